@@ -1,0 +1,1 @@
+//! The bundle archive over Read and Write: index, digests, signature.

@@ -1,0 +1,1 @@
+//! Fetches what a lock names: the only crate that opens a connection.

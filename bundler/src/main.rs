@@ -1,0 +1,3 @@
+//! Mirrors models, datasets and runtimes into one signed bundle.
+
+fn main() {}

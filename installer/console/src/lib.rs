@@ -1,0 +1,1 @@
+//! Bars, lines, prompts and the Chinese and English catalogues.

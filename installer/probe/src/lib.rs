@@ -1,0 +1,1 @@
+//! Facts about a machine, and whether a rule fits them.

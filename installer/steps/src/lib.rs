@@ -1,0 +1,1 @@
+//! Install plan, its steps, the switch and the way back.

@@ -1,0 +1,1 @@
+//! Types of every manifest: parse and check, no files, no network.

@@ -1,0 +1,1 @@
+//! Datasets, templates and tokens to batches.

@@ -1,0 +1,3 @@
+//! Fine-tunes and chats from the local model repository.
+
+fn main() {}

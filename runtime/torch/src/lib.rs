@@ -1,0 +1,1 @@
+//! Models and optimizer steps on libtorch: the only crate that names tch.

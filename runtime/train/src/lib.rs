@@ -1,0 +1,1 @@
+//! Job files, the training loop, schedules and checkpoints; no libtorch.

@@ -1,0 +1,3 @@
+//! Developer tasks: obtain what is needed, demo, test, bench.
+
+fn main() {}
