@@ -1,1 +1,15 @@
-//! Bars, lines, prompts and the Chinese and English catalogues.
+//! The only crate that prints, prompts or draws bars, and the only one that knows a language.
+//!
+//! Standard output is for data, standard error for people. With `--json` every event is one line on
+//! standard output and the last line is the result or the error.
+
+mod catalog;
+mod flags;
+mod progress;
+mod prompt;
+mod view;
+
+pub use catalog::{Language, Text, display_width, text};
+pub use flags::{ColorChoice, Flags};
+pub use prompt::PromptError;
+pub use view::View;

@@ -69,8 +69,12 @@ impl Trouble {
 
     /// The form that `--json` prints: `{code, args, message, causes, outcome}`.
     pub fn to_json(&self) -> serde_json::Value {
-        let args: serde_json::Map<String, serde_json::Value> =
-            self.0.args().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let args: serde_json::Map<String, serde_json::Value> = self
+            .0
+            .args()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
         serde_json::json!({
             "code": self.0.code(),
             "args": args,
@@ -119,7 +123,10 @@ mod tests {
     #[test]
     fn json_carries_code_args_and_causes() {
         let source = std::io::Error::other("disk on fire");
-        let trouble = Trouble::from(Unreadable { path: "a".into(), source });
+        let trouble = Trouble::from(Unreadable {
+            path: "a".into(),
+            source,
+        });
         let json = trouble.to_json();
         assert_eq!(json["code"], "test.unreadable");
         assert_eq!(json["args"]["path"], "a");

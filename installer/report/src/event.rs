@@ -81,13 +81,19 @@ pub struct Recorder(Mutex<Vec<Event>>);
 impl Recorder {
     /// Everything emitted so far.
     pub fn events(&self) -> Vec<Event> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 }
 
 impl Sink for Recorder {
     fn emit(&self, event: &Event) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(event.clone());
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(event.clone());
     }
 }
 
@@ -114,7 +120,11 @@ impl<'a> Step<'a> {
             total,
             unit: unit.to_owned(),
         });
-        Self { sink, code, subject }
+        Self {
+            sink,
+            code,
+            subject,
+        }
     }
 
     /// Says how far the step has come, in absolute figures.
@@ -128,8 +138,10 @@ impl<'a> Step<'a> {
 
     /// Ends the step well. A step that is dropped instead was cut short.
     pub fn finish(self) {
-        self.sink
-            .emit(&Event::StepFinished { step: self.code.to_owned(), subject: self.subject.clone() });
+        self.sink.emit(&Event::StepFinished {
+            step: self.code.to_owned(),
+            subject: self.subject.clone(),
+        });
     }
 }
 
@@ -139,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_newer_kind_is_unknown_not_an_error() {
-        let event: Event = serde_json::from_str(r#"{"event":"teleported","where":"moon"}"#).unwrap();
+        let event: Event =
+            serde_json::from_str(r#"{"event":"teleported","where":"moon"}"#).unwrap();
         assert_eq!(event, Event::Unknown);
     }
 }
