@@ -1,3 +1,58 @@
-//! Developer tasks: obtain what is needed, demo, test, bench.
+//! Developer tasks. `cargo xtask demo` and `cargo xtask test` need Debian's gcc, Python 3 with pip, and nothing else.
 
-fn main() {}
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool talks to its terminal"
+)]
+
+mod arrows;
+mod demo;
+mod libtorch;
+mod paths;
+mod programs;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, show and check Ferry")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Pack, carry, install, fine-tune, chat and audit, on this machine and on real input
+    Demo(demo::Args),
+    /// Run everything that must hold: formatting, arrows, lints, tests, the static installer
+    Test,
+    /// Check that only the allowed crates link reqwest, tch and the terminal crates
+    Arrows,
+    /// Obtain libtorch and print the environment to build with
+    Env,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test => test::run(),
+        Task::Arrows => arrows::check(),
+        Task::Env => libtorch::obtain().map(|libtorch| {
+            for (name, value) in libtorch.environment() {
+                println!("export {name}='{value}'");
+            }
+        }),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
