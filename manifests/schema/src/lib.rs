@@ -1,1 +1,25 @@
 //! Types of every manifest: parse and check, no files, no network.
+//!
+//! A value of one of these types cannot be wrong in itself: names follow their grammar, digests have 64
+//! hexadecimal digits, paths stay below the folder they are joined to. serde goes through the same doors.
+
+mod ids;
+mod index;
+mod profiles;
+mod provenance;
+
+pub mod chip;
+pub mod lock;
+pub mod os;
+pub mod plan;
+pub mod site;
+
+pub use ids::{
+    Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, GlibcVersion, IdError, KeyId,
+    RepoName,
+};
+pub use index::{Blob, Codec, Index, PIECE_SIZE, Part};
+pub use profiles::{
+    Backend, Component, ComponentKind, MadeFrom, PlacedFile, Profiles, PythonEnvironment,
+};
+pub use provenance::{ArchiveMember, Origin, OriginKind, Provenance};

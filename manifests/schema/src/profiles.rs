@@ -1,0 +1,168 @@
+//! `meta/profiles.json`: which files make which model, dataset and backend once they are installed.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, GlibcVersion, RepoName};
+
+/// What a bundle can install.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Profiles {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// Name of the bundle.
+    pub name: BundleName,
+    /// Release number; it only grows within a channel.
+    pub release: u64,
+    /// What the release numbers count in, such as `stable`.
+    pub channel: String,
+    /// Models and datasets: installed whatever the backend.
+    pub components: Vec<Component>,
+    /// Backends: one of them is installed.
+    pub backends: Vec<Backend>,
+}
+
+/// A model or a dataset.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Component {
+    /// Which of the two.
+    pub kind: ComponentKind,
+    /// Its name, as users write it in a job file.
+    pub name: RepoName,
+    /// SPDX licence expression.
+    pub license: String,
+    /// Commit of its upstream repository, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Its files, below its own folder.
+    pub files: Vec<PlacedFile>,
+    /// A dataset's entry in `dataset_info.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_info: Option<serde_json::Value>,
+}
+
+/// Kind of a [`Component`].
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComponentKind {
+    /// Weights, tokenizer, configuration.
+    Model,
+    /// Examples to train on.
+    Dataset,
+}
+
+/// What a chip needs to train: the runtime, its libraries, a Python environment.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Backend {
+    /// Its name.
+    pub name: BackendName,
+    /// The chip's name in the chip tables, such as `cpu` or `ascend-910b`.
+    pub chip: String,
+    /// Architecture that its programs are for.
+    pub arch: Arch,
+    /// Oldest glibc that its programs run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glibc: Option<GlibcVersion>,
+    /// Versions that must fit the machine's, such as `torch_npu` and `cann`.
+    #[serde(default)]
+    pub versions: BTreeMap<String, String>,
+    /// Its files, below `backend/`.
+    pub files: Vec<PlacedFile>,
+    /// Its Python environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<PythonEnvironment>,
+}
+
+/// Wheels from which the environment is made on site.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct PythonEnvironment {
+    /// Python's version, such as `3.11`.
+    pub version: String,
+    /// Every distribution of the environment, as `name==version`.
+    pub requirements: Vec<String>,
+    /// Exactly the wheels of those distributions.
+    pub wheels: Vec<PlacedFile>,
+}
+
+/// One file at its place.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct PlacedFile {
+    /// Where it goes, below the folder of what it belongs to.
+    pub path: BundlePath,
+    /// Whether it may be run.
+    #[serde(default)]
+    pub executable: bool,
+    /// Bytes of the installed file.
+    pub size: ByteSize,
+    /// SHA-256 of the installed file.
+    pub digest: Digest,
+    /// How it is made, where it is not a blob as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<MadeFrom>,
+}
+
+impl PlacedFile {
+    /// The blob that the installed file is, or is made from.
+    pub fn blob(&self) -> &Digest {
+        self.made_from
+            .as_ref()
+            .map_or(&self.digest, |made| &made.blob)
+    }
+}
+
+/// A file made from a blob by filling in its placeholders.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct MadeFrom {
+    /// The blob.
+    pub blob: Digest,
+    /// Each `{{key}}` becomes its value.
+    pub fill: BTreeMap<String, String>,
+}
+
+impl MadeFrom {
+    /// Fills `source` in one pass: what a value brings in is not filled again.
+    pub fn fill(&self, source: &str) -> String {
+        let mut filled = String::with_capacity(source.len());
+        let mut rest = source;
+        while let Some(open) = rest.find("{{") {
+            filled.push_str(&rest[..open]);
+            let after = &rest[open + 2..];
+            let value = after
+                .find("}}")
+                .and_then(|close| Some((close, self.fill.get(after[..close].trim())?)));
+            if let Some((close, value)) = value {
+                filled.push_str(value);
+                rest = &after[close + 2..];
+            } else {
+                filled.push_str("{{");
+                rest = after;
+            }
+        }
+        filled.push_str(rest);
+        filled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_filled_once_and_strangers_are_left() {
+        let fill = [("name", "{{author}}"), ("author", "渡")];
+        let fill = fill
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        let made = MadeFrom {
+            blob: Digest::of(b""),
+            fill,
+        };
+        assert_eq!(
+            made.fill("I am {{name}} by {{author}}, {{x}} {{"),
+            "I am {{author}} by 渡, {{x}} {{"
+        );
+    }
+}
