@@ -73,6 +73,8 @@ pub enum OriginKind {
     HuggingFace,
     /// A file on the builder's machine.
     File,
+    /// Made while the bundle was built.
+    Built,
 }
 
 /// A member of a wheel or a source archive.
