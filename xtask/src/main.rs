@@ -7,6 +7,7 @@
 )]
 
 mod arrows;
+mod cross;
 mod demo;
 mod libtorch;
 mod paths;
@@ -33,6 +34,8 @@ enum Task {
     Test,
     /// Check that only the allowed crates link reqwest, tch and the terminal crates
     Arrows,
+    /// Build the static aarch64 installer and run it under qemu
+    Cross,
     /// Obtain libtorch and print the environment to build with
     Env,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test => test::run(),
         Task::Arrows => arrows::check(),
+        Task::Cross => cross::run(),
         Task::Env => libtorch::obtain().map(|libtorch| {
             for (name, value) in libtorch.environment() {
                 println!("export {name}='{value}'");

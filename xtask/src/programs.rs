@@ -1,6 +1,6 @@
 //! Building the three programs as they ship.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -56,23 +56,28 @@ pub(crate) fn installer() -> Result<PathBuf> {
     let program = paths::target()
         .join(&target)
         .join("release/ferry-installer");
+    prove_static(&program)?;
+    Ok(program)
+}
+
+/// Fails unless `program` is static and small enough to travel in every bundle and volume.
+pub(crate) fn prove_static(program: &Path) -> Result<()> {
     let headers = shell::output(
         shell::command("readelf")
             .args(["-ld", "--wide"])
-            .arg(&program),
+            .arg(program),
     )?;
     if headers.contains("INTERP") || headers.contains("(NEEDED)") {
         bail!("{} is not static", program.display());
     }
-    let size = std::fs::metadata(&program)?.len();
+    let size = std::fs::metadata(program)?.len();
     if size > INSTALLER_LIMIT {
         bail!(
             "{} has {size} bytes, more than {INSTALLER_LIMIT}",
             program.display()
         );
     }
-    Ok(program)
+    Ok(())
 }
 
-/// The installer travels in every bundle and every volume.
 const INSTALLER_LIMIT: u64 = 15 * 1024 * 1024;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{arrows, libtorch, programs, shell};
+use crate::{arrows, cross, libtorch, programs, shell};
 
 /// Runs every check. Offline once the downloads of the first run are cached.
 pub(crate) fn run() -> Result<()> {
