@@ -34,6 +34,12 @@ pub(crate) fn run() -> Result<()> {
         .args(all)
         .envs(libtorch.environment())
         .env("FERRY_STATIC_INSTALLER", installer);
+    match cross::installer()? {
+        Some(aarch64) => {
+            tests.env("FERRY_AARCH64_INSTALLER", aarch64);
+        }
+        None => eprintln!("no aarch64 toolchain: the aarch64 installer was neither built nor run"),
+    }
     shell::run(&mut tests)
 }
 
