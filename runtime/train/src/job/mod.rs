@@ -1,0 +1,118 @@
+//! A training job: what a LLaMA-Factory YAML or JSON file asks for.
+
+use std::path::PathBuf;
+
+use crate::schedule::Scheduler;
+
+/// A job that can run as it stands: every key was known, supported and in range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Folder of the base model, a GGUF file, or an installed model's name.
+    pub model: String,
+    /// What is trained.
+    pub fine_tuning: FineTuning,
+    /// Number format of the computation.
+    pub numeric: Numeric,
+    /// Datasets, in order.
+    pub datasets: Vec<String>,
+    /// Folder with `dataset_info.json`.
+    pub dataset_dir: PathBuf,
+    /// Chat template.
+    pub template: String,
+    /// System text where an example has none, instead of the template's.
+    pub default_system: Option<String>,
+    /// Longest example in tokens.
+    pub cutoff_len: usize,
+    /// At most this many examples of each dataset.
+    pub max_samples: Option<usize>,
+    /// The loss counts the prompts too.
+    pub train_on_prompt: bool,
+    /// The loss counts only each conversation's last answer.
+    pub mask_history: bool,
+    /// Where the results go.
+    pub output_dir: PathBuf,
+    /// An `output_dir` that is not empty may be replaced.
+    pub overwrite_output_dir: bool,
+    /// Examples in a micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches in an optimizer step.
+    pub gradient_accumulation_steps: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Passes over the data, unless `max_steps` says otherwise.
+    pub epochs: f64,
+    /// Optimizer steps; overrides `epochs`.
+    pub max_steps: Option<u64>,
+    /// Shape of the learning rate.
+    pub scheduler: Scheduler,
+    /// Warmup in steps; overrides `warmup_ratio`.
+    pub warmup_steps: u64,
+    /// Warmup as a part of all steps.
+    pub warmup_ratio: f64,
+    /// `AdamW` beta 1.
+    pub adam_beta1: f64,
+    /// `AdamW` beta 2.
+    pub adam_beta2: f64,
+    /// `AdamW` epsilon.
+    pub adam_epsilon: f64,
+    /// Decoupled weight decay; biases and norms get none.
+    pub weight_decay: f64,
+    /// Gradients are clipped to this global norm; zero: never.
+    pub max_grad_norm: f64,
+    /// Seed of weights and dropout.
+    pub seed: u64,
+    /// Seed of the example order.
+    pub data_seed: u64,
+    /// Examples keep the order of the files.
+    pub disable_shuffling: bool,
+    /// Optimizer steps between two log lines.
+    pub logging_steps: u64,
+    /// Optimizer steps between two checkpoints; none: only the end is saved.
+    pub save_steps: Option<u64>,
+    /// At most this many checkpoints are kept, the newest.
+    pub save_total_limit: Option<usize>,
+    /// The loss curve is drawn.
+    pub plot_loss: bool,
+    /// Log lines carry token counts.
+    pub include_num_input_tokens_seen: bool,
+    /// Activations are recomputed in the backward pass to save memory.
+    pub gradient_checkpointing: bool,
+    /// No accelerator is used even if there is one.
+    pub use_cpu: bool,
+}
+
+/// What is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FineTuning {
+    /// Two small matrices beside each chosen weight.
+    Lora(LoraSettings),
+    /// Every weight.
+    Full,
+}
+
+/// Shape of LoRA adapters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraSettings {
+    /// Inner width.
+    pub rank: usize,
+    /// The adapter's output is scaled by `alpha / rank`.
+    pub alpha: f64,
+    /// Chance that an input of the adapter is dropped.
+    pub dropout: f64,
+    /// Names of the linear layers, such as `q_proj`; none: all but the output head.
+    pub targets: Option<Vec<String>>,
+    /// An adapter to go on from, or to start from for a repeatable run.
+    pub start_from: Option<PathBuf>,
+}
+
+/// Number format of the computation.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Numeric {
+    /// 32-bit floating point.
+    #[default]
+    Float32,
+    /// bfloat16 where it is exact enough, 32-bit elsewhere.
+    Bfloat16,
+    /// 16-bit floating point where it is exact enough, 32-bit elsewhere.
+    Float16,
+}
