@@ -1,1 +1,25 @@
-//! Facts about a machine, and whether a rule fits them.
+//! Facts about a machine, and whether a backend fits them.
+//!
+//! ```text
+//! Host (real or recorded) --probe--> Site (facts with sources) --fit(backend)--> checks --select--> backend
+//! ```
+//!
+//! Reading, parsing and judging are apart: [`Host`] reads, the parsers take text, the rules are pure
+//! functions of a [`Site`](manifest_schema::site::Site). So every accelerator is tested on any laptop.
+
+mod accelerator;
+mod fit;
+mod host;
+mod probe;
+mod record;
+mod release;
+mod select;
+mod system;
+mod tool;
+mod versions;
+
+pub use fit::{Check, Verdict, fit};
+pub use host::{Host, RealHost, RecordedHost};
+pub use probe::{FactLine, facts, probe};
+pub use record::record;
+pub use select::{Choice, SelectError, select};

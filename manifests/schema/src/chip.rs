@@ -236,7 +236,11 @@ mod tests {
 
     #[test]
     fn subsystems_choose_between_models_of_one_device() {
-        let devices = Chip::named("ascend-910b").unwrap().devices.as_ref().unwrap();
+        let devices = Chip::named("ascend-910b")
+            .unwrap()
+            .devices
+            .as_ref()
+            .unwrap();
         for (device, subsystem, product) in [
             ("d802", "19e5:3002", Some("Atlas 800I A2")),
             ("d802", "19e5:4000", Some("Atlas 300I A2")),
@@ -245,7 +249,11 @@ mod tests {
             ("ffff", "0200:0100", None),
         ] {
             let found = devices.model(device, subsystem);
-            assert_eq!(found.map(|model| model.product.as_str()), product, "{device} {subsystem}");
+            assert_eq!(
+                found.map(|model| model.product.as_str()),
+                product,
+                "{device} {subsystem}"
+            );
         }
         assert!(devices.other("d801", "0200:0100").is_some());
         assert!(devices.claims("19e5", "120000"));

@@ -91,7 +91,9 @@ impl OsTable {
 
     /// The service pack or flavour.
     pub fn edition(&self, release: &BTreeMap<String, String>) -> Option<&Edition> {
-        self.editions.iter().find(|edition| all_hold(&edition.when, release))
+        self.editions
+            .iter()
+            .find(|edition| all_hold(&edition.when, release))
     }
 }
 
@@ -128,29 +130,55 @@ mod tests {
     #[test]
     fn service_packs_and_flavours_come_from_the_keys_that_tell_them_apart() {
         for (keys, expected) in [
-            (&[("ID", "kylin"), ("VERSION", "V10 (Tercel)")][..], Some(("kylin-v10", Some("SP1")))),
-            (&[("ID", "kylin"), ("VERSION", "V10 (Sword)")], Some(("kylin-v10", Some("SP2")))),
-            (&[("ID", "kylin"), ("VERSION", "V10 (Lance)")], Some(("kylin-v10", Some("SP3")))),
+            (
+                &[("ID", "kylin"), ("VERSION", "V10 (Tercel)")][..],
+                Some(("kylin-v10", Some("SP1"))),
+            ),
+            (
+                &[("ID", "kylin"), ("VERSION", "V10 (Sword)")],
+                Some(("kylin-v10", Some("SP2"))),
+            ),
+            (
+                &[("ID", "kylin"), ("VERSION", "V10 (Lance)")],
+                Some(("kylin-v10", Some("SP3"))),
+            ),
             (
                 &[("ID", "kylin"), ("VERSION", "V10 (Halberd)")],
                 Some(("kylin-v10", Some("SP3 2403"))),
             ),
-            (&[("ID", "kylin"), ("VERSION", "V10 (Unheard)")], Some(("kylin-v10", None))),
+            (
+                &[("ID", "kylin"), ("VERSION", "V10 (Unheard)")],
+                Some(("kylin-v10", None)),
+            ),
             (&[("ID", "kylin"), ("VERSION", "V11 (Swan25)")], None),
             (
-                &[("ID", "uos"), ("NAME", "UOS Server 20"), ("PLATFORM_ID", "platform:uel20")],
+                &[
+                    ("ID", "uos"),
+                    ("NAME", "UOS Server 20"),
+                    ("PLATFORM_ID", "platform:uel20"),
+                ],
                 Some(("uos-20", Some("e"))),
             ),
             (
-                &[("ID", "uos"), ("NAME", "UOS Server 20"), ("PLATFORM_ID", "platform:uelc20")],
+                &[
+                    ("ID", "uos"),
+                    ("NAME", "UOS Server 20"),
+                    ("PLATFORM_ID", "platform:uelc20"),
+                ],
                 Some(("uos-20", Some("a"))),
             ),
             (
                 &[("ID", "uos"), ("NAME", "UnionTech OS Server 20")],
                 Some(("uos-20", Some("d"))),
             ),
-            (&[("ID", "uos"), ("NAME", "uos")], Some(("uos-20", Some("desktop")))),
-            (&[("ID", "debian"), ("VERSION_ID", "12")], Some(("debian", Some("12")))),
+            (
+                &[("ID", "uos"), ("NAME", "uos")],
+                Some(("uos-20", Some("desktop"))),
+            ),
+            (
+                &[("ID", "debian"), ("VERSION_ID", "12")],
+                Some(("debian", Some("12"))),
+            ),
             (&[("ID", "plan9")], None),
         ] {
             let release: BTreeMap<_, _> = keys
@@ -159,7 +187,10 @@ mod tests {
                 .chain((keys[0].1 == "uos").then(|| ("VERSION_ID".into(), "20".into())))
                 .collect();
             let found = OsTable::recognise(&release).map(|table| {
-                (table.name.as_str(), table.edition(&release).map(|edition| edition.name.as_str()))
+                (
+                    table.name.as_str(),
+                    table.edition(&release).map(|edition| edition.name.as_str()),
+                )
             });
             assert_eq!(found, expected, "{keys:?}");
         }

@@ -1,1 +1,182 @@
-//! (to come)
+//! What a probe learned about one machine. `installer probe --json` prints it, `preflight` judges it.
+//!
+//! Every fact keeps the file or command it came from, so that a person can check it by hand.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Arch, ByteSize, GlibcVersion};
+
+/// A value and where it was read.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Fact<T> {
+    /// The value.
+    pub value: T,
+    /// A path, or a command as typed.
+    pub source: String,
+}
+
+/// One machine. A fact that could not be learned is absent, never guessed.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Site {
+    /// The CPU.
+    pub cpu: Option<Fact<Cpu>>,
+    /// Architecture.
+    pub arch: Option<Fact<Arch>>,
+    /// Operating system.
+    pub os: Option<Fact<Os>>,
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: Option<Fact<String>>,
+    /// glibc of the system.
+    pub glibc: Option<Fact<GlibcVersion>>,
+    /// Bytes of a memory page.
+    pub page_size: Option<Fact<u64>>,
+    /// Main memory.
+    pub memory: Option<Fact<ByteSize>>,
+    /// Version of the system's Python; a backend brings its own.
+    pub python: Option<Fact<String>>,
+    /// Who runs the probe, and the groups that they are in.
+    pub user: Option<Fact<User>>,
+    /// Accelerators on the PCI bus.
+    pub devices: Vec<Device>,
+    /// Names under `/dev` that a chip's driver makes.
+    pub nodes: Vec<String>,
+    /// The accelerator's driver.
+    pub driver: Option<Fact<Release>>,
+    /// The accelerator's firmware.
+    pub firmware: Option<Fact<Release>>,
+    /// The accelerator's toolkit.
+    pub cann: Option<Fact<Release>>,
+    /// What the vendor's tool said.
+    pub tool: Option<Fact<ToolReport>>,
+}
+
+/// The CPU.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Cpu {
+    /// `vendor_id`, or `CPU implementer`.
+    pub vendor: String,
+    /// `CPU part`, on arm.
+    pub part: Option<String>,
+    /// Name from the chip tables, or the model name that the kernel prints.
+    pub name: Option<String>,
+    /// Logical processors.
+    pub processors: u32,
+}
+
+/// The operating system.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Os {
+    /// `ID`.
+    pub id: String,
+    /// `PRETTY_NAME`, or `NAME`.
+    pub name: String,
+    /// `VERSION`, or `VERSION_ID`.
+    pub version: Option<String>,
+    /// Name in the system tables.
+    pub table: Option<String>,
+    /// Service pack or flavour, from the tables.
+    pub edition: Option<String>,
+}
+
+/// Who runs the probe.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Names of their groups.
+    pub groups: Vec<String>,
+}
+
+/// An accelerator on the PCI bus.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Device {
+    /// Such as `0000:c1:00.0`.
+    pub address: String,
+    /// PCI vendor, four hex digits.
+    pub vendor: String,
+    /// PCI device.
+    pub device: String,
+    /// `vendor:device` of the subsystem.
+    pub subsystem: String,
+    /// PCI class, six hex digits.
+    pub class: String,
+    /// The chip, where the number is known to be one.
+    pub chip: Option<String>,
+    /// The product, where the tables know one.
+    pub product: Option<String>,
+    /// How far it can be used.
+    pub state: DeviceState,
+}
+
+/// How far an accelerator can be used.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceState {
+    /// The driver runs and reports it healthy, or nothing says otherwise.
+    Ready,
+    /// The device is there, a driver is not installed.
+    DriverMissing,
+    /// The driver is installed and does not serve the device.
+    DriverBroken,
+    /// The driver runs and reports a fault of the device.
+    Unhealthy,
+    /// A model of a known vendor that is known to be another chip.
+    OtherChip,
+    /// A model of a known vendor that no table knows.
+    UnknownModel,
+}
+
+/// A piece of vendor software, from its own version file.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Release {
+    /// What people call it.
+    pub version: String,
+    /// The vendor's inner version.
+    pub inner: Option<String>,
+    /// What the file says it works with, by the key: ranges of versions, both ends included.
+    pub accepts: BTreeMap<String, Vec<VersionRange>>,
+}
+
+/// Versions from `low` to `high`, both included, in the vendor's notation.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct VersionRange {
+    /// Oldest.
+    pub low: String,
+    /// Newest.
+    pub high: String,
+}
+
+/// What the vendor's tool said.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ToolReport {
+    /// Version that the tool prints.
+    pub version: Option<String>,
+    /// Chips that it lists.
+    pub chips: Vec<ToolChip>,
+    /// The tool's own word on driver against firmware, such as `OK`.
+    pub compatibility: Option<String>,
+    /// Its complaint, when it lists nothing.
+    pub complaint: Option<String>,
+}
+
+/// One chip that the vendor's tool lists.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ToolChip {
+    /// Number of the board; neither small nor without gaps.
+    pub board: u32,
+    /// Number of the chip on it.
+    pub chip: u32,
+    /// Name that the tool prints; not to be relied on.
+    pub name: String,
+    /// `OK`, or what is wrong.
+    pub health: String,
+    /// PCI address, in lower case.
+    pub bus: String,
+    /// Device memory in use, MiB. Not zero on an idle chip.
+    pub memory_used: Option<u64>,
+    /// Device memory in all, MiB.
+    pub memory_total: Option<u64>,
+}

@@ -1,0 +1,136 @@
+//! Gathers a [`Site`] from a [`Host`], and prints it as lines of facts.
+
+use manifest_schema::site::{Fact, Site};
+
+use crate::host::Host;
+use crate::{accelerator, system};
+
+/// Learns what there is to learn. Nothing here fails: a fact that cannot be read is absent, and the
+/// rules that need it say so.
+///
+/// Sources, in the order of trust: files of the kernel, version files, then programs. Each fact names its own.
+pub fn probe(host: &dyn Host) -> Site {
+    let mut site = Site {
+        cpu: system::cpu(host),
+        arch: system::arch(host),
+        os: system::os(host),
+        kernel: system::kernel(host),
+        glibc: system::glibc(host),
+        page_size: system::page_size(host),
+        memory: system::memory(host),
+        python: system::python(host),
+        user: system::user(host),
+        ..Site::default()
+    };
+    accelerator::fill(host, &mut site);
+    site
+}
+
+/// One fact as a line: a name, a value, where it was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FactLine {
+    /// Key of the site's fact.
+    pub name: &'static str,
+    /// The value as text.
+    pub value: String,
+    /// Where it was read.
+    pub source: String,
+}
+
+/// Every fact of a site, in a fixed order; what is not known is left out.
+pub fn facts(site: &Site) -> Vec<FactLine> {
+    let mut lines = Vec::new();
+    push(&mut lines, "cpu", site.cpu.as_ref(), |cpu| {
+        let name = cpu.name.clone().unwrap_or_else(|| {
+            format!("{} {}", cpu.vendor, cpu.part.as_deref().unwrap_or_default())
+        });
+        format!("{name} x {}", cpu.processors)
+    });
+    push(&mut lines, "arch", site.arch.as_ref(), ToString::to_string);
+    push(&mut lines, "os", site.os.as_ref(), |os| {
+        let edition = os.edition.as_deref().map(|edition| format!(" [{edition}]"));
+        format!("{}{}", os.name, edition.unwrap_or_default())
+    });
+    push(&mut lines, "kernel", site.kernel.as_ref(), Clone::clone);
+    push(
+        &mut lines,
+        "glibc",
+        site.glibc.as_ref(),
+        ToString::to_string,
+    );
+    push(
+        &mut lines,
+        "page_size",
+        site.page_size.as_ref(),
+        ToString::to_string,
+    );
+    push(
+        &mut lines,
+        "memory",
+        site.memory.as_ref(),
+        ToString::to_string,
+    );
+    push(&mut lines, "python", site.python.as_ref(), Clone::clone);
+    push(&mut lines, "user", site.user.as_ref(), |user| {
+        format!("{} ({})", user.name, user.groups.join(" "))
+    });
+    for device in &site.devices {
+        lines.push(FactLine {
+            name: "device",
+            value: format!(
+                "{}:{} {} {}: {:?}",
+                device.vendor,
+                device.device,
+                device.chip.as_deref().unwrap_or("-"),
+                device.product.as_deref().unwrap_or("-"),
+                device.state
+            ),
+            source: device.address.clone(),
+        });
+    }
+    if !site.nodes.is_empty() {
+        let source = "/dev".to_owned();
+        lines.push(FactLine {
+            name: "nodes",
+            value: site.nodes.join(" "),
+            source,
+        });
+    }
+    for (name, release) in [
+        ("driver", &site.driver),
+        ("firmware", &site.firmware),
+        ("cann", &site.cann),
+    ] {
+        push(
+            &mut lines,
+            name,
+            release.as_ref(),
+            |release| match &release.inner {
+                Some(inner) => format!("{} ({inner})", release.version),
+                None => release.version.clone(),
+            },
+        );
+    }
+    push(&mut lines, "tool", site.tool.as_ref(), |tool| {
+        match &tool.complaint {
+            Some(complaint) => complaint.clone(),
+            None => format!("{} chips listed", tool.chips.len()),
+        }
+    });
+    lines
+}
+
+fn push<T>(
+    lines: &mut Vec<FactLine>,
+    name: &'static str,
+    fact: Option<&Fact<T>>,
+    text: impl Fn(&T) -> String,
+) {
+    if let Some(fact) = fact {
+        lines.push(FactLine {
+            name,
+            value: text(&fact.value),
+            source: fact.source.clone(),
+        });
+    }
+}

@@ -1,0 +1,117 @@
+//! Records a machine as a folder that [`RecordedHost`](crate::RecordedHost) reads back.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::site::Site;
+
+use crate::host::{Host, below, command_file};
+use crate::probe::probe;
+
+/// Probes a machine and writes every answer that the probe got below `folder`. Serial numbers are
+/// blotted out; nothing that the probe does not read is written.
+pub fn record(host: &dyn Host, folder: &Path) -> io::Result<Site> {
+    let tape = Tape {
+        host,
+        folder: folder.to_owned(),
+        failure: RefCell::new(None),
+    };
+    let site = probe(&tape);
+    match tape.failure.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(site),
+    }
+}
+
+/// Passes questions on, and keeps the answers.
+struct Tape<'a> {
+    host: &'a dyn Host,
+    folder: PathBuf,
+    failure: RefCell<Option<io::Error>>,
+}
+
+impl Tape<'_> {
+    fn keep(&self, path: io::Result<PathBuf>, text: &str) {
+        let written = path.and_then(|path| {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(path, text)
+        });
+        if let Err(error) = written {
+            self.failure.borrow_mut().get_or_insert(error);
+        }
+    }
+}
+
+impl Host for Tape<'_> {
+    fn read(&self, path: &str) -> io::Result<String> {
+        let text = self.host.read(path)?;
+        self.keep(below(&self.folder, path), &text);
+        Ok(text)
+    }
+
+    fn run(&self, program: &str, args: &[&str], libraries: &[String]) -> io::Result<String> {
+        let text = self.host.run(program, args, libraries)?;
+        let text = without_serials(&text);
+        self.keep(
+            Ok(self.folder.join("cmd").join(command_file(program, args))),
+            &text,
+        );
+        Ok(text)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let names = self.host.list(path)?;
+        if path == "/dev" {
+            self.keep(Ok(self.folder.join("dev.txt")), &(names.join("\n") + "\n"));
+        }
+        Ok(names)
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.host.exists(path)
+    }
+}
+
+fn without_serials(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        match line.split_once(':') {
+            Some((key, _)) if key.trim().eq_ignore_ascii_case("serial number") => {
+                kept.push_str(key);
+                kept.push_str(": -\n");
+            }
+            _ => kept.push_str(line),
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{RealHost, RecordedHost};
+
+    #[test]
+    fn a_recording_of_this_machine_probes_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let site = record(&RealHost::default(), folder.path()).unwrap();
+        let again = probe(&RecordedHost {
+            root: folder.path().to_owned(),
+        });
+        assert_eq!(site, again);
+        assert!(site.kernel.is_some() && site.memory.is_some(), "{site:?}");
+    }
+
+    #[test]
+    fn serial_numbers_are_not_kept() {
+        let text = "\tModel : NA\n\tSerial Number : 2102312PXY\n\tBoard ID : 0x67\n";
+        assert_eq!(
+            without_serials(text),
+            "\tModel : NA\n\tSerial Number : -\n\tBoard ID : 0x67\n"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! Facts of the system itself: CPU, kernel, C library, memory, user.
+
+use std::collections::BTreeMap;
+
+use manifest_schema::chip::{Chip, Processor};
+use manifest_schema::os::OsTable;
+use manifest_schema::site::{Cpu, Fact, Os, User};
+use manifest_schema::{Arch, ByteSize, GlibcVersion};
+
+use crate::host::Host;
+
+/// A fact, where there is a value.
+pub(crate) fn fact<T>(value: Option<T>, source: &str) -> Option<Fact<T>> {
+    value.map(|value| Fact {
+        value,
+        source: source.to_owned(),
+    })
+}
+
+/// Reads `/proc/cpuinfo`. Names come from the chip tables first, then from the kernel.
+pub(crate) fn cpu(host: &dyn Host) -> Option<Fact<Cpu>> {
+    let source = "/proc/cpuinfo";
+    fact(parse_cpu(&host.read(source).ok()?), source)
+}
+
+/// Asks `uname -m`, then looks which loader of shared libraries there is.
+pub(crate) fn arch(host: &dyn Host) -> Option<Fact<Arch>> {
+    let named = host
+        .run("uname", &["-m"], &[])
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    fact(named, "uname -m").or_else(|| {
+        LOADERS
+            .into_iter()
+            .find(|(path, _)| host.exists(path))
+            .and_then(|(path, name)| fact(name.parse().ok(), path))
+    })
+}
+
+/// Reads `/etc/os-release`, then `/usr/lib/os-release`.
+pub(crate) fn os(host: &dyn Host) -> Option<Fact<Os>> {
+    ["/etc/os-release", "/usr/lib/os-release"]
+        .into_iter()
+        .find_map(|path| fact(parse_os(&host.read(path).ok()?), path))
+}
+
+/// Kernel release.
+pub(crate) fn kernel(host: &dyn Host) -> Option<Fact<String>> {
+    let source = "/proc/sys/kernel/osrelease";
+    let text = host.read(source).ok()?;
+    fact(
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        source,
+    )
+}
+
+/// Version of glibc. This program is static, so it cannot ask its own. In this order: `getconf`,
+/// `ldd`, the file names of older releases, the banner inside the library.
+pub(crate) fn glibc(host: &dyn Host) -> Option<Fact<GlibcVersion>> {
+    let ask = |program: &str, argument: &str| {
+        let text = host.run(program, &[argument], &[]).ok()?;
+        fact(
+            last_version(text.lines().next()?),
+            &format!("{program} {argument}"),
+        )
+    };
+    ask("getconf", "GNU_LIBC_VERSION")
+        .or_else(|| ask("ldd", "--version"))
+        .or_else(|| glibc_from_file_name(host))
+        .or_else(|| glibc_from_banner(host))
+}
+
+/// Bytes of a page: `getconf`, then the first mapping of this process.
+pub(crate) fn page_size(host: &dyn Host) -> Option<Fact<u64>> {
+    let text = host.run("getconf", &["PAGESIZE"], &[]).ok();
+    fact(
+        text.and_then(|text| text.trim().parse().ok()),
+        "getconf PAGESIZE",
+    )
+    .or_else(|| {
+        let source = "/proc/self/smaps";
+        let kib = kib_of(&host.read(source).ok()?, "KernelPageSize:")?;
+        fact(kib.checked_mul(1024), source)
+    })
+}
+
+/// Main memory.
+pub(crate) fn memory(host: &dyn Host) -> Option<Fact<ByteSize>> {
+    let source = "/proc/meminfo";
+    let kib = kib_of(&host.read(source).ok()?, "MemTotal:")?;
+    fact(kib.checked_mul(1024).map(ByteSize), source)
+}
+
+/// Version of the system's Python.
+pub(crate) fn python(host: &dyn Host) -> Option<Fact<String>> {
+    let text = host.run("python3", &["--version"], &[]).ok()?;
+    fact(
+        text.trim().strip_prefix("Python ").map(str::to_owned),
+        "python3 --version",
+    )
+}
+
+/// Who runs the probe.
+pub(crate) fn user(host: &dyn Host) -> Option<Fact<User>> {
+    let name = host.run("id", &["-un"], &[]).ok()?.trim().to_owned();
+    let groups = host.run("id", &["-nG"], &[]).ok()?;
+    let groups = groups.split_whitespace().map(str::to_owned).collect();
+    fact(
+        Some(User { name, groups }).filter(|user| !user.name.is_empty()),
+        "id",
+    )
+}
+
+fn parse_cpu(text: &str) -> Option<Cpu> {
+    let value_of = |wanted: &str| {
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            // One space belongs to the layout; the vendor `  Shanghai  ` keeps its own.
+            (key.trim() == wanted).then(|| value.strip_prefix(' ').unwrap_or(value).to_owned())
+        })
+    };
+    let processors = text
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    let vendor = value_of("vendor_id").or_else(|| value_of("CPU implementer"))?;
+    let part = value_of("CPU part");
+    let table = Chip::all().iter().flat_map(|chip| &chip.processors);
+    let known = best_processor(table, &vendor, part.as_deref());
+    let name = value_of("model name").or_else(|| known.map(|row| row.name.clone()));
+    Some(Cpu {
+        vendor,
+        part,
+        name,
+        processors: u32::try_from(processors).ok()?,
+    })
+}
+
+/// A row with the part wins over a row for the whole vendor.
+fn best_processor<'a>(
+    table: impl Iterator<Item = &'a Processor>,
+    vendor: &str,
+    part: Option<&str>,
+) -> Option<&'a Processor> {
+    table
+        .filter(|row| row.vendor == vendor)
+        .filter(|row| row.part.is_none() || row.part.as_deref() == part)
+        .max_by_key(|row| row.part.is_some())
+}
+
+fn parse_os(text: &str) -> Option<Os> {
+    let mut release: BTreeMap<String, String> = BTreeMap::new();
+    for line in text.lines().take(1024) {
+        if let Some((key, value)) = line.split_once('=') {
+            let value = value.trim().trim_matches(['"', '\'']);
+            release.insert(key.trim().to_owned(), value.to_owned());
+        }
+    }
+    let first = |keys: [&str; 2]| keys.iter().find_map(|key| release.get(*key)).cloned();
+    let table = OsTable::recognise(&release);
+    Some(Os {
+        id: release.get("ID")?.clone(),
+        name: first(["PRETTY_NAME", "NAME"])?,
+        version: first(["VERSION", "VERSION_ID"]),
+        table: table.map(|table| table.name.clone()),
+        edition: table
+            .and_then(|table| table.edition(&release))
+            .map(|edition| edition.name.clone()),
+    })
+}
+
+fn last_version(line: &str) -> Option<GlibcVersion> {
+    let word = line.split_whitespace().next_back()?;
+    let mut parts = word.trim_end_matches('.').split('.');
+    format!("{}.{}", parts.next()?, parts.next()?).parse().ok()
+}
+
+fn library_folders(host: &dyn Host) -> impl Iterator<Item = String> {
+    let triplets = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
+    let multi = triplets.map(|triplet| format!("/lib/{triplet}"));
+    ["/lib64".to_owned(), "/usr/lib64".to_owned()]
+        .into_iter()
+        .chain(multi)
+        .filter(|folder| host.exists(folder))
+}
+
+/// Until 2.33 the library was `libc-2.28.so`, and `libc.so.6` a link to it.
+fn glibc_from_file_name(host: &dyn Host) -> Option<Fact<GlibcVersion>> {
+    library_folders(host).find_map(|folder| {
+        host.list(&folder).ok()?.iter().find_map(|name| {
+            let version = name
+                .strip_prefix("libc-")?
+                .strip_suffix(".so")?
+                .parse()
+                .ok();
+            fact(version, &format!("{folder}/{name}"))
+        })
+    })
+}
+
+fn glibc_from_banner(host: &dyn Host) -> Option<Fact<GlibcVersion>> {
+    library_folders(host).find_map(|folder| {
+        let path = format!("{folder}/libc.so.6");
+        let text = host.read(&path).ok()?;
+        let (_, banner) = text.split_once("GNU C Library")?;
+        let line = banner.lines().next()?;
+        let (_, version) = line.split_once("release version ")?;
+        fact(last_version(version), &path)
+    })
+}
+
+fn kib_of(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+const LOADERS: [(&str, &str); 2] = [
+    ("/lib64/ld-linux-x86-64.so.2", "x86_64"),
+    ("/lib/ld-linux-aarch64.so.1", "aarch64"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_named_by_numbers_or_by_the_kernel() {
+        for (text, vendor, name) in [
+            (
+                "processor\t: 0\nCPU implementer\t: 0x48\nCPU part\t: 0xd01\n",
+                "0x48",
+                Some("Kunpeng 920 (TaiShan v110)"),
+            ),
+            (
+                "processor\t: 0\nCPU implementer\t: 0x70\nCPU part\t: 0x663\n",
+                "0x70",
+                Some("Phytium S2500"),
+            ),
+            (
+                "processor\t: 0\nCPU implementer\t: 0x70\nCPU part\t: 0x999\n",
+                "0x70",
+                Some("Phytium"),
+            ),
+            (
+                "processor\t: 0\nCPU implementer\t: 0x48\nCPU part\t: 0x999\n",
+                "0x48",
+                None,
+            ),
+            (
+                "processor\t: 0\nvendor_id\t: HygonGenuine\n",
+                "HygonGenuine",
+                Some("Hygon"),
+            ),
+            (
+                "processor\t: 0\nvendor_id\t:   Shanghai  \n",
+                "  Shanghai  ",
+                Some("Zhaoxin"),
+            ),
+            (
+                "processor\t: 0\nvendor_id\t: HygonGenuine\nmodel name\t: Hygon C86 7285\n",
+                "HygonGenuine",
+                Some("Hygon C86 7285"),
+            ),
+        ] {
+            let cpu = parse_cpu(text).unwrap();
+            assert_eq!(
+                (cpu.vendor.as_str(), cpu.name.as_deref()),
+                (vendor, name),
+                "{text}"
+            );
+            assert_eq!(cpu.processors, 1);
+        }
+        assert_eq!(parse_cpu("nothing"), None);
+    }
+
+    #[test]
+    fn glibc_versions_come_out_of_every_banner() {
+        for (line, expected) in [
+            ("glibc 2.28", Some("2.28")),
+            ("ldd (Debian GLIBC 2.36-9+deb12u14) 2.36", Some("2.36")),
+            ("ldd (GNU libc) 2.28", Some("2.28")),
+            ("2.36.", Some("2.36")),
+            ("musl libc (x86_64)", None),
+            ("", None),
+        ] {
+            let found = last_version(line).map(|version| version.to_string());
+            assert_eq!(found.as_deref(), expected, "{line}");
+        }
+    }
+}
