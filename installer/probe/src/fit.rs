@@ -4,7 +4,7 @@
 //! list stops too, but a person may override that check by its code.
 
 use manifest_schema::Backend;
-use manifest_schema::chip::{Chip, Nodes, Stack};
+use manifest_schema::chip::{Chip, Nodes, Pairing, Stack};
 use manifest_schema::os::OsTable;
 use manifest_schema::site::{DeviceState, Release, Site};
 use serde::Serialize;
@@ -288,21 +288,17 @@ fn vendor_stack(site: &Site, backend: &Backend, stack: &Stack) -> Vec<Check> {
         return checks;
     };
     if let Some(driver) = driver {
-        let code = "host.driver-unlisted";
-        checks.push(listed(
-            code,
-            &stack.driver_for_toolkit,
-            version,
-            &driver.version,
-        ));
+        // A row names a line of drivers; its patch releases belong to it.
+        let (code, table) = ("host.driver-unlisted", &stack.driver_for_toolkit);
+        let covers = versions::begins_with;
+        checks.push(listed(code, table, version, &driver.version, covers));
     }
     if let Some(plugin) = backend.versions.get(&stack.plugin_name) {
-        checks.push(listed(
-            "host.plugin-unlisted",
-            &stack.plugin_for_toolkit,
-            version,
-            plugin,
-        ));
+        // `2.7.1.post4` is built for another toolkit than `2.7.1`: only the same version counts.
+        let (code, table) = ("host.plugin-unlisted", &stack.plugin_for_toolkit);
+        checks.push(listed(code, table, version, plugin, |version, row| {
+            version == row
+        }));
     }
     checks
 }
@@ -391,18 +387,16 @@ fn toolkit_absent(backend: &Backend, stack: &Stack, wanted: Option<&String>) -> 
     ))
 }
 
+/// Looks a version up in the row of a table that speaks about the toolkit.
 fn listed(
     code: &'static str,
-    table: &[manifest_schema::chip::Pairing],
+    table: &[Pairing],
     toolkit: &str,
     version: &str,
+    covers: fn(version: &str, row: &str) -> bool,
 ) -> Check {
     let row = versions::row(table, toolkit);
-    let fits = row.is_some_and(|row| {
-        row.with
-            .iter()
-            .any(|with| versions::begins_with(version, with))
-    });
+    let fits = row.is_some_and(|row| row.with.iter().any(|with| covers(version, with)));
     let needed = row.map_or_else(|| "no row".to_owned(), |row| row.with.join(", "));
     let needed = format!("toolkit {toolkit}: {needed}");
     let verdict = if fits { Verdict::Pass } else { Verdict::Stop };
