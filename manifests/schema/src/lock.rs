@@ -1,1 +1,250 @@
-//! (to come)
+//! `ferry.lock`: a plan with every file pinned to an address, a size and a SHA-256.
+//!
+//! The lock pins whole files as their upstreams publish them (artifacts). What is taken out of an archive is
+//! pinned by the archive's digest and the member's name, so that locking fetches nothing large.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{ManifestError, read};
+use crate::{
+    Arch, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest, GlibcVersion,
+    OriginKind, RepoName,
+};
+
+/// A plan whose every file is pinned.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// SHA-256 of the plan.
+    pub plan_digest: Digest,
+    /// Name of the bundle.
+    pub name: BundleName,
+    /// Release number; it only grows within a channel.
+    pub release: u64,
+    /// What the release numbers count in.
+    pub channel: String,
+    /// Models and datasets.
+    pub components: Vec<LockedComponent>,
+    /// Backends.
+    pub backends: Vec<LockedBackend>,
+    /// The installer of each architecture.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub installers: BTreeMap<Arch, LockedFile>,
+    /// Every file to fetch, once, ordered by digest.
+    pub artifacts: Vec<LockedArtifact>,
+}
+
+/// A model or a dataset.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedComponent {
+    /// Which of the two.
+    pub kind: ComponentKind,
+    /// Its name, as users write it in a job file.
+    pub name: RepoName,
+    /// SPDX licence expression.
+    pub license: String,
+    /// Commit of its upstream repository, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Its files.
+    pub files: Vec<LockedFile>,
+    /// Placeholders to fill in the files, and their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fill: BTreeMap<String, String>,
+    /// A dataset's entry in `dataset_info.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_info: Option<serde_json::Value>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedBackend {
+    /// Its name.
+    pub name: BackendName,
+    /// The chip's name in the chip tables.
+    pub chip: String,
+    /// Architecture that its programs are for.
+    pub arch: Arch,
+    /// Oldest glibc that its programs run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glibc: Option<GlibcVersion>,
+    /// Versions that must fit the machine's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, String>,
+    /// Files below `backend/`.
+    pub files: Vec<LockedFile>,
+    /// Its Python environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<LockedPython>,
+}
+
+/// A resolved Python environment.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPython {
+    /// Python's version, such as `3.11`.
+    pub version: String,
+    /// Every distribution, as `name==version`.
+    pub requirements: Vec<String>,
+    /// The one wheel of each, in the same order.
+    pub wheels: Vec<LockedFile>,
+}
+
+/// One file, or a group of files out of one archive.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedFile {
+    /// Where the file goes; for a group, the folder that its files go to.
+    pub path: BundlePath,
+    /// Whether it may be run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+    /// The artifact that it is, or is taken out of.
+    pub artifact: Digest,
+    /// The one member of the artifact to take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// Patterns of the members to take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+    /// What to cut off the front of the members' names.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub strip: String,
+}
+
+/// A file as its upstream publishes it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedArtifact {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// How many bytes.
+    pub size: ByteSize,
+    /// Its name upstream.
+    pub file_name: String,
+    /// Kind of place.
+    pub kind: OriginKind,
+    /// Where it is, in the order to try.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// A file of this machine: its path, relative to the lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Project on a package index, or repository on a hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Version of the project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Commit of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// SPDX licence expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// Git's name of the bytes (SHA-1 of the blob), where the hub gives no SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_sha1: Option<String>,
+}
+
+impl Lock {
+    /// Reads a lock and checks that every file names an artifact that it pins.
+    ///
+    /// # Errors
+    /// Names the place, what was found there and what was expected.
+    pub fn parse(text: &[u8]) -> Result<Self, ManifestError> {
+        let lock: Self = read(text)?;
+        if lock.format != 1 {
+            return Err(ManifestError::value("format", lock.format.to_string(), "1"));
+        }
+        let mut pinned = BTreeSet::new();
+        for (position, artifact) in lock.artifacts.iter().enumerate() {
+            let at = format!("artifacts[{position}]");
+            if !pinned.insert(artifact.digest) {
+                return Err(ManifestError::value(
+                    format!("{at}.digest"),
+                    format!("{} a second time", artifact.digest),
+                    "each artifact once",
+                ));
+            }
+            if artifact.urls.is_empty() && artifact.path.is_none() {
+                return Err(ManifestError::value(at, "no place", "`urls` or `path`"));
+            }
+        }
+        for (at, file) in lock.files() {
+            if !pinned.contains(&file.artifact) {
+                return Err(ManifestError::value(
+                    format!("{at}.artifact"),
+                    file.artifact.to_string(),
+                    "the digest of one of `artifacts`",
+                ));
+            }
+        }
+        Ok(lock)
+    }
+
+    /// The lock as the bytes that are written: equal locks give equal bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Its maps have texts as keys and its numbers are whole, so there is nothing that JSON cannot say.
+        let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+
+    /// Every file with its JSON path.
+    fn files(&self) -> Vec<(String, &LockedFile)> {
+        let mut files = Vec::new();
+        for (position, component) in self.components.iter().enumerate() {
+            for (number, file) in component.files.iter().enumerate() {
+                files.push((format!("components[{position}].files[{number}]"), file));
+            }
+        }
+        for (position, backend) in self.backends.iter().enumerate() {
+            for (number, file) in backend.files.iter().enumerate() {
+                files.push((format!("backends[{position}].files[{number}]"), file));
+            }
+            for (number, file) in backend.python.iter().flat_map(|p| &p.wheels).enumerate() {
+                files.push((
+                    format!("backends[{position}].python.wheels[{number}]"),
+                    file,
+                ));
+            }
+        }
+        for (arch, file) in &self.installers {
+            files.push((format!("installers.{arch}"), file));
+        }
+        files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_an_unpinned_artifact_is_named() {
+        let pinned = Digest::of(b"pinned");
+        let mut lock = serde_json::json!({
+            "format": 1, "plan_digest": Digest::of(b"plan"), "name": "demo", "release": 1, "channel": "stable",
+            "components": [{ "kind": "model", "name": "org/model", "license": "MIT",
+                "files": [{ "path": "a", "artifact": pinned }] }],
+            "backends": [],
+            "artifacts": [{ "digest": pinned, "size": 6, "file_name": "a", "kind": "https",
+                "urls": ["https://example.org/a"] }],
+        });
+        let text = serde_json::to_vec(&lock).unwrap();
+        let read = Lock::parse(&text).unwrap();
+        assert_eq!(Lock::parse(&read.to_bytes()).unwrap(), read);
+
+        lock["components"][0]["files"][0]["artifact"] = Digest::of(b"other").to_string().into();
+        let error = Lock::parse(&serde_json::to_vec(&lock).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("components[0].files[0].artifact"), "{error}");
+    }
+}
