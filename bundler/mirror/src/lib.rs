@@ -1,1 +1,29 @@
 //! Fetches what a lock names: the only crate that opens a connection.
+//!
+//! ```text
+//! <cache>/sha256/<hex>            a whole file; its bytes matched its name before it got that name
+//! <cache>/sha256/<hex>.partial    the beginning of one; hashed again before it is gone on with
+//! ```
+//!
+//! Nothing a server says is believed: a mirror is a source of bytes, and the digest decides.
+
+mod archive;
+mod cache;
+mod download;
+mod error;
+mod hub;
+mod pypi;
+mod resolve;
+mod secret;
+mod tags;
+mod web;
+
+pub use archive::{Extracted, Selection, extract};
+pub use cache::{Cache, Cached};
+pub use download::{Download, Downloader, Rewrite};
+pub use error::MirrorError;
+pub use hub::{Hub, HubFile, HubKind};
+pub use pypi::{IndexFile, PackageIndex, normalized};
+pub use resolve::{Pin, Resolver};
+pub use secret::Secret;
+pub use web::{Patience, Web};

@@ -1,0 +1,268 @@
+//! The Hugging Face Hub: a revision to a commit, a commit to its files, each with the digest the Hub knows.
+
+use globset::GlobSet;
+use manifest_schema::{Digest, RepoName};
+use serde::Deserialize;
+use sha1::Digest as _;
+
+use crate::archive::globs;
+use crate::download::{git_hasher, hex};
+use crate::web::{Ask, Page, parse, shown};
+use crate::{Cache, Cached, MirrorError, Web};
+
+/// Kind of a repository.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HubKind {
+    /// Weights.
+    Model,
+    /// Examples.
+    Dataset,
+}
+
+impl HubKind {
+    fn api(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
+        }
+    }
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Model => "",
+            Self::Dataset => "datasets/",
+        }
+    }
+}
+
+/// A file of a commit.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HubFile {
+    /// Its path in the repository.
+    pub path: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Git's name of it, of the pointer where it is a large one.
+    pub git_sha1: String,
+    /// SHA-256 of a large file.
+    pub lfs: Option<Digest>,
+}
+
+/// A hub, or a mirror that speaks its protocol.
+pub struct Hub<'a> {
+    web: &'a Web,
+    endpoint: String,
+}
+
+const LARGEST_ANSWER: u64 = 64 << 20;
+const LARGEST_LISTING: usize = 1_000_000;
+/// Files without a SHA-256 at the Hub are those kept in git itself, which refuses them above 10 MB.
+const LARGEST_PLAIN_FILE: u64 = 64 << 20;
+
+impl<'a> Hub<'a> {
+    /// The hub at `endpoint`, such as `https://huggingface.co`.
+    pub fn new(web: &'a Web, endpoint: &str) -> Self {
+        Self {
+            web,
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// The commit that a branch, a tag or a commit names.
+    ///
+    /// # Errors
+    /// When there is no such repository or revision, or it is not open to this token.
+    pub fn commit(
+        &self,
+        kind: HubKind,
+        repo: &RepoName,
+        revision: &str,
+    ) -> Result<String, MirrorError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            sha: String,
+        }
+        if is_commit(revision) {
+            return Ok(revision.to_owned());
+        }
+        let url = format!("{}/api/{}/{repo}/revision/", self.endpoint, kind.api());
+        let mut url = parse(&url)?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push(revision);
+        }
+        let page = self.ask(url.as_str(), &format!("{repo}@{revision}"))?;
+        let answer: Answer = read(&page)?;
+        if is_commit(&answer.sha) {
+            Ok(answer.sha)
+        } else {
+            Err(MirrorError::Answer {
+                url: shown(&page.at),
+                problem: format!("`{}` is not a commit", answer.sha),
+            })
+        }
+    }
+
+    /// The files of a commit that `include` takes (all when empty) and `exclude` leaves, ordered by path.
+    ///
+    /// # Errors
+    /// When the hub does not answer, or a pattern is not one.
+    pub fn files(
+        &self,
+        kind: HubKind,
+        repo: &RepoName,
+        commit: &str,
+        include: &[String],
+        exclude: &[String],
+    ) -> Result<Vec<HubFile>, MirrorError> {
+        let (include_set, exclude_set) = (globs(include)?, globs(exclude)?);
+        let taken = |path: &str| {
+            let matches = |set: &GlobSet| set.is_match(path);
+            (include.is_empty() || matches(&include_set)) && !matches(&exclude_set)
+        };
+        let mut next = Some(format!(
+            "{}/api/{}/{repo}/tree/{commit}?recursive=true&expand=false",
+            self.endpoint,
+            kind.api()
+        ));
+        let mut files = Vec::new();
+        let mut seen = 0;
+        let mut pages = std::collections::BTreeSet::new();
+        while let Some(url) = next {
+            let page = self.ask(&url, &format!("{repo}@{commit}"))?;
+            let entries: Vec<Entry> = read(&page)?;
+            seen += entries.len();
+            next = page.next();
+            // A server that sends in circles must not keep us for ever.
+            if seen > LARGEST_LISTING || !pages.insert(url) {
+                return Err(MirrorError::Answer {
+                    url: shown(&page.at),
+                    problem: "the listing does not end".to_owned(),
+                });
+            }
+            for entry in entries {
+                if entry.kind == "file" && taken(&entry.path) {
+                    files.push(entry.into_file(&page)?);
+                }
+            }
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
+    }
+
+    /// Where the bytes of a file are.
+    ///
+    /// # Errors
+    /// When the endpoint is not an address.
+    pub fn file_url(
+        &self,
+        kind: HubKind,
+        repo: &RepoName,
+        commit: &str,
+        path: &str,
+    ) -> Result<String, MirrorError> {
+        let mut url = parse(&format!("{}/{}{repo}/resolve/{commit}/", self.endpoint, kind.prefix()))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path.split('/'));
+        }
+        Ok(url.into())
+    }
+
+    /// Fetches a small file, of which the hub gives only git's name, and checks that name.
+    ///
+    /// # Errors
+    /// When the bytes are others than the listing promised.
+    pub fn take_small(
+        &self,
+        url: &str,
+        file: &HubFile,
+        cache: &Cache,
+    ) -> Result<Cached, MirrorError> {
+        if file.size > LARGEST_PLAIN_FILE {
+            return Err(MirrorError::Answer {
+                url: url.to_owned(),
+                problem: format!("{} bytes and no SHA-256", file.size),
+            });
+        }
+        let page = self.web.text(url, Ask::default(), file.size)?;
+        let mut hasher = git_hasher(page.body.len() as u64);
+        hasher.update(&page.body);
+        let found = hex(&hasher.finalize());
+        if found != file.git_sha1 {
+            return Err(MirrorError::DigestDiffers {
+                url: shown(&page.at),
+                found,
+                expected: file.git_sha1.clone(),
+                resumed: false,
+            });
+        }
+        cache.take(&mut page.body.as_slice(), file.size)
+    }
+
+    fn ask(&self, url: &str, wanted: &str) -> Result<Page, MirrorError> {
+        self.web
+            .text(url, Ask::default(), LARGEST_ANSWER)
+            .map_err(|error| match error {
+                MirrorError::Status { url, status, .. } if matches!(status, 401 | 403 | 404) => {
+                    MirrorError::Hub {
+                        wanted: wanted.to_owned(),
+                        problem: format!("{url} answered {status}"),
+                    }
+                }
+                other => other,
+            })
+    }
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+fn read<T: serde::de::DeserializeOwned>(page: &Page) -> Result<T, MirrorError> {
+    serde_json::from_slice(&page.body).map_err(|error| MirrorError::Answer {
+        url: shown(&page.at),
+        problem: error.to_string(),
+    })
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    oid: String,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    oid: String,
+    size: u64,
+}
+
+impl Entry {
+    fn into_file(self, page: &Page) -> Result<HubFile, MirrorError> {
+        let answer = |problem: String| MirrorError::Answer {
+            url: shown(&page.at),
+            problem,
+        };
+        if !is_commit(&self.oid) {
+            return Err(answer(format!("`{}`: `{}` is no git name", self.path, self.oid)));
+        }
+        let (size, lfs) = match self.lfs {
+            None => (self.size, None),
+            Some(lfs) => {
+                let digest = Digest::parse_hex(&lfs.oid)
+                    .map_err(|error| answer(format!("`{}`: {error}", self.path)))?;
+                (lfs.size, Some(digest))
+            }
+        };
+        Ok(HubFile {
+            path: self.path,
+            size,
+            git_sha1: self.oid,
+            lfs,
+        })
+    }
+}

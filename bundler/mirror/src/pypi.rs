@@ -1,0 +1,310 @@
+//! A Python package index: PEP 691 JSON, or the HTML of PEP 503, which is all that some mirrors speak.
+
+use manifest_schema::Digest;
+use manifest_schema::plan::{ArchiveKind, WheelTarget};
+use reqwest::Url;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use serde::Deserialize;
+
+use crate::tags::{WheelName, same_version};
+use crate::web::{Ask, Page, header, parse, shown};
+use crate::{MirrorError, Web};
+
+/// A project's name as the index spells it (PEP 503).
+pub fn normalized(name: &str) -> String {
+    name.split(['-', '_', '.'])
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("-")
+        .to_ascii_lowercase()
+}
+
+/// A file that an index offers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct IndexFile {
+    /// Its name.
+    pub file_name: String,
+    /// Where it is.
+    pub url: String,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Its bytes, where the index says how many.
+    pub size: Option<u64>,
+    /// Whether its publisher withdrew it.
+    pub yanked: bool,
+}
+
+/// One index.
+pub struct PackageIndex<'a> {
+    web: &'a Web,
+    url: String,
+}
+
+const ACCEPT: &str =
+    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
+/// The page of a project with ten thousand files has 20 MB.
+const LARGEST_PAGE: u64 = 256 << 20;
+
+impl<'a> PackageIndex<'a> {
+    /// The index at `url`, such as `https://pypi.org/simple`.
+    pub fn new(web: &'a Web, url: &str) -> Self {
+        Self {
+            web,
+            url: url.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// The one file of `project` `version` that suits: the source archive, or the fittest wheel.
+    ///
+    /// # Errors
+    /// When the index does not answer, or has none.
+    pub fn find(
+        &self,
+        project: &str,
+        version: &str,
+        kind: ArchiveKind,
+        target: Option<&WheelTarget>,
+    ) -> Result<IndexFile, MirrorError> {
+        let files = self.files(project)?;
+        let suits = |file: &IndexFile| match kind {
+            ArchiveKind::Wheel => WheelName::parse(&file.file_name)
+                .filter(|wheel| wheel.is(project, version))
+                .and_then(|wheel| wheel.fitness(target)),
+            ArchiveKind::Sdist => {
+                is_sdist(&file.file_name, project, version).then_some((0, 0, 0))
+            }
+        };
+        let best = files
+            .into_iter()
+            .filter_map(|file| Some((suits(&file)?, !file.yanked, file)))
+            // Names differ, so that there is one answer whatever order the index lists them in.
+            .max_by(|(a, a_kept, a_file), (b, b_kept, b_file)| {
+                (a_kept, a, &b_file.file_name).cmp(&(b_kept, b, &a_file.file_name))
+            });
+        let Some((_, _, mut file)) = best else {
+            return Err(MirrorError::NoFile {
+                index: parse(&self.url).map_or_else(|_| self.url.clone(), |url| shown(&url)),
+                project: project.to_owned(),
+                version: version.to_owned(),
+                wanted: wanted(kind, target),
+            });
+        };
+        if file.size.is_none() {
+            file.size = Some(size_of(self.web, &file.url)?);
+        }
+        Ok(file)
+    }
+
+    /// Every file of a project whose SHA-256 the index gives.
+    ///
+    /// # Errors
+    /// When the index does not answer, or not as its protocol says.
+    pub fn files(&self, project: &str) -> Result<Vec<IndexFile>, MirrorError> {
+        let url = format!("{}/{}/", self.url, normalized(project));
+        let ask = Ask {
+            accept: Some(ACCEPT),
+            ..Ask::default()
+        };
+        let page = self.web.text(&url, ask, LARGEST_PAGE)?;
+        if page.content_type().contains("json") {
+            from_json(&page)
+        } else {
+            let text = String::from_utf8_lossy(&page.body);
+            Ok(from_html(&page.at, &text))
+        }
+    }
+}
+
+fn wanted(kind: ArchiveKind, target: Option<&WheelTarget>) -> String {
+    match (kind, target) {
+        (ArchiveKind::Sdist, _) => "source archive".to_owned(),
+        (ArchiveKind::Wheel, None) => "wheel for every machine".to_owned(),
+        (ArchiveKind::Wheel, Some(target)) => format!(
+            "wheel for Python {} on {} with glibc {}",
+            target.python, target.arch, target.glibc
+        ),
+    }
+}
+
+fn is_sdist(file_name: &str, project: &str, version: &str) -> bool {
+    file_name
+        .strip_suffix(".tar.gz")
+        .or_else(|| file_name.strip_suffix(".zip"))
+        .and_then(|stem| stem.rsplit_once('-'))
+        .is_some_and(|(name, found)| {
+            normalized(name) == normalized(project) && same_version(found, version)
+        })
+}
+
+/// How many bytes a file has: asked by HEAD, or by its first byte where HEAD tells nothing.
+pub(crate) fn size_of(web: &Web, url: &str) -> Result<u64, MirrorError> {
+    let head = Ask {
+        head: true,
+        ..Ask::default()
+    };
+    let told = web.patiently(url, head).ok().and_then(|response| {
+        header(response.headers(), CONTENT_LENGTH.as_str())?
+            .parse()
+            .ok()
+    });
+    if let Some(size) = told.filter(|size| *size > 0) {
+        return Ok(size);
+    }
+    let from_first = Ask {
+        from: Some(0),
+        ..Ask::default()
+    };
+    let response = web.patiently(url, from_first)?;
+    header(response.headers(), CONTENT_RANGE.as_str())
+        .and_then(|range| range.rsplit_once('/')?.1.parse().ok())
+        .or_else(|| {
+            header(response.headers(), CONTENT_LENGTH.as_str())?
+                .parse()
+                .ok()
+        })
+        .ok_or_else(|| MirrorError::Answer {
+            url: shown(response.url()),
+            problem: "does not say how many bytes the file has".to_owned(),
+        })
+}
+
+#[derive(Deserialize)]
+struct JsonPage {
+    files: Vec<JsonFile>,
+}
+
+#[derive(Deserialize)]
+struct JsonFile {
+    filename: String,
+    url: String,
+    #[serde(default)]
+    hashes: std::collections::BTreeMap<String, String>,
+    size: Option<u64>,
+    /// `true`, `false`, or the reason.
+    #[serde(default)]
+    yanked: serde_json::Value,
+}
+
+fn from_json(page: &Page) -> Result<Vec<IndexFile>, MirrorError> {
+    let answer = |problem: String| MirrorError::Answer {
+        url: shown(&page.at),
+        problem,
+    };
+    let parsed: JsonPage =
+        serde_json::from_slice(&page.body).map_err(|error| answer(error.to_string()))?;
+    let mut files = Vec::new();
+    for file in parsed.files {
+        let digest = file.hashes.get("sha256").map(|hex| Digest::parse_hex(hex));
+        let Some(Ok(digest)) = digest else { continue };
+        let url = page
+            .at
+            .join(&file.url)
+            .map_err(|error| answer(error.to_string()))?;
+        files.push(IndexFile {
+            file_name: file.filename,
+            url: without_fragment(url),
+            digest,
+            size: file.size,
+            yanked: file.yanked == serde_json::Value::Bool(true) || file.yanked.is_string(),
+        });
+    }
+    Ok(files)
+}
+
+/// Reads the anchors of a PEP 503 page; what is not an anchor with a SHA-256 is passed over.
+fn from_html(base: &Url, text: &str) -> Vec<IndexFile> {
+    let mut files = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("<a") {
+        let after = &rest[start + 2..];
+        let Some(end) = after.find('>') else { break };
+        let attributes = &after[..end];
+        rest = &after[end + 1..];
+        if !attributes.starts_with(char::is_whitespace) {
+            continue;
+        }
+        let file = attribute(attributes, "href")
+            .and_then(|href| base.join(&href).ok())
+            .and_then(|url| {
+                let digest = Digest::parse_hex(url.fragment()?.strip_prefix("sha256=")?).ok()?;
+                let file_name = plain_name(url.path_segments()?.next_back()?);
+                Some(IndexFile {
+                    file_name,
+                    url: without_fragment(url),
+                    digest,
+                    size: None,
+                    yanked: attribute(attributes, "data-yanked").is_some(),
+                })
+            });
+        files.extend(file);
+    }
+    files
+}
+
+/// File names of packages need no escapes but for `+` and `!`.
+fn plain_name(segment: &str) -> String {
+    segment
+        .replace("%2B", "+")
+        .replace("%2b", "+")
+        .replace("%21", "!")
+}
+
+fn without_fragment(mut url: Url) -> String {
+    url.set_fragment(None);
+    url.into()
+}
+
+fn attribute(attributes: &str, name: &str) -> Option<String> {
+    let start = attributes.find(&format!("{name}="))? + name.len() + 1;
+    let value = &attributes[start..];
+    let quote = value.chars().next().filter(|c| *c == '"' || *c == '\'')?;
+    let value = &value[1..];
+    let value = &value[..value.find(quote)?];
+    Some(
+        value
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&quot;", "\"")
+            .replace("&#43;", "+")
+            .replace("&amp;", "&"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_html_page_gives_names_addresses_and_digests() {
+        let base = Url::parse("https://example.org/simple/demo/").unwrap();
+        let digest = Digest::of(b"demo");
+        let page = format!(
+            "<html><abbr>x</abbr><a href='../../files/demo-1.0%2Bcpu-py3-none-any.whl#sha256={0}' data-requires-python='&gt;=3.9'>x</a>\
+             <a href=\"https://other.example/demo-1.0.tar.gz#sha256={0}\" data-yanked=\"broken\">y</a>\
+             <a href=\"demo-2.0.tar.gz\">no digest</a><a href=\"unfinished",
+            digest.hex()
+        );
+        let files = from_html(&base, &page);
+        assert_eq!(files.len(), 2);
+        assert_eq!(files[0].file_name, "demo-1.0+cpu-py3-none-any.whl");
+        assert_eq!(
+            files[0].url,
+            "https://example.org/files/demo-1.0%2Bcpu-py3-none-any.whl"
+        );
+        assert_eq!((files[0].digest, files[0].yanked), (digest, false));
+        assert!(files[1].yanked);
+    }
+
+    #[test]
+    fn a_project_has_one_name() {
+        for name in ["Torch_NPU", "torch-npu", "torch.npu", "torch--npu"] {
+            assert_eq!(normalized(name), "torch-npu");
+        }
+    }
+
+    #[test]
+    fn a_source_archive_is_known_by_its_name() {
+        assert!(is_sdist("llamafactory-0.9.5.tar.gz", "LLaMAFactory", "0.9.5"));
+        assert!(!is_sdist("llamafactory-0.9.50.tar.gz", "llamafactory", "0.9.5"));
+    }
+}

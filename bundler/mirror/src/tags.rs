@@ -1,0 +1,198 @@
+//! Does a wheel suit a machine? Its file name says so: `name-version[-build]-python-abi-platform.whl`.
+
+use manifest_schema::plan::WheelTarget;
+use manifest_schema::{Arch, GlibcVersion};
+
+use crate::pypi::normalized;
+
+/// The parts of a wheel's file name.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct WheelName<'a> {
+    pub(crate) project: &'a str,
+    pub(crate) version: &'a str,
+    build: &'a str,
+    python: &'a str,
+    abi: &'a str,
+    platform: &'a str,
+}
+
+/// How well a wheel suits; the greatest is best.
+pub(crate) type Fitness = (u32, u32, u32);
+
+impl<'a> WheelName<'a> {
+    pub(crate) fn parse(file_name: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = file_name.strip_suffix(".whl")?.split('-').collect();
+        let (build, tags) = match parts.len() {
+            5 => ("", &parts[2..]),
+            6 => (parts[2], &parts[3..]),
+            _ => return None,
+        };
+        Some(Self {
+            project: parts[0],
+            version: parts[1],
+            build,
+            python: tags[0],
+            abi: tags[1],
+            platform: tags[2],
+        })
+    }
+
+    pub(crate) fn is(&self, project: &str, version: &str) -> bool {
+        normalized(self.project) == normalized(project) && same_version(self.version, version)
+    }
+
+    /// How well the wheel suits `target`, or `None`. Without a target only a wheel for every machine suits.
+    pub(crate) fn fitness(&self, target: Option<&WheelTarget>) -> Option<Fitness> {
+        let build = self
+            .build
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+            .parse()
+            .unwrap_or(0);
+        let Some(target) = target else {
+            let any = self.abi == "none" && self.platform == "any" && self.python.contains("py3");
+            return any.then_some((0, 0, build));
+        };
+        let minor: u32 = target.python.split_once('.')?.1.parse().ok()?;
+        let python = self
+            .python
+            .split('.')
+            .flat_map(|python| self.abi.split('.').map(move |abi| (python, abi)))
+            .filter_map(|(python, abi)| python_fitness(python, abi, minor))
+            .max()?;
+        let platform = self
+            .platform
+            .split('.')
+            .filter_map(|platform| platform_fitness(platform, target.arch, target.glibc))
+            .max()?;
+        Some((python, platform, build))
+    }
+}
+
+fn python_fitness(python: &str, abi: &str, minor: u32) -> Option<u32> {
+    let cpython = python
+        .strip_prefix("cp3")
+        .and_then(|rest| rest.parse::<u32>().ok());
+    match (cpython, abi) {
+        (Some(found), _) if found == minor && abi == format!("cp3{minor}") => Some(1000),
+        // A stable-ABI wheel for an older Python runs on a newer one.
+        (Some(found), "abi3") if found <= minor => Some(500 + found),
+        (Some(found), "none") if found == minor => Some(400),
+        _ if abi != "none" => None,
+        _ if python == "py3" => Some(100),
+        _ => python
+            .strip_prefix("py3")
+            .and_then(|rest| rest.parse::<u32>().ok())
+            .filter(|found| *found <= minor)
+            .map(|found| 200 + found),
+    }
+}
+
+fn platform_fitness(platform: &str, arch: Arch, glibc: GlibcVersion) -> Option<u32> {
+    if platform == "any" {
+        return Some(0);
+    }
+    let tag = platform
+        .strip_suffix(arch.as_str())
+        .and_then(|tag| tag.strip_suffix('_'))?;
+    let needs: u16 = match tag {
+        "linux" => return Some(1),
+        "manylinux1" => 5,
+        "manylinux2010" => 12,
+        "manylinux2014" => 17,
+        _ => tag.strip_prefix("manylinux_2_")?.parse().ok()?,
+    };
+    (needs <= glibc.minor).then_some(2 + u32::from(needs))
+}
+
+/// Whether two spellings name one version: case, `-` or `_` for `.`, and zeros at the end do not matter.
+pub(crate) fn same_version(one: &str, other: &str) -> bool {
+    fn plain(version: &str) -> String {
+        let version = version.to_ascii_lowercase().replace(['-', '_'], ".");
+        let version = version.strip_prefix('v').unwrap_or(&version);
+        let release = version
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(version.len());
+        let (numbers, rest) = version.split_at(release);
+        let (numbers, dot) = numbers
+            .strip_suffix('.')
+            .map_or((numbers, ""), |numbers| (numbers, "."));
+        let mut numbers = numbers;
+        while let Some(shorter) = numbers.strip_suffix(".0") {
+            numbers = shorter;
+        }
+        format!("{numbers}{dot}{rest}")
+    }
+    plain(one) == plain(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(arch: Arch, python: &str) -> WheelTarget {
+        WheelTarget {
+            arch,
+            python: python.to_owned(),
+            glibc: "2.28".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_wheel_suits_by_python_platform_and_glibc() {
+        let target = target(Arch::X86_64, "3.11");
+        for (name, suits) in [
+            ("a-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", true),
+            ("a-1-cp311-cp311-manylinux_2_28_x86_64.whl", true),
+            ("a-1-cp38-abi3-manylinux_2_17_x86_64.whl", true),
+            ("a-1-py3-none-any.whl", true),
+            ("a-1-py2.py3-none-any.whl", true),
+            ("a-1-py39-none-any.whl", true),
+            ("a-1-7b-py3-none-manylinux1_x86_64.whl", true),
+            ("a-1-cp311-cp311-linux_x86_64.whl", true),
+            ("a-1-cp311-cp311-manylinux_2_31_x86_64.whl", false),
+            ("a-1-cp311-cp311-manylinux_2_28_aarch64.whl", false),
+            ("a-1-cp311-cp311-musllinux_1_2_x86_64.whl", false),
+            ("a-1-cp313-cp313t-manylinux_2_28_x86_64.whl", false),
+            ("a-1-cp312-abi3-manylinux_2_17_x86_64.whl", false),
+            ("a-1-py312-none-any.whl", false),
+            ("a-1-py2-none-any.whl", false),
+            ("a-1-cp311-cp311-win_amd64.whl", false),
+        ] {
+            let wheel = WheelName::parse(name).unwrap();
+            assert_eq!(wheel.fitness(Some(&target)).is_some(), suits, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_wheel_is_the_fittest() {
+        let target = target(Arch::Aarch64, "3.11");
+        let fitness = |name| WheelName::parse(name).unwrap().fitness(Some(&target));
+        let order = [
+            "a-1-py3-none-any.whl",
+            "a-1-cp38-abi3-manylinux_2_17_aarch64.whl",
+            "a-1-cp310-abi3-manylinux_2_17_aarch64.whl",
+            "a-1-cp311-cp311-manylinux_2_17_aarch64.whl",
+            "a-1-cp311-cp311-manylinux_2_28_aarch64.whl",
+            "a-1-2-cp311-cp311-manylinux_2_28_aarch64.whl",
+        ];
+        for pair in order.windows(2) {
+            assert!(fitness(pair[0]) < fitness(pair[1]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn versions_are_the_same_in_any_spelling() {
+        for (one, other, same) in [
+            ("1.0", "1.0.0", true),
+            ("2.7.1.post4", "2.7.1-post4", true),
+            ("v1.2", "1.2", true),
+            ("1.10", "1.1", false),
+            ("2.7.1", "2.7.1.post4", false),
+            ("1.0rc1", "1.0", false),
+        ] {
+            assert_eq!(same_version(one, other), same, "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One HTTP client: redirects by hand, so that a token stays with its host; patience with busy servers.
+
+use std::io::Read;
+use std::thread;
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER,
+};
+use reqwest::redirect::Policy;
+
+use crate::{MirrorError, Secret};
+
+/// How often and how long to try one address.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Attempts without any headway before an address is given up.
+    pub attempts: u32,
+    /// Pause after the first failure; it doubles with each.
+    pub first_pause: Duration,
+    /// No pause is longer, whatever the server asks for.
+    pub longest_pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Patience {
+    /// Pause after failure number `failure`, counted from 0.
+    pub(crate) fn pause(&self, failure: u32, error: &MirrorError) -> Duration {
+        let asked = match error {
+            MirrorError::Status { wait, .. } => *wait,
+            _ => None,
+        };
+        asked
+            .unwrap_or(self.first_pause * 2_u32.saturating_pow(failure.min(16)))
+            .min(self.longest_pause)
+    }
+}
+
+/// A client for every source. Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
+pub struct Web {
+    client: Client,
+    token: Option<(Url, Secret)>,
+    pub(crate) patience: Patience,
+}
+
+/// What to ask for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ask<'a> {
+    pub(crate) head: bool,
+    pub(crate) accept: Option<&'a str>,
+    /// First byte wanted, when not the first of all.
+    pub(crate) from: Option<u64>,
+}
+
+impl Web {
+    /// A client without any token.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(patience: Patience) -> Result<Self, MirrorError> {
+        let client = Client::builder()
+            .user_agent(concat!("ferry-bundler/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .connect_timeout(Duration::from_secs(30))
+            // Of each read, not of the whole transfer.
+            .timeout(Duration::from_secs(60))
+            .build()
+            .map_err(|source| MirrorError::Connection {
+                url: "TLS".to_owned(),
+                source: Box::new(source),
+            })?;
+        Ok(Self {
+            client,
+            token: None,
+            patience,
+        })
+    }
+
+    /// Sends `token` to the scheme, host and port of `endpoint`, and to no other.
+    ///
+    /// # Errors
+    /// When `endpoint` is not an address.
+    pub fn with_token(mut self, endpoint: &str, token: Secret) -> Result<Self, MirrorError> {
+        self.token = Some((parse(endpoint)?, token));
+        Ok(self)
+    }
+
+    /// One request; redirects are followed, anything but success is an error.
+    pub(crate) fn once(&self, url: &str, ask: Ask) -> Result<Response, MirrorError> {
+        let mut at = parse(url)?;
+        for _ in 0..10 {
+            let response = self.send(&at, ask)?;
+            let status = response.status();
+            if !status.is_redirection() || status.as_u16() == 304 {
+                if status.is_success() {
+                    return Ok(response);
+                }
+                return Err(MirrorError::Status {
+                    url: shown(&at),
+                    status: status.as_u16(),
+                    wait: wait(response.headers()),
+                });
+            }
+            let location = header(response.headers(), LOCATION.as_str()).unwrap_or_default();
+            let next = at.join(&location).map_err(|error| MirrorError::Redirect {
+                url: shown(&at),
+                problem: error.to_string(),
+            })?;
+            if at.scheme() == "https" && next.scheme() != "https" {
+                return Err(MirrorError::Redirect {
+                    url: shown(&at),
+                    problem: "from HTTPS to plain HTTP".to_owned(),
+                });
+            }
+            at = next;
+        }
+        Err(MirrorError::Redirect {
+            url: shown(&at),
+            problem: "more than 10 times".to_owned(),
+        })
+    }
+
+    /// A request that is tried again while trying again may help.
+    pub(crate) fn patiently(&self, url: &str, ask: Ask) -> Result<Response, MirrorError> {
+        let mut failure = 0;
+        loop {
+            match self.once(url, ask) {
+                Err(error) if error.may_pass() && failure + 1 < self.patience.attempts => {
+                    thread::sleep(self.patience.pause(failure, &error));
+                    failure += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// A whole answer of at most `limit` bytes.
+    pub(crate) fn text(&self, url: &str, ask: Ask, limit: u64) -> Result<Page, MirrorError> {
+        let mut failure = 0;
+        loop {
+            match self.read_all(url, ask, limit) {
+                Err(error) if error.may_pass() && failure + 1 < self.patience.attempts => {
+                    thread::sleep(self.patience.pause(failure, &error));
+                    failure += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn read_all(&self, url: &str, ask: Ask, limit: u64) -> Result<Page, MirrorError> {
+        let response = self.once(url, ask)?;
+        let at = response.url().clone();
+        let headers = response.headers().clone();
+        let mut body = Vec::new();
+        response
+            .take(limit + 1)
+            .read_to_end(&mut body)
+            .map_err(|source| MirrorError::Connection {
+                url: shown(&at),
+                source: Box::new(source),
+            })?;
+        if body.len() as u64 > limit {
+            return Err(MirrorError::Answer {
+                url: shown(&at),
+                problem: format!("more than {limit} bytes"),
+            });
+        }
+        Ok(Page { at, headers, body })
+    }
+
+    fn send(&self, url: &Url, ask: Ask) -> Result<Response, MirrorError> {
+        let mut request = if ask.head {
+            self.client.head(url.clone())
+        } else {
+            self.client.get(url.clone())
+        };
+        // The lock pins bytes, so no server may repack them on the way.
+        request = request.header(ACCEPT_ENCODING, "identity");
+        if let Some(accept) = ask.accept {
+            request = request.header(ACCEPT, accept);
+        }
+        if let Some(from) = ask.from {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        if let Some((_, token)) = self
+            .token
+            .as_ref()
+            .filter(|(home, _)| home.origin() == url.origin())
+        {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        }
+        request.send().map_err(|source| MirrorError::Connection {
+            url: shown(url),
+            source: Box::new(source.without_url()),
+        })
+    }
+}
+
+/// An answer that was read to its end.
+pub(crate) struct Page {
+    pub(crate) at: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Page {
+    pub(crate) fn content_type(&self) -> String {
+        header(&self.headers, CONTENT_TYPE.as_str()).unwrap_or_default()
+    }
+
+    /// Where the answer goes on, as `Link: <…>; rel="next"` says.
+    pub(crate) fn next(&self) -> Option<String> {
+        let link = header(&self.headers, "link")?;
+        let next = link
+            .split(',')
+            .find(|part| part.contains("rel=\"next\"") || part.contains("rel=next"))?;
+        let (_, rest) = next.split_once('<')?;
+        let (target, _) = rest.split_once('>')?;
+        self.at.join(target).ok().map(String::from)
+    }
+}
+
+pub(crate) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+pub(crate) fn parse(url: &str) -> Result<Url, MirrorError> {
+    Url::parse(url).map_err(|error| MirrorError::Answer {
+        url: url.split(['?', '#']).next().unwrap_or_default().to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+/// An address without its query, password and fragment: those may be secrets.
+pub(crate) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+/// `Retry-After` in seconds; the form with a date is left to the usual pause.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    header(headers, RETRY_AFTER.as_str())?
+        .trim()
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
+}
