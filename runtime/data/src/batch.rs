@@ -59,7 +59,10 @@ impl Batch {
 
     /// Returns how many tokens are not padding.
     pub fn tokens(&self) -> usize {
-        self.attention_mask.iter().filter(|mask| **mask != 0).count()
+        self.attention_mask
+            .iter()
+            .filter(|mask| **mask != 0)
+            .count()
     }
 }
 
@@ -81,7 +84,10 @@ mod tests {
         assert_eq!((batch.rows, batch.columns), (2, 16));
         assert_eq!(batch.input_ids[16..20], [6, 7, 3, 3]);
         assert_eq!(batch.labels[16..20], [IGNORED, 7, IGNORED, IGNORED]);
-        assert_eq!(batch.attention_mask[7..20], [1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]);
+        assert_eq!(
+            batch.attention_mask[7..20],
+            [1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]
+        );
         assert_eq!((batch.label_tokens(), batch.tokens()), (9, 11));
     }
 

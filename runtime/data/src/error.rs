@@ -1,0 +1,162 @@
+//! Why data or a tokenizer cannot be used.
+
+use std::path::PathBuf;
+
+use report::{Args, Diagnose, Outcome};
+
+/// A dataset, template or tokenizer that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not JSON.
+    #[error("`{path}`, line {line}, column {column}: not valid JSON")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from one.
+        line: usize,
+        /// Column, counted from one.
+        column: usize,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A value has the wrong shape.
+    #[error("`{path}`, {place}: expected {expected}, found {found}")]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, such as `record 3, field output`.
+        place: String,
+        /// What belongs there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// `dataset_info.json` has no such dataset.
+    #[error("dataset `{name}` is not listed in `{path}`; listed: {listed}")]
+    UnknownDataset {
+        /// The name asked for.
+        name: String,
+        /// The list.
+        path: PathBuf,
+        /// The names that it has.
+        listed: String,
+    },
+    /// The original knows this, this program does not.
+    #[error("`{path}`, {place}: {feature} is not supported")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        place: String,
+        /// What is asked for.
+        feature: String,
+    },
+    /// No such template.
+    #[error("template `{name}` is not known; known: {known}")]
+    UnknownTemplate {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A tokenizer file or table does not make a tokenizer.
+    #[error("`{origin}` does not make a tokenizer")]
+    Tokenizer {
+        /// The file, or what the tables came from.
+        origin: String,
+        /// What the library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A special token is not in the vocabulary.
+    #[error("the tokenizer of `{origin}` has no token `{token}`, which is its {role} token")]
+    TokenMissing {
+        /// Where the tokenizer came from.
+        origin: String,
+        /// The token.
+        token: String,
+        /// `end-of-text` or `padding`.
+        role: &'static str,
+    },
+}
+
+impl Diagnose for DataError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "data.read",
+            Self::Json { .. } => "data.json",
+            Self::Shape { .. } => "data.shape",
+            Self::UnknownDataset { .. } => "data.unknown-dataset",
+            Self::Unsupported { .. } => "data.unsupported",
+            Self::UnknownTemplate { .. } => "data.unknown-template",
+            Self::Tokenizer { .. } => "data.tokenizer",
+            Self::TokenMissing { .. } => "data.token-missing",
+        }
+    }
+
+    fn args(&self) -> Args {
+        match self {
+            Self::Read { path, .. } => vec![("path", path.display().to_string())],
+            Self::Json {
+                path, line, column, ..
+            } => vec![
+                ("path", path.display().to_string()),
+                ("line", line.to_string()),
+                ("column", column.to_string()),
+            ],
+            Self::Shape {
+                path,
+                place,
+                expected,
+                found,
+            } => vec![
+                ("path", path.display().to_string()),
+                ("place", place.clone()),
+                ("expected", expected.clone()),
+                ("found", found.clone()),
+            ],
+            Self::UnknownDataset { name, path, listed } => vec![
+                ("name", name.clone()),
+                ("path", path.display().to_string()),
+                ("listed", listed.clone()),
+            ],
+            Self::Unsupported {
+                path,
+                place,
+                feature,
+            } => vec![
+                ("path", path.display().to_string()),
+                ("place", place.clone()),
+                ("feature", feature.clone()),
+            ],
+            Self::UnknownTemplate { name, known } => {
+                vec![("name", name.clone()), ("known", known.clone())]
+            }
+            Self::Tokenizer { origin, .. } => vec![("origin", origin.clone())],
+            Self::TokenMissing {
+                origin,
+                token,
+                role,
+            } => vec![
+                ("origin", origin.clone()),
+                ("token", token.clone()),
+                ("role", (*role).to_owned()),
+            ],
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Read { .. } => Outcome::HostFault,
+            _ => Outcome::Usage,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Text to token ids and back.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::{AddedToken, DecoderWrapper};
+
+use crate::error::DataError;
+use crate::template::Template;
+
+/// A model's tokenizer with its end, begin and padding tokens.
+///
+/// Text is encoded as it stands: no token is added before or after it, but special tokens written
+/// in it become themselves, as in the original.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    origin: String,
+    end: u32,
+    begin: Option<u32>,
+    padding: u32,
+}
+
+/// Tables of a byte-level BPE tokenizer, as a GGUF file holds them.
+pub struct BpeTables {
+    /// Where they came from, for messages.
+    pub origin: String,
+    /// Token by id.
+    pub tokens: Vec<String>,
+    /// `left right`, best first.
+    pub merges: Vec<String>,
+    /// Ids of control tokens.
+    pub special_ids: Vec<u32>,
+    /// The end token, such as `<|im_end|>`.
+    pub end: String,
+    /// The padding token.
+    pub padding: String,
+    /// The begin token, where the model has one.
+    pub begin: Option<String>,
+}
+
+/// What this program reads of `tokenizer_config.json`.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    eos_token: Option<TokenName>,
+    #[serde(default)]
+    bos_token: Option<TokenName>,
+    #[serde(default)]
+    pad_token: Option<TokenName>,
+}
+
+/// A token's text, alone or with flags beside it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenName {
+    Text(String),
+    Flagged { content: String },
+}
+
+impl TokenName {
+    fn text(self) -> String {
+        match self {
+            Self::Text(content) | Self::Flagged { content } => content,
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` and `tokenizer_config.json` of a model folder.
+    pub fn from_folder(folder: &Path) -> Result<Self, DataError> {
+        let path = folder.join("tokenizer.json");
+        let bytes = read(&path)?;
+        let origin = path.display().to_string();
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|source| DataError::Tokenizer {
+                origin: origin.clone(),
+                source,
+            })?;
+        // Lengths are the business of `cutoff_len`, never of a setting left in the file.
+        inner.with_padding(None);
+        let cut = inner.with_truncation(None).map(|_| ());
+        cut.map_err(|source| DataError::Tokenizer {
+            origin: origin.clone(),
+            source,
+        })?;
+        let path = folder.join("tokenizer_config.json");
+        let config: Config =
+            serde_json::from_slice(&read(&path)?).map_err(|source| DataError::Json {
+                line: source.line(),
+                column: source.column(),
+                path,
+                source,
+            })?;
+        // LLaMA-Factory's choice where a tokenizer names no end token.
+        let end = config
+            .eos_token
+            .map_or_else(|| "<|endoftext|>".to_owned(), TokenName::text);
+        let padding = config.pad_token.map(TokenName::text);
+        let begin = config.bos_token.map(TokenName::text);
+        Self::assemble(inner, origin, &end, padding.as_deref(), begin.as_deref())
+    }
+
+    /// Builds a byte-level BPE tokenizer that takes digits one by one, as SmolLM2's does.
+    pub fn from_bpe(tables: BpeTables) -> Result<Self, DataError> {
+        let origin = tables.origin;
+        let fault = |source: Box<dyn std::error::Error + Send + Sync>| DataError::Tokenizer {
+            origin: origin.clone(),
+            source,
+        };
+        let mut specials = Vec::with_capacity(tables.special_ids.len());
+        for id in &tables.special_ids {
+            let token = tables.tokens.get(*id as usize).ok_or_else(|| {
+                fault(format!("special id {id} of {} tokens", tables.tokens.len()).into())
+            })?;
+            specials.push(AddedToken::from(token.clone(), true));
+        }
+        let mut merges = Vec::with_capacity(tables.merges.len());
+        for merge in &tables.merges {
+            let pair = merge.split_once(' ');
+            let (left, right) =
+                pair.ok_or_else(|| fault(format!("merge `{merge}` is not a pair").into()))?;
+            merges.push((left.to_owned(), right.to_owned()));
+        }
+        let vocabulary: Vocab = tables.tokens.into_iter().zip(0_u32..).collect();
+        let model = BPE::builder()
+            .vocab_and_merges(vocabulary, merges)
+            .build()
+            .map_err(fault)?;
+        let mut inner = tokenizers::Tokenizer::new(model);
+        inner.with_pre_tokenizer(Some(Sequence::new(vec![
+            PreTokenizerWrapper::Digits(Digits::new(true)),
+            PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true)),
+        ])));
+        inner.with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::new(
+            false, true, true,
+        ))));
+        inner.add_special_tokens(specials).map_err(fault)?;
+        let begin = tables.begin.as_deref();
+        Self::assemble(inner, origin, &tables.end, Some(&tables.padding), begin)
+    }
+
+    fn assemble(
+        inner: tokenizers::Tokenizer,
+        origin: String,
+        end: &str,
+        padding: Option<&str>,
+        begin: Option<&str>,
+    ) -> Result<Self, DataError> {
+        let find = |token: &str, role| {
+            let id = inner.token_to_id(token);
+            id.ok_or_else(|| DataError::TokenMissing {
+                origin: origin.clone(),
+                token: token.to_owned(),
+                role,
+            })
+        };
+        let end = find(end, "end-of-text")?;
+        let padding = padding.map_or(Ok(end), |token| find(token, "padding"))?;
+        let begin = begin.map(|token| find(token, "begin")).transpose()?;
+        Ok(Self {
+            inner,
+            origin,
+            end,
+            begin,
+            padding,
+        })
+    }
+
+    /// Takes the template's first stop word as end token where the template says so.
+    pub fn adapt_to(&mut self, template: &Template) -> Result<(), DataError> {
+        if let (true, Some(word)) = (template.replaces_end, template.stop_words.first()) {
+            let id = self.id_of(word);
+            self.end = id.ok_or_else(|| DataError::TokenMissing {
+                origin: self.origin.clone(),
+                token: (*word).to_owned(),
+                role: "end-of-text",
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Returns the ids of `text`, nothing added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding = encoding.map_err(|source| DataError::Tokenizer {
+            origin: self.origin.clone(),
+            source,
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Returns the text of `ids`, with or without its special tokens.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
+        let text = self.inner.decode(ids, skip_special);
+        text.map_err(|source| DataError::Tokenizer {
+            origin: self.origin.clone(),
+            source,
+        })
+    }
+
+    /// Returns the id of one token.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token that ends an answer.
+    pub fn end_id(&self) -> u32 {
+        self.end
+    }
+
+    /// The token that opens a text, where the model has one.
+    pub fn begin_id(&self) -> Option<u32> {
+        self.begin
+    }
+
+    /// The token that fills up short rows.
+    pub fn padding_id(&self) -> u32 {
+        self.padding
+    }
+
+    /// One more than the greatest id that [`Self::encode`] may return, unless ids have gaps.
+    pub fn vocabulary_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The text of a `tokenizer.json` that makes this tokenizer.
+    pub fn to_json(&self) -> Result<String, DataError> {
+        let text = self.inner.to_string(false);
+        text.map_err(|source| DataError::Tokenizer {
+            origin: self.origin.clone(),
+            source,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+    fs::read(path).map_err(|source| DataError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::golden_tokenizer;
+
+    #[test]
+    fn ids_and_texts_agree_with_the_originals() {
+        let text = include_str!("../../../tests/golden/vectors/tokenizer.json");
+        let cases: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();
+        let tokenizer = golden_tokenizer();
+        assert!(cases.len() > 2);
+        for case in cases {
+            let text = case["text"].as_str().unwrap();
+            let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+            assert_eq!(tokenizer.encode(text).unwrap(), ids, "{text}");
+            assert_eq!(tokenizer.decode(&ids, false).unwrap(), case["decoded"]);
+        }
+    }
+
+    fn tables() -> BpeTables {
+        let words = [
+            "<|endoftext|>",
+            "<|im_end|>",
+            "a",
+            "b",
+            "1",
+            "2",
+            "ab",
+            "12",
+        ];
+        BpeTables {
+            origin: "test".to_owned(),
+            tokens: words.map(str::to_owned).to_vec(),
+            merges: vec!["a b".to_owned(), "1 2".to_owned()],
+            special_ids: vec![0, 1],
+            end: "<|im_end|>".to_owned(),
+            padding: "<|im_end|>".to_owned(),
+            begin: None,
+        }
+    }
+
+    #[test]
+    fn tables_make_a_tokenizer_that_takes_digits_one_by_one() {
+        let tokenizer = Tokenizer::from_bpe(tables()).unwrap();
+        assert_eq!(tokenizer.encode("ab12<|im_end|>").unwrap(), [6, 4, 5, 1]);
+        assert_eq!(tokenizer.decode(&[6, 4, 5, 1], true).unwrap(), "ab12");
+        assert_eq!((tokenizer.end_id(), tokenizer.padding_id()), (1, 1));
+    }
+
+    #[test]
+    fn hostile_tables_are_errors() {
+        let mut bad = tables();
+        bad.special_ids.push(99);
+        assert!(Tokenizer::from_bpe(bad).is_err(), "special id out of range");
+        let mut bad = tables();
+        bad.merges.push("nopair".to_owned());
+        assert!(Tokenizer::from_bpe(bad).is_err(), "merge without a space");
+        let mut bad = tables();
+        bad.merges.push("x y".to_owned());
+        assert!(Tokenizer::from_bpe(bad).is_err(), "merge of unknown tokens");
+        let mut bad = tables();
+        bad.end = "<eos>".to_owned();
+        assert!(Tokenizer::from_bpe(bad).is_err(), "end token not there");
+    }
+
+    #[test]
+    fn a_folder_without_a_tokenizer_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Tokenizer::from_folder(folder.path()).err().unwrap();
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
+        fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+        let error = Tokenizer::from_folder(folder.path()).err().unwrap();
+        assert!(matches!(error, DataError::Tokenizer { .. }), "{error}");
+    }
+}
