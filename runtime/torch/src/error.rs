@@ -1,0 +1,246 @@
+//! Why a model cannot be read, trained or written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use report::{Args, Diagnose, Outcome};
+use tch::TchError;
+
+/// Why a model cannot be read, trained or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// A file cannot be read.
+    #[error("cannot read `{path}`")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{path}`")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file breaks the rules of its format.
+    #[error("`{path}` is damaged or of another format: found {found}, expected {expected}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: String,
+    },
+    /// A folder holds no model.
+    #[error("`{path}` holds no model: neither config.json nor one .gguf file")]
+    NoModel {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A model of a kind that is not built in.
+    #[error("`{path}` is a model of kind `{found}`; this program knows {known}")]
+    UnknownArchitecture {
+        /// The configuration file.
+        path: PathBuf,
+        /// The kind it names.
+        found: String,
+        /// The kinds that are built in.
+        known: &'static str,
+    },
+    /// A setting that changes the computation in a way that is not built in.
+    #[error("`{path}` asks for `{name}` = {value}, which this program does not compute")]
+    UnsupportedSetting {
+        /// The configuration file.
+        path: PathBuf,
+        /// The setting.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// A number format that is not built in.
+    #[error("`{path}` keeps `{tensor}` as {found}; this program reads {known}")]
+    UnsupportedType {
+        /// The weights file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its number format.
+        found: String,
+        /// The formats that are built in.
+        known: &'static str,
+    },
+    /// The weights lack a tensor.
+    #[error("`{path}` lacks the tensor `{tensor}`")]
+    MissingTensor {
+        /// The model or adapter.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("`{tensor}` in `{path}` has shape {found:?}, expected {expected:?}")]
+    WrongShape {
+        /// The model or adapter.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The shape in the file.
+        found: Vec<i64>,
+        /// The shape that the configuration asks for.
+        expected: Vec<i64>,
+    },
+    /// `lora_target` names no layer of the model.
+    #[error("no layer of the model is called `{name}`; there are {known}")]
+    NoSuchTarget {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A batch that cannot be computed.
+    #[error("a batch cannot be used: {reason}")]
+    BadBatch {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A prompt is longer than the model can read.
+    #[error("the text has {found} tokens; the model reads {limit}")]
+    TooLong {
+        /// Tokens of the text.
+        found: usize,
+        /// Positions of the model.
+        limit: i64,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Library(String),
+}
+
+impl From<TchError> for BackendError {
+    fn from(error: TchError) -> Self {
+        // The first line is the message; what follows is a C++ call stack.
+        let text = error.to_string();
+        Self::Library(text.lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+impl BackendError {
+    pub(crate) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Unreadable {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn writing(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Unwritable {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn malformed(
+        path: &Path,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self::Malformed {
+            path: path.to_owned(),
+            found: found.into(),
+            expected: expected.into(),
+        }
+    }
+}
+
+impl Diagnose for BackendError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "torch.unreadable",
+            Self::Unwritable { .. } => "torch.unwritable",
+            Self::Malformed { .. } => "torch.malformed",
+            Self::NoModel { .. } => "torch.no-model",
+            Self::UnknownArchitecture { .. } => "torch.unknown-architecture",
+            Self::UnsupportedSetting { .. } => "torch.unsupported-setting",
+            Self::UnsupportedType { .. } => "torch.unsupported-type",
+            Self::MissingTensor { .. } => "torch.missing-tensor",
+            Self::WrongShape { .. } => "torch.wrong-shape",
+            Self::NoSuchTarget { .. } => "torch.no-such-target",
+            Self::BadBatch { .. } => "torch.bad-batch",
+            Self::TooLong { .. } => "torch.too-long",
+            Self::Library(_) => "torch.library",
+        }
+    }
+
+    fn args(&self) -> Args {
+        let shown = |path: &PathBuf| path.display().to_string();
+        match self {
+            Self::Unreadable { path, .. }
+            | Self::Unwritable { path, .. }
+            | Self::NoModel { path } => vec![("path", shown(path))],
+            Self::Malformed {
+                path,
+                found,
+                expected,
+            } => vec![
+                ("path", shown(path)),
+                ("found", found.clone()),
+                ("expected", expected.clone()),
+            ],
+            Self::UnknownArchitecture { path, found, known } => vec![
+                ("path", shown(path)),
+                ("found", found.clone()),
+                ("known", (*known).to_owned()),
+            ],
+            Self::UnsupportedSetting { path, name, value } => vec![
+                ("path", shown(path)),
+                ("name", name.clone()),
+                ("value", value.clone()),
+            ],
+            Self::UnsupportedType {
+                path,
+                tensor,
+                found,
+                known,
+            } => vec![
+                ("path", shown(path)),
+                ("tensor", tensor.clone()),
+                ("found", found.clone()),
+                ("known", (*known).to_owned()),
+            ],
+            Self::MissingTensor { path, tensor } => {
+                vec![("path", shown(path)), ("tensor", tensor.clone())]
+            }
+            Self::WrongShape {
+                path,
+                tensor,
+                found,
+                expected,
+            } => vec![
+                ("path", shown(path)),
+                ("tensor", tensor.clone()),
+                ("found", format!("{found:?}")),
+                ("expected", format!("{expected:?}")),
+            ],
+            Self::NoSuchTarget { name, known } => {
+                vec![("name", name.clone()), ("known", known.clone())]
+            }
+            Self::BadBatch { reason } | Self::Library(reason) => vec![("reason", reason.clone())],
+            Self::TooLong { found, limit } => {
+                vec![("found", found.to_string()), ("limit", limit.to_string())]
+            }
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unreadable { .. } | Self::Unwritable { .. } => Outcome::HostFault,
+            Self::NoSuchTarget { .. } => Outcome::Usage,
+            _ => Outcome::Failed,
+        }
+    }
+}

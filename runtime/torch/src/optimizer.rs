@@ -1,0 +1,161 @@
+//! AdamW with decoupled decay, and clipping by the global norm.
+
+use tch::Tensor;
+
+use crate::BackendError;
+
+/// The constants of the optimizer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamSettings {
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f64,
+    /// Added to the root of the latter.
+    pub epsilon: f64,
+    /// Decoupled weight decay; biases and norms get none.
+    pub weight_decay: f64,
+    /// Longest gradient, over all parameters together. Zero: no limit.
+    pub max_grad_norm: f64,
+}
+
+impl Default for AdamSettings {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    decays: bool,
+}
+
+/// The optimizer and its state.
+#[derive(Debug)]
+pub(crate) struct AdamW {
+    settings: AdamSettings,
+    slots: Vec<Slot>,
+    steps: i32,
+}
+
+impl AdamW {
+    /// Starts with zero state. Turns gradients on for each parameter.
+    pub(crate) fn new(
+        settings: AdamSettings,
+        parameters: Vec<(String, &Tensor)>,
+    ) -> Result<Self, BackendError> {
+        let slots = parameters
+            .into_iter()
+            .map(|(name, parameter)| {
+                Ok(Slot {
+                    parameter: parameter.f_set_requires_grad(true)?,
+                    mean: parameter.f_zeros_like()?,
+                    square: parameter.f_zeros_like()?,
+                    decays: !name.ends_with("bias") && !name.contains("norm"),
+                })
+            })
+            .collect::<Result<_, BackendError>>()?;
+        Ok(Self {
+            settings,
+            slots,
+            steps: 0,
+        })
+    }
+
+    /// Applies the gradients gathered since the last step and drops them. Returns their norm before clipping.
+    pub(crate) fn step(&mut self, rate: f64) -> Result<f64, BackendError> {
+        tch::no_grad(|| self.apply(rate))
+    }
+
+    fn apply(&mut self, rate: f64) -> Result<f64, BackendError> {
+        let norm = self.gradient_norm()?;
+        let limit = self.settings.max_grad_norm;
+        let shrink = if limit > 0.0 {
+            (limit / (norm + 1e-6)).min(1.0)
+        } else {
+            1.0
+        };
+        self.steps += 1;
+        let AdamSettings {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            ..
+        } = self.settings;
+        let size = rate / (1.0 - beta1.powi(self.steps));
+        let root = (1.0 - beta2.powi(self.steps)).sqrt();
+        // The ops ending in `_` change their tensor in place and return it once more.
+        for slot in &mut self.slots {
+            let mut gradient = slot.parameter.f_grad()?;
+            if !gradient.defined() {
+                continue;
+            }
+            if shrink < 1.0 {
+                gradient = gradient.f_mul_scalar_(shrink)?;
+            }
+            if slot.decays && weight_decay > 0.0 {
+                let _ = slot.parameter.f_mul_scalar_(1.0 - rate * weight_decay)?;
+            }
+            let _ = slot.mean.f_lerp_(&gradient, 1.0 - beta1)?;
+            let squared = gradient.f_square()?.f_mul_scalar_(1.0 - beta2)?;
+            let _ = slot.square.f_mul_scalar_(beta2)?.f_add_(&squared)?;
+            let below = slot
+                .square
+                .f_sqrt()?
+                .f_div_scalar_(root)?
+                .f_add_scalar_(epsilon)?;
+            let _ = slot
+                .parameter
+                .f_sub_(&slot.mean.f_div(&below)?.f_mul_scalar_(size)?)?;
+            let _ = gradient.f_zero_()?;
+        }
+        Ok(norm)
+    }
+
+    fn gradient_norm(&self) -> Result<f64, BackendError> {
+        let mut total = 0.0;
+        for slot in &self.slots {
+            let gradient = slot.parameter.f_grad()?;
+            if gradient.defined() {
+                let norm = gradient.f_norm()?.f_double_value(&[])?;
+                total += norm * norm;
+            }
+        }
+        Ok(total.sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn the_first_step_has_the_length_of_the_rate() {
+        // With zero state, mean / root(square) is the sign of the gradient.
+        let parameter = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+        let parameters = vec![("a.weight".to_owned(), &parameter)];
+        let mut optimizer = AdamW::new(AdamSettings::default(), parameters).unwrap();
+        (&parameter * Tensor::from_slice(&[3.0_f32, -4.0]))
+            .sum(Kind::Float)
+            .backward();
+        let norm = optimizer.step(0.1).unwrap();
+        assert!((norm - 5.0).abs() < 1e-6, "{norm}");
+        let now = Vec::<f32>::try_from(&parameter.detach()).unwrap();
+        assert!(
+            (now[0] + 0.1).abs() < 1e-5 && (now[1] - 0.1).abs() < 1e-5,
+            "{now:?}"
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! Files written beside their place, flushed, then renamed: a reader never sees half of one.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::BackendError;
+
+/// Lets `write` fill a file beside `path`, then moves it there.
+pub(crate) fn placed(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), BackendError>,
+) -> Result<(), BackendError> {
+    let fresh = beside(path);
+    let written =
+        write(&fresh).and_then(|()| fs::rename(&fresh, path).map_err(BackendError::writing(path)));
+    if written.is_err() {
+        // Best effort: the first error is the one to tell.
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}
+
+/// Writes a JSON document with a line end.
+pub(crate) fn json(path: &Path, value: &serde_json::Value) -> Result<(), BackendError> {
+    placed(path, |fresh| {
+        let mut file = File::create(fresh).map_err(BackendError::writing(path))?;
+        writeln!(file, "{value:#}")
+            .and_then(|()| file.sync_all())
+            .map_err(BackendError::writing(path))
+    })
+}
+
+/// Copies a file with the same care.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), BackendError> {
+    let bytes = fs::read(from).map_err(BackendError::reading(from))?;
+    placed(to, |fresh| {
+        let mut file = File::create(fresh).map_err(BackendError::writing(to))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(BackendError::writing(to))
+    })
+}
+
+/// A name next to `path` that no other process takes.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}", std::process::id()))
+}

@@ -1,0 +1,99 @@
+//! Where a model lies: a folder in the layout of the Hub, a GGUF file, or a folder with nothing but one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use report::Sink;
+
+use crate::config::ModelConfig;
+use crate::files::TensorFiles;
+use crate::model::Model;
+use crate::{BackendError, gguf, output};
+
+/// Files of a tokenizer, copied along with what is trained so that the result can be used by itself.
+const TOKENIZER_FILES: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// A folder with `config.json`, weights in safetensors and a tokenizer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ModelFiles {
+    folder: PathBuf,
+}
+
+/// Finds the model at `path`. A GGUF file is converted into `cache` first, unless that was done before.
+pub fn open(path: &Path, cache: &Path, sink: &dyn Sink) -> Result<ModelFiles, BackendError> {
+    let folder = if path.is_file() {
+        gguf::convert(path, cache, sink)?
+    } else if path.join("config.json").is_file() {
+        path.to_owned()
+    } else {
+        gguf::convert(&only_gguf(path)?, cache, sink)?
+    };
+    Ok(ModelFiles { folder })
+}
+
+fn only_gguf(folder: &Path) -> Result<PathBuf, BackendError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(BackendError::reading(folder))? {
+        let path = entry.map_err(BackendError::reading(folder))?.path();
+        if path.extension().is_some_and(|e| e == "gguf") {
+            found.push(path);
+        }
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        _ => Err(BackendError::NoModel {
+            path: folder.to_owned(),
+        }),
+    }
+}
+
+impl ModelFiles {
+    /// The folder that holds `config.json` and the tokenizer.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Reads the model into memory.
+    pub fn load(&self) -> Result<Model, BackendError> {
+        let config = ModelConfig::read(&self.folder.join("config.json"))?;
+        Model::load(config, &mut TensorFiles::open_folder(&self.folder)?)
+    }
+
+    /// Copies the tokenizer into `folder`.
+    pub(crate) fn copy_tokenizer(&self, folder: &Path) -> Result<(), BackendError> {
+        for name in TOKENIZER_FILES {
+            let from = self.folder.join(name);
+            if from.is_file() {
+                output::copy(&from, &folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `config.json` for weights saved as `f32`, and copies the generation settings.
+    pub(crate) fn copy_config(&self, folder: &Path) -> Result<(), BackendError> {
+        let path = self.folder.join("config.json");
+        let text = fs::read(&path).map_err(BackendError::reading(&path))?;
+        let mut config: serde_json::Value = serde_json::from_slice(&text)
+            .map_err(|e| BackendError::malformed(&path, e.to_string(), "JSON"))?;
+        for name in ["dtype", "torch_dtype"] {
+            if config.get(name).is_some() {
+                config[name] = "float32".into();
+            }
+        }
+        output::json(&folder.join("config.json"), &config)?;
+        let generation = self.folder.join("generation_config.json");
+        if generation.is_file() {
+            output::copy(&generation, &folder.join("generation_config.json"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! The training loop's trait, on libtorch.
+//!
+//! The loss of a step is the sum over all its label tokens divided by their number, so that a step does not depend on
+//! how it is cut into micro-batches. Activations are kept, not recomputed: that costs memory and saves a third of the work.
+
+use std::path::{Path, PathBuf};
+
+use tch::{Reduction, Tensor};
+use train::{StepReport, TrainError, Trainer};
+use train_data::{Batch, IGNORED};
+
+use crate::lora::LoraSettings;
+use crate::model::{Model, Pass};
+use crate::optimizer::{AdamSettings, AdamW};
+use crate::source::ModelFiles;
+use crate::{BackendError, files, output};
+
+/// What is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tuning {
+    /// A LoRA adapter.
+    Lora {
+        /// Its shape. Where `start_from` is given, the adapter's own rank, strength and targets win.
+        settings: LoraSettings,
+        /// An adapter to go on from.
+        start_from: Option<PathBuf>,
+    },
+    /// Every weight.
+    Full,
+}
+
+/// A model under training.
+#[derive(Debug)]
+pub struct LibtorchTrainer {
+    model: Model,
+    source: ModelFiles,
+    base: String,
+    lora: Option<LoraSettings>,
+    optimizer: AdamW,
+}
+
+impl LibtorchTrainer {
+    /// Loads the model in `source` and makes it trainable. `base` is the name that a saved adapter gives its model;
+    /// `seed` decides a fresh adapter's weights and dropout.
+    pub fn new(
+        source: ModelFiles,
+        base: impl Into<String>,
+        tuning: Tuning,
+        adam: AdamSettings,
+        seed: u64,
+    ) -> Result<Self, BackendError> {
+        tch::manual_seed(seed as i64);
+        let mut model = source.load()?;
+        let lora = match tuning {
+            Tuning::Full => None,
+            Tuning::Lora {
+                settings,
+                start_from: Some(folder),
+            } => Some(model.load_adapter(&folder, settings.dropout)?),
+            Tuning::Lora {
+                settings,
+                start_from: None,
+            } => {
+                model.add_lora(&settings)?;
+                Some(settings)
+            }
+        };
+        let parameters = if lora.is_some() {
+            model.adapter_tensors()
+        } else {
+            model.own_tensors()
+        };
+        let optimizer = AdamW::new(adam, parameters)?;
+        Ok(Self {
+            model,
+            source,
+            base: base.into(),
+            lora,
+            optimizer,
+        })
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Numbers that are trained, and numbers in all.
+    pub fn parameter_counts(&self) -> (usize, usize) {
+        let count = |tensors: Vec<(String, &Tensor)>| -> usize {
+            tensors.iter().map(|(_, tensor)| tensor.numel()).sum()
+        };
+        let (own, adapter) = (
+            count(self.model.own_tensors()),
+            count(self.model.adapter_tensors()),
+        );
+        (
+            if self.lora.is_some() { adapter } else { own },
+            own + adapter,
+        )
+    }
+
+    fn try_step(&mut self, batches: &[Batch], rate: f64) -> Result<StepReport, BackendError> {
+        let tokens = batches.iter().map(|b| (b.rows * b.columns) as u64).sum();
+        let labels: usize = batches.iter().map(Batch::label_tokens).sum();
+        if labels == 0 {
+            // Nothing to learn from: every answer was cut off. The weights stay as they are.
+            return Ok(StepReport {
+                loss: 0.0,
+                grad_norm: 0.0,
+                tokens,
+            });
+        }
+        let mut loss = 0.0;
+        for batch in batches {
+            let (pass, targets) = lay_out(batch)?;
+            if targets.is_empty() {
+                continue;
+            }
+            let logits = self.model.logits(&pass, true)?;
+            let targets = Tensor::from_slice(&targets);
+            let sum = logits.f_cross_entropy_loss(
+                &targets,
+                None::<&Tensor>,
+                Reduction::Sum,
+                IGNORED,
+                0.0,
+            )?;
+            let share = sum.f_div_scalar(labels as f64)?;
+            loss += share.f_double_value(&[])?;
+            share.f_backward()?;
+        }
+        let grad_norm = self.optimizer.step(rate)?;
+        Ok(StepReport {
+            loss,
+            grad_norm,
+            tokens,
+        })
+    }
+
+    fn try_save(&self, folder: &Path) -> Result<(), BackendError> {
+        match &self.lora {
+            Some(settings) => self.model.save_adapter(folder, settings, &self.base)?,
+            None => {
+                let tensors = self.model.own_tensors();
+                output::placed(&folder.join("model.safetensors"), |fresh| {
+                    files::write(fresh, tensors.iter().map(|(name, t)| (name.as_str(), *t)))
+                })?;
+                self.source.copy_config(folder)?;
+            }
+        }
+        self.source.copy_tokenizer(folder)
+    }
+}
+
+impl Trainer for LibtorchTrainer {
+    fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<StepReport, TrainError> {
+        self.try_step(batches, learning_rate)
+            .map_err(|source| TrainError::Backend {
+                action: "compute an optimizer step".to_owned(),
+                source: Box::new(source),
+            })
+    }
+
+    fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
+        self.try_save(folder).map_err(|source| TrainError::Backend {
+            action: format!("save to `{}`", folder.display()),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Lays the rows of a batch end to end, without padding and without the tokens after the last one that predicts a label:
+/// a decoder looks only back, so these change no loss. Returns what to compute, and the label of each wanted position.
+fn lay_out(batch: &Batch) -> Result<(Pass, Vec<i64>), BackendError> {
+    let bad = |reason: &str| BackendError::BadBatch {
+        reason: reason.to_owned(),
+    };
+    let cells = batch.rows * batch.columns;
+    let columns = [&batch.input_ids, &batch.labels, &batch.attention_mask];
+    if columns.iter().any(|column| column.len() != cells) {
+        return Err(bad("its columns differ in length"));
+    }
+    let (mut pass, mut targets) = (Pass::default(), Vec::new());
+    for row in 0..batch.rows {
+        let cells = row * batch.columns..(row + 1) * batch.columns;
+        let labels = &batch.labels[cells.clone()];
+        let mask = &batch.attention_mask[cells.clone()];
+        let length = mask.iter().take_while(|on| **on != 0).count();
+        if mask[length..].iter().any(|on| *on != 0) {
+            return Err(bad("it is padded elsewhere than on the right"));
+        }
+        let start = pass.tokens.len() as i64;
+        let mut used = 0;
+        for at in 1..batch.columns {
+            if labels[at] != IGNORED {
+                if at >= length {
+                    return Err(bad("a label stands on padding"));
+                }
+                used = at;
+                pass.wanted.push(start + at as i64 - 1);
+                targets.push(labels[at]);
+            }
+        }
+        if used > 0 {
+            let ids = &batch.input_ids[cells];
+            pass.tokens.extend_from_slice(&ids[..used]);
+            pass.segments.push(used as i64);
+        }
+    }
+    Ok((pass, targets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(mask: [i64; 8], labels: [i64; 8]) -> Batch {
+        Batch {
+            rows: 2,
+            columns: 4,
+            input_ids: (10..18).collect(),
+            labels: labels.to_vec(),
+            attention_mask: mask.to_vec(),
+        }
+    }
+
+    #[test]
+    fn rows_lie_end_to_end_up_to_the_last_token_that_predicts() {
+        let no = IGNORED;
+        let (pass, targets) = lay_out(&batch(
+            [1, 1, 1, 1, 1, 1, 0, 0],
+            [no, no, 12, no, no, 15, no, no],
+        ))
+        .unwrap();
+        assert_eq!(pass.tokens, [10, 11, 14]);
+        assert_eq!(pass.segments, [2, 1]);
+        assert_eq!((pass.wanted, targets), (vec![1, 2], vec![12, 15]));
+    }
+
+    #[test]
+    fn what_would_be_computed_wrongly_is_refused() {
+        let no = IGNORED;
+        let labels = [no, no, 12, no, no, 15, no, no];
+        for mask in [[0, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0, 0, 0]] {
+            assert!(lay_out(&batch(mask, labels)).is_err(), "{mask:?}");
+        }
+    }
+}
