@@ -289,14 +289,20 @@ fn vendor_stack(site: &Site, backend: &Backend, stack: &Stack) -> Vec<Check> {
     };
     if let Some(driver) = driver {
         // A row names a line of drivers; its patch releases belong to it.
-        let (code, table) = ("host.driver-unlisted", &stack.driver_for_toolkit);
+        let (codes, table) = (
+            ["host.driver-listed", "host.driver-unlisted"],
+            &stack.driver_for_toolkit,
+        );
         let covers = versions::begins_with;
-        checks.push(listed(code, table, version, &driver.version, covers));
+        checks.push(listed(codes, table, version, &driver.version, covers));
     }
     if let Some(plugin) = backend.versions.get(&stack.plugin_name) {
         // `2.7.1.post4` is built for another toolkit than `2.7.1`: only the same version counts.
-        let (code, table) = ("host.plugin-unlisted", &stack.plugin_for_toolkit);
-        checks.push(listed(code, table, version, plugin, |version, row| {
+        let (codes, table) = (
+            ["host.plugin-listed", "host.plugin-unlisted"],
+            &stack.plugin_for_toolkit,
+        );
+        checks.push(listed(codes, table, version, plugin, |version, row| {
             version == row
         }));
     }
@@ -389,7 +395,7 @@ fn toolkit_absent(backend: &Backend, stack: &Stack, wanted: Option<&String>) -> 
 
 /// Looks a version up in the row of a table that speaks about the toolkit.
 fn listed(
-    code: &'static str,
+    [pass, stop]: [&'static str; 2],
     table: &[Pairing],
     toolkit: &str,
     version: &str,
@@ -399,8 +405,10 @@ fn listed(
     let fits = row.is_some_and(|row| row.with.iter().any(|with| covers(version, with)));
     let needed = row.map_or_else(|| "no row".to_owned(), |row| row.with.join(", "));
     let needed = format!("toolkit {toolkit}: {needed}");
-    let verdict = if fits { Verdict::Pass } else { Verdict::Stop };
-    overridable(check(code, verdict, version, &needed))
+    if fits {
+        return check(pass, Verdict::Pass, version, &needed);
+    }
+    overridable(check(stop, Verdict::Stop, version, &needed))
 }
 
 fn check(code: &'static str, verdict: Verdict, found: &str, needed: &str) -> Check {

@@ -100,7 +100,10 @@ const LINE_LIMIT: usize = 4096;
 mod tests {
     use super::*;
 
-    fn rows(text: &str) -> Vec<(u32, u32, String, String, Option<u64>, Option<u64>)> {
+    /// Board, chip, name, bus, memory in use, memory in all.
+    type Row = (u32, u32, String, String, Option<u64>, Option<u64>);
+
+    fn rows(text: &str) -> Vec<Row> {
         parse_list(ToolLayout::TwoLineTable, text)
             .chips
             .into_iter()

@@ -20,10 +20,10 @@ fn backend(name: &str, chip: &str, arch: Arch, versions: &[(&str, &str)]) -> Bac
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect();
     Backend {
-        name: name.parse().unwrap(),
+        name: name.parse().expect("a test writes good names"),
         chip: chip.to_owned(),
         arch,
-        glibc: Some("2.28".parse().unwrap()),
+        glibc: Some("2.28".parse().expect("a version")),
         versions,
         files: Vec::new(),
         python: None,
@@ -49,14 +49,16 @@ fn facts_of(site: &Site) -> String {
     lines
         .iter()
         .map(|line| format!("{} = {}  <- {}\n", line.name, line.value, line.source))
-        .collect()
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn checks_of(site: &Site, backend: &Backend) -> String {
     fit(site, backend)
         .iter()
         .map(|c| format!("{:?} {}: {} / {}\n", c.verdict, c.code, c.found, c.needed))
-        .collect()
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 #[test]
@@ -92,7 +94,7 @@ fn a_laptop_runs_on_its_cpu_only() {
     Stop host.nodes: missing: davinci_manager devmm_svm hisi_hdc / /dev/{davinci_manager,devmm_svm,hisi_hdc,davinciN}
     Warn host.group: me: me sudo video / HwHiAiUser
     Stop host.toolkit-missing: none / cann 8.5.0
-    Pass host.plugin-unlisted: 2.9.0 / toolkit 8.5.0: 2.9.0, 2.8.0.post2, 2.7.1.post2, 2.6.0.post5
+    Pass host.plugin-listed: 2.9.0 / toolkit 8.5.0: 2.9.0, 2.8.0.post2, 2.7.1.post2, 2.6.0.post5
     ");
     let backends = [ascend(), cpu(Arch::X86_64)];
     assert_eq!(select(&site, &backends, &[]).unwrap().backend.chip, "cpu");
@@ -140,8 +142,8 @@ fn the_accelerator_wins_over_the_cpu() {
     Pass host.group: trainer: trainer HwHiAiUser / HwHiAiUser
     Pass host.firmware: 7.7.0.6.236 / what driver 25.2.0 goes with
     Pass host.driver-toolkit: 8.5.0 / what driver 25.2.0 goes with
-    Pass host.driver-unlisted: 25.2.0 / toolkit 8.5.0: 25.0, 25.2, 25.3, 25.5
-    Pass host.plugin-unlisted: 2.9.0 / toolkit 8.5.0: 2.9.0, 2.8.0.post2, 2.7.1.post2, 2.6.0.post5
+    Pass host.driver-listed: 25.2.0 / toolkit 8.5.0: 25.0, 25.2, 25.3, 25.5
+    Pass host.plugin-listed: 2.9.0 / toolkit 8.5.0: 2.9.0, 2.8.0.post2, 2.7.1.post2, 2.6.0.post5
     ");
     let backends = [cpu(Arch::Aarch64), ascend()];
     assert_eq!(
@@ -164,8 +166,8 @@ fn a_broken_driver_is_not_an_absent_device() {
     Pass host.group: trainer: trainer HwHiAiUser / HwHiAiUser
     Pass host.firmware: 7.7.0.6.236 / what driver 25.2.0 goes with
     Pass host.driver-toolkit: 8.5.0 / what driver 25.2.0 goes with
-    Pass host.driver-unlisted: 25.2.0 / toolkit 8.5.0: 25.0, 25.2, 25.3, 25.5
-    Pass host.plugin-unlisted: 2.9.0 / toolkit 8.5.0: 2.9.0, 2.8.0.post2, 2.7.1.post2, 2.6.0.post5
+    Pass host.driver-listed: 25.2.0 / toolkit 8.5.0: 25.0, 25.2, 25.3, 25.5
+    Pass host.plugin-listed: 2.9.0 / toolkit 8.5.0: 2.9.0, 2.8.0.post2, 2.7.1.post2, 2.6.0.post5
     ");
     let backends = [ascend()];
     let error = select(&site, &backends, &[]).unwrap_err();
@@ -207,7 +209,7 @@ fn a_post_release_of_an_adapter_belongs_to_its_own_toolkit() {
         let checks = fit(&site, &backend);
         let check = checks
             .iter()
-            .find(|check| check.code == "host.plugin-unlisted");
+            .find(|check| check.code.starts_with("host.plugin"));
         assert_eq!(check.unwrap().verdict == Verdict::Pass, fits, "{plugin}");
     }
 }
