@@ -1,1 +1,32 @@
-//! The bundle archive over Read and Write: index, digests, signature.
+//! The bundle archive: built from files, trusted only after its signature, read piece by piece.
+//!
+//! ```text
+//!  plan.lock ─┐                                   ┌─ Sealed::open      walks the headers, trusts nothing
+//!  blobs ─────┼─ build() ─▶ NAME-RELEASE.ferry ─▶ ├─ Sealed::verify    root, signatures, digests, index
+//!  keys ──────┘                                   └─ Verified          blobs, each piece checked as it is read
+//! ```
+//!
+//! The archive is strict ustar with one possible encoding: a reader encodes each header again and compares,
+//! so there is no second way to say anything, and no place for bytes that nobody signed.
+
+mod build;
+mod documents;
+mod extract;
+#[cfg(feature = "testing")]
+pub mod fake;
+mod installed;
+mod keys;
+mod layout;
+mod parallel;
+mod sealed;
+mod statement;
+mod ustar;
+mod verify;
+mod verify_error;
+
+pub use build::{BuildError, BuildOptions, Built, BundleInput, build};
+pub use installed::SignedMetadata;
+pub use keys::{KeyError, PublicKey, RootDocument, RootKey, SigningKey, TrustedRoots};
+pub use sealed::Sealed;
+pub use verify::Verified;
+pub use verify_error::{Fault, VerifyError};

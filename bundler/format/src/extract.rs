@@ -1,0 +1,201 @@
+//! Reads blobs of a verified bundle: each byte once, each piece checked.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use manifest_schema::{Blob, ByteSize, Digest};
+use report::{Sink, Step};
+
+use crate::layout::MAX_METADATA;
+use crate::parallel::{for_each, hash_range};
+use crate::verify::Verified;
+use crate::verify_error::{Fault, VerifyError};
+
+impl Verified {
+    /// Reads a blob in order and hands each run of bytes to `take`.
+    ///
+    /// A run is handed over before the piece that it belongs to is checked: on an error the caller throws away
+    /// what it was given.
+    ///
+    /// # Errors
+    /// When the blob is unknown, cannot be read, or is damaged.
+    pub fn read_blob(
+        &self,
+        digest: &Digest,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), VerifyError> {
+        let blob = self.known(digest)?;
+        for piece in 0..blob.pieces.len() {
+            self.read_piece(blob, piece, |_, run| {
+                take(run);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes a blob to `out`. On an error the caller throws away what was written.
+    ///
+    /// # Errors
+    /// When the blob is unknown, cannot be read, or is damaged, or `out` fails.
+    pub fn copy_blob(&self, digest: &Digest, out: &mut dyn Write) -> Result<(), VerifyError> {
+        let blob = self.known(digest)?;
+        for piece in 0..blob.pieces.len() {
+            self.read_piece(blob, piece, |_, run| {
+                out.write_all(run)
+                    .map_err(|cause| Fault::Unwritable.because(self.at(), cause))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A small blob, whole and checked.
+    ///
+    /// # Errors
+    /// When the blob is unknown, larger than 64 MiB, cannot be read, or is damaged.
+    pub fn blob_bytes(&self, digest: &Digest) -> Result<Vec<u8>, VerifyError> {
+        let ByteSize(size) = self.known(digest)?.size;
+        if size > MAX_METADATA {
+            let fault = Fault::TooLarge {
+                member: digest.to_string(),
+                size,
+                limit: MAX_METADATA,
+            };
+            return Err(fault.of(self.at()));
+        }
+        let mut bytes = Vec::with_capacity(size as usize);
+        self.copy_blob(digest, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes blobs to new files, their pieces on several threads, and syncs each file.
+    ///
+    /// Each byte is read once and written once, at its final offset. On an error the files are left for the
+    /// caller to remove.
+    ///
+    /// # Errors
+    /// When a blob is unknown or damaged, or a file exists already or cannot be written.
+    pub fn extract_many(
+        &self,
+        jobs: &[(Digest, PathBuf)],
+        threads: usize,
+        sink: &dyn Sink,
+    ) -> Result<(), VerifyError> {
+        let mut pieces = Vec::new();
+        let mut left = Vec::new();
+        let mut total = 0;
+        for (number, (digest, path)) in jobs.iter().enumerate() {
+            let blob = self.known(digest)?;
+            let made = OpenOptions::new().write(true).create_new(true).open(path);
+            made.and_then(|file| {
+                file.set_len(blob.size.0)?;
+                if blob.pieces.is_empty() {
+                    file.sync_all()
+                } else {
+                    Ok(())
+                }
+            })
+            .map_err(|cause| Fault::Unwritable.because(path, cause))?;
+            pieces.extend((0..blob.pieces.len()).map(|piece| (number, blob, piece)));
+            left.push(AtomicUsize::new(blob.pieces.len()));
+            total += blob.size.0;
+        }
+        let step = Step::start(sink, "step.bundle-extract", "", Some(total), "bytes");
+        let done = AtomicU64::new(0);
+        for_each(threads, pieces.len(), |job| {
+            let (number, blob, piece) = pieces[job];
+            let path = &jobs[number].1;
+            let unwritable = |cause: io::Error| Fault::Unwritable.because(path, cause);
+            // Opened for each piece: a bundle may have more blobs than a process may have files.
+            let file = OpenOptions::new()
+                .write(true)
+                .open(path)
+                .map_err(unwritable)?;
+            let start = piece as u64 * self.index.piece_size;
+            self.read_piece(blob, piece, |within, run| {
+                file.write_all_at(run, start + within).map_err(unwritable)?;
+                let run = run.len() as u64;
+                step.progress(done.fetch_add(run, Ordering::Relaxed) + run);
+                Ok(())
+            })?;
+            if left[number].fetch_sub(1, Ordering::AcqRel) == 1 {
+                file.sync_all().map_err(unwritable)?;
+            }
+            Ok(())
+        })?;
+        step.finish();
+        Ok(())
+    }
+
+    /// Reads and checks every byte of every blob.
+    ///
+    /// # Errors
+    /// With the first damaged piece.
+    pub fn verify_all(&self, threads: usize, sink: &dyn Sink) -> Result<(), VerifyError> {
+        let total = self.index.blobs.iter().map(|blob| blob.size.0).sum();
+        let pieces: Vec<(&Blob, usize)> = self
+            .index
+            .blobs
+            .iter()
+            .flat_map(|blob| (0..blob.pieces.len()).map(move |piece| (blob, piece)))
+            .collect();
+        let step = Step::start(sink, "step.bundle-verify", "", Some(total), "bytes");
+        let done = AtomicU64::new(0);
+        for_each(threads, pieces.len(), |job| {
+            let (blob, piece) = pieces[job];
+            self.read_piece(blob, piece, |_, run| {
+                let run = run.len() as u64;
+                step.progress(done.fetch_add(run, Ordering::Relaxed) + run);
+                Ok(())
+            })
+        })?;
+        step.finish();
+        Ok(())
+    }
+
+    fn known(&self, digest: &Digest) -> Result<&Blob, VerifyError> {
+        self.blob(digest)
+            .ok_or_else(|| Fault::BlobUnknown { blob: *digest }.of(self.at()))
+    }
+
+    /// Reads one piece, handing out each run with its offset in the piece, and checks it at the end.
+    fn read_piece(
+        &self,
+        blob: &Blob,
+        piece: usize,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        let start = piece as u64 * self.index.piece_size;
+        let size = self.index.piece_size.min(blob.size.0 - start);
+        let offset = blob.offset + start;
+        let found = hash_range(&self.sealed.file, offset, size, |within, run| {
+            take(within, run).map_err(Stop::Taker)
+        });
+        match found {
+            Ok(found) if found == blob.pieces[piece] => Ok(()),
+            Ok(_) => Err(Fault::PieceDiffers {
+                blob: blob.digest,
+                offset,
+                size,
+            }
+            .of(self.at())),
+            Err(Stop::Taker(error)) => Err(error),
+            Err(Stop::Reader(cause)) => Err(Fault::Unreadable.because(self.at(), cause)),
+        }
+    }
+}
+
+/// Who stopped the reading of a piece.
+enum Stop {
+    Reader(io::Error),
+    Taker(VerifyError),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Reader(error)
+    }
+}

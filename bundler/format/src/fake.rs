@@ -1,0 +1,160 @@
+//! Tiny signed bundles for tests. A test's own mistake panics here.
+#![allow(clippy::missing_panics_doc)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::{
+    Arch, BundleName, BundlePath, ByteSize, Component, ComponentKind, Digest, Origin, OriginKind,
+    PlacedFile, Profiles, Provenance, RepoName,
+};
+use report::Silent;
+
+use crate::{BuildError, BuildOptions, BundleInput, RootDocument, SigningKey, TrustedRoots, build};
+
+/// What a fake bundle is made of.
+pub struct Fake {
+    /// What it can install.
+    pub profiles: Profiles,
+    /// The bytes of its blobs; their digests follow.
+    pub blobs: Vec<Vec<u8>>,
+    /// The keys of its root, all of which sign.
+    pub keys: Vec<SigningKey>,
+    /// The lock's bytes.
+    pub lock: Vec<u8>,
+    /// Bytes of the installers.
+    pub installers: BTreeMap<Arch, Vec<u8>>,
+    /// Bytes of a piece, and threads.
+    pub options: BuildOptions,
+}
+
+impl Fake {
+    /// A bundle of these profiles and blobs, with one new key.
+    pub fn new(profiles: Profiles, blobs: Vec<Vec<u8>>) -> Self {
+        let key = SigningKey::generate().expect("a new key can be encoded");
+        let installers = [Arch::Aarch64, Arch::X86_64].map(|arch| {
+            (
+                arch,
+                format!("#!/bin/sh\necho {arch} \"$@\"\n").into_bytes(),
+            )
+        });
+        Self {
+            profiles,
+            blobs,
+            keys: vec![key],
+            lock: b"{}\n".to_vec(),
+            installers: installers.into(),
+            options: BuildOptions {
+                threads: 2,
+                piece_size: 4096,
+            },
+        }
+    }
+
+    /// A bundle with one dataset whose files are `files`.
+    pub fn with_dataset(name: &str, release: u64, files: &[(&str, Vec<u8>)]) -> Self {
+        let placed = files
+            .iter()
+            .map(|(path, bytes)| placed_file(path, bytes))
+            .collect();
+        let component = Component {
+            kind: ComponentKind::Dataset,
+            name: RepoName::parse("demo").expect("`demo` is a repository name"),
+            license: "CC0-1.0".to_owned(),
+            revision: None,
+            files: placed,
+            dataset_info: None,
+        };
+        let profiles = Profiles {
+            format: 1,
+            name: BundleName::parse(name).expect("the test gives a bundle name"),
+            release,
+            channel: "stable".to_owned(),
+            components: vec![component],
+            backends: Vec::new(),
+        };
+        Self::new(
+            profiles,
+            files.iter().map(|(_, bytes)| bytes.clone()).collect(),
+        )
+    }
+
+    /// The bytes of its root.
+    pub fn root(&self) -> Vec<u8> {
+        let keys: Vec<_> = self.keys.iter().map(SigningKey::public).collect();
+        RootDocument::new(1, keys.len() as u32, &keys)
+            .and_then(|root| root.to_bytes())
+            .expect("as many keys sign as the root asks for")
+    }
+
+    /// Roots that trust the bundle.
+    pub fn roots(&self) -> TrustedRoots {
+        TrustedRoots::from_fingerprints([Digest::of(&self.root())])
+    }
+
+    /// Builds the bundle at `out`; `folder` takes the files that it is made of.
+    ///
+    /// # Errors
+    /// Those of [`build`].
+    pub fn build(&self, folder: &Path, out: &Path) -> Result<(), BuildError> {
+        let write = |name: String, bytes: &[u8]| -> PathBuf {
+            let path = folder.join(name);
+            fs::write(&path, bytes).expect("the test's folder can be written");
+            path
+        };
+        let blobs: Vec<_> = self
+            .blobs
+            .iter()
+            .map(|bytes| {
+                let digest = Digest::of(bytes);
+                (digest, write(digest.hex(), bytes))
+            })
+            .collect();
+        let installers = self
+            .installers
+            .iter()
+            .map(|(arch, bytes)| (*arch, write(format!("installer-{arch}"), bytes)))
+            .collect();
+        let origin = |digest: &Digest| Origin {
+            kind: OriginKind::Https,
+            url: Some(format!("https://example.org/{}", digest.hex())),
+            project: None,
+            version: None,
+            revision: None,
+            archive: None,
+            license: None,
+        };
+        let provenance = Provenance {
+            format: 1,
+            blobs: blobs
+                .iter()
+                .map(|(digest, _)| (*digest, origin(digest)))
+                .collect(),
+        };
+        let input = BundleInput {
+            lock: &self.lock,
+            profiles: &self.profiles,
+            provenance: &provenance,
+            blobs: &blobs,
+            installers: &installers,
+            root: &self.root(),
+        };
+        let signers: Vec<_> = self.keys.iter().collect();
+        build(&input, &signers, out, self.options, &Silent).map(drop)
+    }
+}
+
+/// A file at `path` that is a blob as it is.
+///
+/// # Panics
+/// When `path` is not a [`BundlePath`].
+pub fn placed_file(path: &str, bytes: &[u8]) -> PlacedFile {
+    PlacedFile {
+        path: BundlePath::parse(path).expect("the test gives a relative path"),
+        executable: false,
+        size: ByteSize(bytes.len() as u64),
+        digest: Digest::of(bytes),
+        made_from: None,
+    }
+}

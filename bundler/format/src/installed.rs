@@ -1,0 +1,168 @@
+//! The signed metadata of an installed release, checked again: what an audit stands on.
+//!
+//! A release keeps the bundle's `meta/` as it was. The chain is the same as in the archive: a trusted root,
+//! keys of it, their signatures over the statement, the statement's digest of `SHA256SUMS`, and its lines.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use manifest_schema::{Digest, KeyId, Profiles, Provenance};
+
+use crate::keys::{RootDocument, TrustedRoots};
+use crate::layout::{self, MAX_METADATA, PROFILES, PROVENANCE, ROOT, STATEMENT, SUMS};
+use crate::statement::Statement;
+use crate::verify_error::{Fault, VerifyError};
+
+/// Metadata that a trusted root vouches for. Only [`SignedMetadata::read`] makes one.
+#[derive(Clone, Debug)]
+pub struct SignedMetadata {
+    /// SHA-256 of the statement.
+    pub statement: Digest,
+    /// SHA-256 of the trust root.
+    pub root: Digest,
+    /// Keys whose signatures hold.
+    pub key_ids: Vec<KeyId>,
+    /// What the bundle could install.
+    pub profiles: Profiles,
+    /// Where its blobs came from.
+    pub provenance: Provenance,
+    /// Digest of every file of the release's `meta/` that is signed, by its name.
+    pub files: BTreeMap<String, Digest>,
+}
+
+impl SignedMetadata {
+    /// Reads and checks `meta/` below `release`.
+    ///
+    /// # Errors
+    /// When a file is missing, a signature does not hold, or a digest differs.
+    pub fn read(release: &Path, roots: &TrustedRoots) -> Result<Self, VerifyError> {
+        let root_bytes = read(release, ROOT)?;
+        let root = Digest::of(&root_bytes);
+        if !roots.contains(&root) {
+            let fingerprint = root.hex();
+            return Err(Fault::RootUntrusted { fingerprint }.of(release));
+        }
+        let document =
+            RootDocument::parse(&root_bytes).map_err(|error| Fault::from(error).of(release))?;
+        let statement_bytes = read(release, STATEMENT)?;
+        let key_ids = signers(release, &document, &statement_bytes)?;
+        let statement = Statement::parse(&statement_bytes)
+            .map_err(|error| malformed(STATEMENT, &error).of(release))?;
+        let sums = read(release, SUMS)?;
+        let digest = Digest::of(&sums);
+        if !statement
+            .subject
+            .iter()
+            .any(|subject| subject.name == SUMS && subject.has(&digest))
+        {
+            return Err(Fault::MemberDiffers {
+                member: SUMS.to_owned(),
+            }
+            .of(release));
+        }
+        let mut files: BTreeMap<String, Digest> = String::from_utf8_lossy(&sums)
+            .lines()
+            .filter_map(|line| {
+                let (hex, name) = line.split_once("  ")?;
+                Some((name.to_owned(), Digest::parse_hex(hex).ok()?))
+            })
+            .filter(|(name, _)| name.starts_with("meta/"))
+            .collect();
+        files.insert(SUMS.to_owned(), digest);
+        files.insert(STATEMENT.to_owned(), Digest::of(&statement_bytes));
+        for key in &key_ids {
+            let member = layout::signature(key);
+            let digest = Digest::of(&read(release, &member)?);
+            files.insert(member, digest);
+        }
+        Ok(Self {
+            files,
+            statement: Digest::of(&statement_bytes),
+            root,
+            key_ids,
+            profiles: document_of(release, &sums, PROFILES)?,
+            provenance: document_of(release, &sums, PROVENANCE)?,
+        })
+    }
+}
+
+/// The keys of `root` that signed the statement, at least as many as it asks for.
+fn signers(
+    release: &Path,
+    root: &RootDocument,
+    statement: &[u8],
+) -> Result<Vec<KeyId>, VerifyError> {
+    let keys = root
+        .public_keys()
+        .map_err(|error| Fault::from(error).of(release))?;
+    let mut good = Vec::new();
+    for key in keys.iter().filter(|key| root.counts(key.key_id())) {
+        let member = layout::signature(key.key_id());
+        if !release.join(&member).exists() {
+            continue;
+        }
+        if !key.signed(statement, &read(release, &member)?) {
+            return Err(Fault::SignatureInvalid { member }.of(release));
+        }
+        good.push(key.key_id().clone());
+    }
+    if good.len() < root.threshold as usize {
+        let (found, needed) = (good.len(), root.threshold);
+        return Err(Fault::Threshold { found, needed }.of(release));
+    }
+    Ok(good)
+}
+
+/// Reads a document whose digest stands in `sums`.
+fn document_of<T: serde::de::DeserializeOwned>(
+    release: &Path,
+    sums: &[u8],
+    name: &str,
+) -> Result<T, VerifyError> {
+    let bytes = read(release, name)?;
+    let line = layout::sum_line(&Digest::of(&bytes), name);
+    if !sums
+        .split_inclusive(|&byte| byte == b'\n')
+        .any(|found| found == line.as_bytes())
+    {
+        return Err(Fault::MemberDiffers {
+            member: name.to_owned(),
+        }
+        .of(release));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| malformed(name, &error).of(release))
+}
+
+fn read(release: &Path, name: &str) -> Result<Vec<u8>, VerifyError> {
+    let path = release.join(name);
+    let mut bytes = Vec::new();
+    let taken =
+        fs::File::open(&path).and_then(|file| file.take(MAX_METADATA + 1).read_to_end(&mut bytes));
+    match taken {
+        Ok(_) if bytes.len() as u64 <= MAX_METADATA => Ok(bytes),
+        Ok(_) => {
+            let size = bytes.len() as u64;
+            let member = name.to_owned();
+            Err(Fault::TooLarge {
+                member,
+                size,
+                limit: MAX_METADATA,
+            }
+            .of(release))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::Missing {
+            member: name.to_owned(),
+        }
+        .of(release)),
+        Err(error) => Err(Fault::Unreadable.because(path, error)),
+    }
+}
+
+fn malformed(name: &str, error: &serde_json::Error) -> Fault {
+    Fault::Malformed {
+        member: name.to_owned(),
+        cause: error.to_string(),
+    }
+}

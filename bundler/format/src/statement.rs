@@ -1,0 +1,165 @@
+//! The signed statement: in-toto v1 with a SLSA provenance predicate, and its DSSE envelope.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use manifest_schema::{Digest, KeyId, Profiles, Provenance};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// DSSE's name of what is signed.
+const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
+
+/// An in-toto Statement v1.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Statement {
+    #[serde(rename = "_type")]
+    kind: String,
+    /// The files that the statement is about.
+    pub(crate) subject: Vec<Subject>,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    predicate: serde_json::Value,
+}
+
+/// One file of a [`Statement`].
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Subject {
+    /// Name of the member.
+    pub(crate) name: String,
+    digest: Sha256Only,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Sha256Only {
+    sha256: String,
+}
+
+impl Subject {
+    /// A subject with its digest.
+    pub(crate) fn new(name: &str, digest: &Digest) -> Self {
+        Self {
+            name: name.to_owned(),
+            digest: Sha256Only {
+                sha256: digest.hex(),
+            },
+        }
+    }
+
+    /// Whether this names `digest`.
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.digest.sha256 == digest.hex()
+    }
+}
+
+impl Statement {
+    /// States that `subject` was built from what `lock` and `provenance` name. Without a time, so that
+    /// building again gives the same bytes.
+    pub(crate) fn new(
+        subject: Vec<Subject>,
+        profiles: &Profiles,
+        lock: &Digest,
+        provenance: &Provenance,
+    ) -> Self {
+        let dependencies: Vec<_> = provenance
+            .blobs
+            .iter()
+            .map(|(digest, origin)| {
+                let digest = json!({ "sha256": digest.hex() });
+                match &origin.url {
+                    Some(url) => json!({ "uri": url, "digest": digest }),
+                    None => json!({ "name": origin.line(), "digest": digest }),
+                }
+            })
+            .collect();
+        let predicate = json!({
+            "buildDefinition": {
+                "buildType": "urn:ferry:build:bundle:1",
+                "externalParameters": {
+                    "name": profiles.name,
+                    "release": profiles.release,
+                    "channel": profiles.channel,
+                    "lock": { "sha256": lock.hex() },
+                },
+                "resolvedDependencies": dependencies,
+            },
+            "runDetails": {
+                "builder": {
+                    "id": "urn:ferry:bundler",
+                    "version": { "ferry-bundler": env!("CARGO_PKG_VERSION") },
+                },
+            },
+        });
+        Self {
+            kind: STATEMENT_TYPE.to_owned(),
+            subject,
+            predicate_type: PREDICATE_TYPE.to_owned(),
+            predicate,
+        }
+    }
+
+    /// Makes this statement differ from the one of an earlier attempt at the layout.
+    pub(crate) fn note_attempt(&mut self, attempt: u32) {
+        self.predicate["buildDefinition"]["internalParameters"] = json!({ "attempt": attempt });
+    }
+
+    /// Reads a statement; the text says what is wrong with it.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let statement: Self = serde_json::from_slice(bytes)?;
+        for (found, expected) in [
+            (&statement.kind, STATEMENT_TYPE),
+            (&statement.predicate_type, PREDICATE_TYPE),
+        ] {
+            if found != expected {
+                return Err(serde::de::Error::custom(format!(
+                    "`{found}` is not `{expected}`"
+                )));
+            }
+        }
+        Ok(statement)
+    }
+}
+
+/// DSSE's pre-authentication encoding of a statement: what a key signs.
+pub(crate) fn pre_authentication(statement: &[u8]) -> Vec<u8> {
+    let (kind, size) = (PAYLOAD_TYPE.len(), statement.len());
+    let mut bytes = format!("DSSEv1 {kind} {PAYLOAD_TYPE} {size} ").into_bytes();
+    bytes.extend_from_slice(statement);
+    bytes
+}
+
+/// The DSSE envelope of a statement. One input has one envelope, so a reader makes it again and compares.
+pub(crate) fn envelope<'a>(
+    statement: &[u8],
+    signatures: impl IntoIterator<Item = (&'a KeyId, &'a [u8])>,
+) -> Vec<u8> {
+    let signatures: Vec<_> = signatures
+        .into_iter()
+        .map(|(key, signature)| json!({ "keyid": key, "sig": STANDARD.encode(signature) }))
+        .collect();
+    let envelope = json!({
+        "payload": STANDARD.encode(statement),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": signatures,
+    });
+    let mut bytes = envelope.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_signed_has_the_form_of_the_dsse_protocol() {
+        assert_eq!(
+            pre_authentication(b"hello world"),
+            b"DSSEv1 28 application/vnd.in-toto+json 11 hello world"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! Why a bundle is not trusted, or cannot be read.
+
+use std::io;
+use std::path::PathBuf;
+
+use manifest_schema::Digest;
+use report::{Args, Diagnose, Outcome};
+
+use crate::keys::KeyError;
+
+/// Why a bundle is not trusted, or cannot be read. Each names the file and the place.
+#[derive(Debug, thiserror::Error)]
+#[error("`{path}`: {fault}")]
+pub struct VerifyError {
+    /// The bundle, or the file being written.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub fault: Fault,
+    /// The system's reason, where there is one.
+    #[source]
+    pub cause: Option<io::Error>,
+}
+
+/// What is wrong with a bundle.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The file cannot be read.
+    #[error("cannot be read")]
+    Unreadable,
+    /// A file cannot be written.
+    #[error("cannot be written")]
+    Unwritable,
+    /// The file does not begin as a bundle does.
+    #[error("is not a bundle")]
+    NotABundle,
+    /// The file ends too early.
+    #[error("ends at byte {size}, within `{member}`, which needs byte {needed}")]
+    CutShort {
+        /// The member that is cut, or `end`.
+        member: String,
+        /// Bytes of the file.
+        size: u64,
+        /// Bytes that it needs at least.
+        needed: u64,
+    },
+    /// A header is not one that the format allows.
+    #[error("at byte {offset}, after `{member}`, stands no header of a bundle")]
+    Header {
+        /// The member before.
+        member: String,
+        /// Where.
+        offset: u64,
+    },
+    /// The bytes after a member are not zero.
+    #[error("the padding of `{member}` at byte {offset} is not zero")]
+    Padding {
+        /// The member.
+        member: String,
+        /// Where.
+        offset: u64,
+    },
+    /// Bytes follow the end.
+    #[error("ends at byte {end}, and {size} bytes are there")]
+    Trailing {
+        /// Where the archive ends.
+        end: u64,
+        /// Bytes of the file.
+        size: u64,
+    },
+    /// A member that does not belong here: unknown, twice, or out of order.
+    #[error("`{member}` at byte {offset} does not belong there")]
+    Unexpected {
+        /// The member.
+        member: String,
+        /// Where.
+        offset: u64,
+    },
+    /// A member is larger than its kind may be.
+    #[error("`{member}` has {size} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// The member.
+        member: String,
+        /// Its size.
+        size: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// A member is missing.
+    #[error("has no `{member}`")]
+    Missing {
+        /// The member.
+        member: String,
+    },
+    /// The root is not one that a person accepted.
+    #[error("is signed under the trust root {fingerprint}, which is not trusted here")]
+    RootUntrusted {
+        /// Its fingerprint.
+        fingerprint: String,
+    },
+    /// The trusted root cannot be used.
+    #[error("has an unusable trust root: {cause}")]
+    RootUnusable {
+        /// What is wrong.
+        cause: String,
+    },
+    /// A signature is not over this statement, or by a key that does not count.
+    #[error("the signature `{member}` does not hold")]
+    SignatureInvalid {
+        /// The signature.
+        member: String,
+    },
+    /// Too few signatures.
+    #[error("has {found} good signatures, and the trust root asks for {needed}")]
+    Threshold {
+        /// Good signatures.
+        found: usize,
+        /// Signatures needed.
+        needed: u32,
+    },
+    /// A member's bytes are not those that were signed.
+    #[error("`{member}` is not as it was signed")]
+    MemberDiffers {
+        /// The member.
+        member: String,
+    },
+    /// A signed document cannot be read by this program.
+    #[error("`{member}` cannot be understood: {cause}")]
+    Malformed {
+        /// The member.
+        member: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The signed index and the archive do not agree.
+    #[error("the index and the archive do not agree about `{member}`")]
+    IndexDiffers {
+        /// The member.
+        member: String,
+    },
+    /// A profile needs a blob that is not there.
+    #[error("`{file}` needs blob {blob}, which is not there with that size")]
+    BlobMissing {
+        /// The blob.
+        blob: Digest,
+        /// The file of the profile.
+        file: String,
+    },
+    /// A blob was asked for that the bundle does not have.
+    #[error("has no blob {blob}")]
+    BlobUnknown {
+        /// The blob.
+        blob: Digest,
+    },
+    /// A piece of a blob is damaged.
+    #[error("blob {blob} is damaged in the {size} bytes from byte {offset}")]
+    PieceDiffers {
+        /// The blob.
+        blob: Digest,
+        /// Where the piece begins in the bundle.
+        offset: u64,
+        /// Bytes of the piece.
+        size: u64,
+    },
+}
+
+impl Fault {
+    /// The fault, with the file that has it.
+    pub(crate) fn of(self, path: impl Into<PathBuf>) -> VerifyError {
+        VerifyError {
+            path: path.into(),
+            fault: self,
+            cause: None,
+        }
+    }
+
+    /// The fault, with the file that has it and the system's reason.
+    pub(crate) fn because(self, path: impl Into<PathBuf>, cause: io::Error) -> VerifyError {
+        VerifyError {
+            path: path.into(),
+            fault: self,
+            cause: Some(cause),
+        }
+    }
+}
+
+impl From<KeyError> for Fault {
+    fn from(error: KeyError) -> Self {
+        Self::RootUnusable {
+            cause: error.to_string(),
+        }
+    }
+}
+
+impl Diagnose for VerifyError {
+    fn code(&self) -> &'static str {
+        match self.fault {
+            Fault::Unreadable => "bundle.unreadable",
+            Fault::Unwritable => "bundle.unwritable",
+            Fault::NotABundle => "bundle.not-a-bundle",
+            Fault::CutShort { .. } => "bundle.cut-short",
+            Fault::Header { .. } => "bundle.header-invalid",
+            Fault::Padding { .. } => "bundle.padding-invalid",
+            Fault::Trailing { .. } => "bundle.trailing-data",
+            Fault::Unexpected { .. } => "bundle.member-unexpected",
+            Fault::TooLarge { .. } => "bundle.member-too-large",
+            Fault::Missing { .. } => "bundle.member-missing",
+            Fault::RootUntrusted { .. } => "bundle.root-untrusted",
+            Fault::RootUnusable { .. } => "bundle.root-malformed",
+            Fault::SignatureInvalid { .. } => "bundle.signature-invalid",
+            Fault::Threshold { .. } => "bundle.signatures-too-few",
+            Fault::MemberDiffers { .. } => "bundle.member-differs",
+            Fault::Malformed { .. } => "bundle.member-malformed",
+            Fault::IndexDiffers { .. } => "bundle.index-differs",
+            Fault::BlobMissing { .. } => "bundle.blob-missing",
+            Fault::BlobUnknown { .. } => "bundle.blob-unknown",
+            Fault::PieceDiffers { .. } => "bundle.piece-differs",
+        }
+    }
+
+    fn args(&self) -> Args {
+        let mut args = vec![("path", self.path.display().to_string())];
+        let mut add = |name, value: &dyn ToString| args.push((name, value.to_string()));
+        match &self.fault {
+            Fault::Unreadable | Fault::Unwritable | Fault::NotABundle => {}
+            Fault::CutShort {
+                member,
+                size,
+                needed,
+            } => {
+                add("member", member);
+                add("size", size);
+                add("needed", needed);
+            }
+            Fault::Header { member, offset }
+            | Fault::Padding { member, offset }
+            | Fault::Unexpected { member, offset } => {
+                add("member", member);
+                add("offset", offset);
+            }
+            Fault::Trailing { end, size } => {
+                add("end", end);
+                add("size", size);
+            }
+            Fault::TooLarge {
+                member,
+                size,
+                limit,
+            } => {
+                add("member", member);
+                add("size", size);
+                add("limit", limit);
+            }
+            Fault::Missing { member }
+            | Fault::SignatureInvalid { member }
+            | Fault::MemberDiffers { member }
+            | Fault::IndexDiffers { member } => add("member", member),
+            Fault::RootUntrusted { fingerprint } => add("fingerprint", fingerprint),
+            Fault::RootUnusable { cause } => add("cause", cause),
+            Fault::Threshold { found, needed } => {
+                add("found", found);
+                add("needed", needed);
+            }
+            Fault::Malformed { member, cause } => {
+                add("member", member);
+                add("cause", cause);
+            }
+            Fault::BlobMissing { blob, file } => {
+                add("blob", blob);
+                add("file", file);
+            }
+            Fault::BlobUnknown { blob } => add("blob", blob),
+            Fault::PieceDiffers { blob, offset, size } => {
+                add("blob", blob);
+                add("offset", offset);
+                add("size", size);
+            }
+        }
+        args
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self.fault {
+            Fault::Unreadable | Fault::Unwritable => Outcome::HostFault,
+            Fault::NotABundle => Outcome::Usage,
+            Fault::BlobUnknown { .. } => Outcome::Failed,
+            _ => Outcome::Untrusted,
+        }
+    }
+}
