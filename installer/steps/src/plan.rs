@@ -1,0 +1,454 @@
+//! The steps of an install, worked out before anything is written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bundle_format::Verified;
+use manifest_schema::{Backend, BackendName, ByteSize, Digest, MadeFrom};
+use report::{Args, Diagnose, Outcome};
+use serde::Serialize;
+
+use crate::disk::{DiskError, FreeSpace, free_space};
+use crate::journal::{Journal, JournalError};
+use crate::prefix::{Prefix, ReleaseName};
+use crate::python::{ProgramError, find_python};
+use crate::release::ReleaseRecord;
+use crate::tree::{File, Tree, tree};
+
+/// No install can be planned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The bundle has no such backend.
+    #[error("the bundle has no backend `{wanted}`; it has {known}")]
+    NoBackend {
+        /// What was asked for.
+        wanted: BackendName,
+        /// What there is.
+        known: String,
+    },
+    /// The bundle gives one place to two files.
+    #[error("the bundle gives `{path}` to two files, or a file and a folder")]
+    Clash {
+        /// The place, below the release.
+        path: String,
+    },
+    /// A newer release of the channel was installed before.
+    #[error("release {found} of channel `{channel}` is older than {newest}, installed before")]
+    Downgrade {
+        /// The bundle's channel.
+        channel: String,
+        /// The bundle's release.
+        found: u64,
+        /// The newest that this prefix has seen.
+        newest: u64,
+    },
+    /// The disk is too small.
+    #[error("`{path}` has {free} free, and the install needs {needed}")]
+    NoSpace {
+        /// The prefix.
+        path: PathBuf,
+        /// Bytes free.
+        free: ByteSize,
+        /// Bytes needed.
+        needed: ByteSize,
+    },
+    /// No Python to make the environment with.
+    #[error(transparent)]
+    Python(#[from] ProgramError),
+    /// The log is damaged, so nothing is known of earlier releases.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The disk cannot be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl Diagnose for PlanError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoBackend { .. } => "install.no-backend",
+            Self::Clash { .. } => "install.path-clash",
+            Self::Downgrade { .. } => "install.downgrade",
+            Self::NoSpace { .. } => "install.no-space",
+            Self::Python(error) => error.code(),
+            Self::Journal(error) => error.code(),
+            Self::Disk(error) => error.code(),
+        }
+    }
+
+    fn args(&self) -> Args {
+        match self {
+            Self::NoBackend { wanted, known } => {
+                vec![("wanted", wanted.to_string()), ("known", known.clone())]
+            }
+            Self::Clash { path } => vec![("path", path.clone())],
+            Self::Downgrade {
+                channel,
+                found,
+                newest,
+            } => vec![
+                ("channel", channel.clone()),
+                ("found", found.to_string()),
+                ("newest", newest.to_string()),
+            ],
+            Self::NoSpace { path, free, needed } => vec![
+                ("path", path.display().to_string()),
+                ("free", free.to_string()),
+                ("needed", needed.to_string()),
+            ],
+            Self::Python(error) => error.args(),
+            Self::Journal(error) => error.args(),
+            Self::Disk(error) => error.args(),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::NoBackend { .. } => Outcome::Usage,
+            Self::Clash { .. } | Self::Downgrade { .. } => Outcome::Untrusted,
+            Self::NoSpace { .. } => Outcome::HostFault,
+            Self::Python(error) => error.outcome(),
+            Self::Journal(error) => error.outcome(),
+            Self::Disk(error) => error.outcome(),
+        }
+    }
+}
+
+/// What the person who installs has decided.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    /// The backend, where the bundle has one.
+    pub backend: Option<BackendName>,
+    /// Let an older release replace a newer one.
+    pub allow_downgrade: bool,
+    /// Where this machine keeps its programs: a Python is looked for there.
+    pub program_folders: Vec<PathBuf>,
+}
+
+/// One step of an install.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Step {
+    /// Remove what an interrupted install left.
+    ClearLeftovers {
+        /// Unfinished releases and blobs.
+        paths: Vec<PathBuf>,
+    },
+    /// Take the needed blobs into the store, each verified while it is written.
+    StoreBlobs {
+        /// How many are written.
+        blobs: usize,
+        /// Their bytes.
+        bytes: ByteSize,
+        /// How many the store has; they are read and checked.
+        kept: usize,
+    },
+    /// Make the release's folder: links to blobs, and the small files that follow from them.
+    BuildTree {
+        /// How many files.
+        files: usize,
+    },
+    /// Make the Python environment.
+    MakeEnvironment {
+        /// Python's version.
+        python: String,
+        /// From how many wheels.
+        wheels: usize,
+    },
+    /// Run `ferry-runtime doctor` from the unfinished release.
+    SmokeTest,
+    /// Wait until all is on the disk, and give the release its name.
+    Publish {
+        /// The name.
+        release: ReleaseName,
+    },
+    /// The release is there already: check every file of it.
+    CheckRelease {
+        /// Its name.
+        release: ReleaseName,
+    },
+    /// Remember the trust root.
+    Trust {
+        /// Its SHA-256.
+        fingerprint: Digest,
+    },
+    /// Log it, and make the release the current one.
+    Switch {
+        /// The release that is current now.
+        from: Option<ReleaseName>,
+        /// The release that will be.
+        to: ReleaseName,
+    },
+}
+
+impl Step {
+    /// Catalogue code of the line that shows this step.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ClearLeftovers { .. } => "install.step.clear-leftovers",
+            Self::StoreBlobs { .. } => "install.step.store-blobs",
+            Self::BuildTree { .. } => "install.step.build-tree",
+            Self::MakeEnvironment { .. } => "install.step.make-environment",
+            Self::SmokeTest => "install.step.smoke-test",
+            Self::Publish { .. } => "install.step.publish",
+            Self::CheckRelease { .. } => "install.step.check-release",
+            Self::Trust { .. } => "install.step.trust",
+            Self::Switch { .. } => "install.step.switch",
+        }
+    }
+
+    /// Values of that line.
+    pub fn args(&self) -> Args {
+        match self {
+            Self::ClearLeftovers { paths } => vec![("count", paths.len().to_string())],
+            Self::StoreBlobs { blobs, bytes, kept } => vec![
+                ("blobs", blobs.to_string()),
+                ("bytes", bytes.to_string()),
+                ("kept", kept.to_string()),
+            ],
+            Self::BuildTree { files } => vec![("files", files.to_string())],
+            Self::MakeEnvironment { python, wheels } => {
+                vec![("python", python.clone()), ("wheels", wheels.to_string())]
+            }
+            Self::SmokeTest => Args::new(),
+            Self::Publish { release } | Self::CheckRelease { release } => {
+                vec![("release", release.to_string())]
+            }
+            Self::Trust { fingerprint } => vec![("fingerprint", fingerprint.hex())],
+            Self::Switch { from, to } => vec![
+                ("from", from.as_ref().map_or("-".to_owned(), ToString::to_string)),
+                ("to", to.to_string()),
+            ],
+        }
+    }
+}
+
+/// An install, worked out in full.
+#[derive(Clone, Debug)]
+pub struct InstallPlan {
+    /// Name of the release.
+    pub release: ReleaseName,
+    /// The chosen backend.
+    pub backend: Option<Backend>,
+    /// What is done, in this order.
+    pub steps: Vec<Step>,
+    /// Bytes that the disk must have free.
+    pub needed: ByteSize,
+    /// Bytes that it has.
+    pub free: ByteSize,
+    /// An older release replaces a newer one.
+    pub downgrade: bool,
+    pub(crate) tree: Tree,
+    pub(crate) blobs: Vec<StoredBlob>,
+    pub(crate) record: ReleaseRecord,
+    pub(crate) program_folders: Vec<PathBuf>,
+}
+
+/// A blob that the store must have.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredBlob {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) executable: bool,
+    pub(crate) made_from: Option<MadeFrom>,
+}
+
+impl InstallPlan {
+    /// Works out how to install `bundle` below `prefix`. Reads, and writes nothing.
+    ///
+    /// # Errors
+    /// When the install cannot succeed: no such backend, no space, no Python, an older release.
+    pub fn compute(
+        bundle: &Verified,
+        prefix: &Prefix,
+        choices: &Choices,
+    ) -> Result<Self, PlanError> {
+        let profiles = &bundle.profiles;
+        let backend = choose(&profiles.backends, choices.backend.as_ref())?;
+        let statement = bundle.statement_digest;
+        let name = ReleaseName::of(profiles, &statement, backend.map(|found| &found.name));
+        let tree = tree(profiles, backend, prefix.path())
+            .map_err(|clash| PlanError::Clash { path: clash.path })?;
+        let newest = Journal::read(prefix)?.highest(&profiles.channel);
+        let downgrade = newest.is_some_and(|newest| profiles.release < newest);
+        if let (true, false, Some(newest)) = (downgrade, choices.allow_downgrade, newest) {
+            return Err(PlanError::Downgrade {
+                channel: profiles.channel.clone(),
+                found: profiles.release,
+                newest,
+            });
+        }
+        let mut plan = Self {
+            record: ReleaseRecord {
+                format: 1,
+                name: profiles.name.clone(),
+                release: profiles.release,
+                channel: profiles.channel.clone(),
+                statement,
+                root: bundle.fingerprint,
+                keys: bundle.key_ids.clone(),
+                backend: backend.map(|found| found.name.clone()),
+                installer: env!("CARGO_PKG_VERSION").to_owned(),
+                made_on_site: BTreeMap::new(),
+            },
+            release: name,
+            backend: backend.cloned(),
+            steps: Vec::new(),
+            needed: ByteSize(0),
+            free: ByteSize(0),
+            downgrade,
+            blobs: blobs_of(&tree),
+            tree,
+            program_folders: choices.program_folders.clone(),
+        };
+        plan.add_steps(prefix)?;
+        Ok(plan)
+    }
+
+    fn add_steps(&mut self, prefix: &Prefix) -> Result<(), PlanError> {
+        let root = self.record.root;
+        let leftovers = prefix.leftovers()?;
+        if !leftovers.is_empty() {
+            self.steps.push(Step::ClearLeftovers { paths: leftovers });
+        }
+        let space = free_space(prefix.path())?;
+        self.free = ByteSize(space.bytes);
+        if prefix.release(&self.release).exists() {
+            self.steps.push(Step::CheckRelease {
+                release: self.release.clone(),
+            });
+        } else {
+            self.add_build_steps(prefix, &space)?;
+        }
+        if !prefix.trust().join(format!("{}.json", root.hex())).exists() {
+            self.steps.push(Step::Trust { fingerprint: root });
+        }
+        let from = prefix.current()?;
+        if from.as_ref() != Some(&self.release) {
+            let to = self.release.clone();
+            self.steps.push(Step::Switch { from, to });
+        }
+        Ok(())
+    }
+
+    fn add_build_steps(&mut self, prefix: &Prefix, space: &FreeSpace) -> Result<(), PlanError> {
+        let (mut blobs, mut bytes, mut kept, mut needed) = (0, 0, 0, 0);
+        let whole_blocks = |size: u64| size.div_ceil(space.block).saturating_mul(space.block);
+        for blob in &self.blobs {
+            let there = std::fs::symlink_metadata(prefix.blob(&blob.digest))
+                .is_ok_and(|found| found.is_file() && found.len() == blob.size);
+            if there {
+                kept += 1;
+            } else {
+                blobs += 1;
+                bytes += blob.size;
+                needed += whole_blocks(blob.size);
+            }
+        }
+        for file in self.tree.values() {
+            // Every path may need a folder of its own; a link needs no more than its name in one.
+            needed += space.block;
+            if let File::Derived { bytes, .. } = file {
+                needed += whole_blocks(bytes.len() as u64);
+            }
+        }
+        let python = self.backend.as_ref().and_then(|b| b.python.as_ref());
+        if let Some(python) = python {
+            let packed: u64 = python.wheels.iter().map(|wheel| wheel.size.0).sum();
+            needed += packed.saturating_mul(UNPACKED_WHEEL);
+        }
+        needed += METADATA_ROOM;
+        self.needed = ByteSize(needed);
+        if needed > space.bytes || space.entries.is_some_and(|left| left < self.entries()) {
+            return Err(PlanError::NoSpace {
+                path: prefix.path().to_owned(),
+                free: self.free,
+                needed: self.needed,
+            });
+        }
+        self.steps.push(Step::StoreBlobs {
+            blobs,
+            bytes: ByteSize(bytes),
+            kept,
+        });
+        self.steps.push(Step::BuildTree {
+            files: self.tree.len(),
+        });
+        if let Some(python) = python {
+            let brought = self.tree.contains_key("backend/python/bin/python3");
+            if !brought && find_python(&python.version, &self.program_folders).is_none() {
+                let version = python.version.clone();
+                return Err(ProgramError::NoPython { version }.into());
+            }
+            if !self.tree.contains_key("backend/bin/uv") {
+                return Err(ProgramError::NoUv.into());
+            }
+            self.steps.push(Step::MakeEnvironment {
+                python: python.version.clone(),
+                wheels: python.wheels.len(),
+            });
+        }
+        if self.tree.contains_key("bin/ferry-runtime") {
+            self.steps.push(Step::SmokeTest);
+        }
+        self.steps.push(Step::Publish {
+            release: self.release.clone(),
+        });
+        Ok(())
+    }
+
+    /// Files and folders that the install makes, at most.
+    fn entries(&self) -> u64 {
+        2 * (self.blobs.len() + self.tree.len()) as u64
+    }
+}
+
+/// The chosen backend; a bundle with exactly one needs no choice, one with none has none.
+fn choose<'a>(
+    backends: &'a [Backend],
+    wanted: Option<&BackendName>,
+) -> Result<Option<&'a Backend>, PlanError> {
+    let Some(wanted) = wanted else {
+        return Ok(match backends {
+            [only] => Some(only),
+            _ => None,
+        });
+    };
+    let found = backends.iter().find(|backend| &backend.name == wanted);
+    found.map(Some).ok_or_else(|| {
+        let names: Vec<&str> = backends.iter().map(|b| b.name.as_str()).collect();
+        PlanError::NoBackend {
+            wanted: wanted.clone(),
+            known: names.join(", "),
+        }
+    })
+}
+
+/// Every blob of the tree once. One that any file runs may be run wherever it is linked: the links share
+/// their permission bits.
+fn blobs_of(tree: &Tree) -> Vec<StoredBlob> {
+    let mut blobs = BTreeMap::new();
+    for file in tree.values() {
+        let File::Signed { placed, .. } = file else {
+            continue;
+        };
+        blobs
+            .entry(placed.digest)
+            .or_insert_with(|| StoredBlob {
+                digest: placed.digest,
+                size: placed.size.0,
+                executable: false,
+                made_from: placed.made_from.clone(),
+            })
+            .executable |= placed.executable;
+    }
+    blobs.into_values().collect()
+}
+
+/// Wheels are deflated archives. Taken to grow at most 3.5 times, and to be there twice for a while, since
+/// uv unpacks them into its cache before it copies them.
+const UNPACKED_WHEEL: u64 = 7;
+/// Statement, signatures, index, log: more than they ever take.
+const METADATA_ROOM: u64 = 4 * 1024 * 1024;

@@ -1,0 +1,268 @@
+//! Where things lie below the prefix.
+//!
+//! ```text
+//! <prefix>/store/sha256/<hex>          blobs, read-only, each verified while it was written
+//! <prefix>/store/sha256/.part-<hex>    a blob that is still being written
+//! <prefix>/releases/<name>/            complete, never changed after its rename
+//! <prefix>/releases/.staging-<name>/   unfinished; safe to delete when the lock is not held
+//! <prefix>/current                     link to one release
+//! <prefix>/cache/converted/<hex>/      made on site by the runtime from blob <hex>
+//! <prefix>/log/actions.jsonl           hash-chained
+//! <prefix>/trust.d/<fingerprint>.json  trusted roots
+//! <prefix>/lock
+//! ```
+//!
+//! Invariant: `current` is absent or names a release whose every file matched its digest.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::{BackendName, Digest, Profiles};
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{Disk, DiskError};
+
+/// The folder that everything is installed below.
+#[derive(Clone, Debug)]
+pub struct Prefix(PathBuf);
+
+impl Prefix {
+    /// Takes `path` as the prefix, absolute and without links where it exists.
+    ///
+    /// # Errors
+    /// When the working directory is gone, or the path cannot be followed.
+    pub fn at(path: &Path) -> Result<Self, DiskError> {
+        let absolute = std::path::absolute(path).map_err(DiskError::of("find", path))?;
+        match fs::canonicalize(&absolute) {
+            Ok(found) => Ok(Self(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(absolute)),
+            Err(error) => Err(DiskError::of("follow", path)(error)),
+        }
+    }
+
+    /// The prefix itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Folder of all blobs.
+    pub fn store(&self) -> PathBuf {
+        self.0.join("store/sha256")
+    }
+
+    /// Where a blob lies once it is whole.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.store().join(digest.hex())
+    }
+
+    pub(crate) fn unfinished_blob(&self, digest: &Digest) -> PathBuf {
+        self.store().join(format!("{UNFINISHED}{}", digest.hex()))
+    }
+
+    /// Folder of all releases.
+    pub fn releases(&self) -> PathBuf {
+        self.0.join("releases")
+    }
+
+    /// Folder of one release.
+    pub fn release(&self, name: &ReleaseName) -> PathBuf {
+        self.releases().join(name.as_str())
+    }
+
+    pub(crate) fn staging(&self, name: &ReleaseName) -> PathBuf {
+        self.releases().join(format!("{STAGING}{name}"))
+    }
+
+    /// The link to the release in use.
+    pub fn current_link(&self) -> PathBuf {
+        self.0.join("current")
+    }
+
+    /// Folder of what the runtime converted on site.
+    pub fn converted(&self) -> PathBuf {
+        self.0.join("cache/converted")
+    }
+
+    /// The log of actions.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log/actions.jsonl")
+    }
+
+    /// Folder of trusted roots.
+    pub fn trust(&self) -> PathBuf {
+        self.0.join("trust.d")
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// The release that `current` names, or `None` where nothing is installed.
+    ///
+    /// # Errors
+    /// When the link cannot be read, or names no release.
+    pub fn current(&self) -> Result<Option<ReleaseName>, DiskError> {
+        let link = self.current_link();
+        let target = match fs::read_link(&link) {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(DiskError::of("read", &link)(error)),
+        };
+        let name = target
+            .strip_prefix("releases")
+            .ok()
+            .and_then(Path::to_str)
+            .and_then(ReleaseName::parse);
+        name.map(Some).ok_or_else(|| {
+            let found = format!("the link names `{}`, not a release", target.display());
+            DiskError::of("read", &link)(io::Error::other(found))
+        })
+    }
+
+    /// Every release that is whole, by name.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn installed(&self) -> Result<Vec<ReleaseName>, DiskError> {
+        let mut names: Vec<ReleaseName> = names_in(&self.releases())?
+            .iter()
+            .filter_map(|name| ReleaseName::parse(name))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// What an interrupted install left: unfinished releases and blobs.
+    pub(crate) fn leftovers(&self) -> Result<Vec<PathBuf>, DiskError> {
+        let mut found = Vec::new();
+        for (folder, mark) in [(self.releases(), STAGING), (self.store(), UNFINISHED)] {
+            let names = names_in(&folder)?;
+            found.extend(
+                names
+                    .iter()
+                    .filter(|name| name.starts_with(mark))
+                    .map(|name| folder.join(name)),
+            );
+        }
+        Ok(found)
+    }
+}
+
+/// Name of an installed release: `<bundle>-<release>-<12 hex of the statement digest>`, and `-<backend>`
+/// where the bundle brought one, so that two backends of one bundle are two releases.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ReleaseName(String);
+
+impl ReleaseName {
+    /// The name under which a bundle and a backend of it are installed.
+    pub fn of(profiles: &Profiles, statement: &Digest, backend: Option<&BackendName>) -> Self {
+        let mut name = format!(
+            "{}-{}-{}",
+            profiles.name,
+            profiles.release,
+            &statement.hex()[..12]
+        );
+        if let Some(backend) = backend {
+            name.push('-');
+            name.push_str(backend.as_str());
+        }
+        Self(name)
+    }
+
+    /// Takes `text` if it can be the name of a release.
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = (1..=255).contains(&text.len())
+            && !text.starts_with(['.', '-'])
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        good.then(|| Self(text.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReleaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ReleaseName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is not the name of a release"))
+    }
+}
+
+impl From<ReleaseName> for String {
+    fn from(name: ReleaseName) -> Self {
+        name.0
+    }
+}
+
+/// Makes `release` the current one, in one step that a power cut cannot halve.
+///
+/// The caller has synced the release's files and `releases/` itself. A reader of `current` sees the old
+/// release or the new one, never a mixture.
+pub(crate) fn switch_current(
+    disk: &dyn Disk,
+    prefix: &Prefix,
+    release: &ReleaseName,
+) -> Result<(), DiskError> {
+    let next = prefix.path().join(".current.next");
+    disk.remove_file(&next)?;
+    disk.symlink(&Path::new("releases").join(release.as_str()), &next)?;
+    disk.rename(&next, &prefix.current_link())?;
+    disk.sync_dir(prefix.path())
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(DiskError::of("list", folder)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(DiskError::of("list", folder))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}
+
+const STAGING: &str = ".staging-";
+const UNFINISHED: &str = ".part-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_name_cannot_leave_its_folder() {
+        for (text, good) in [
+            ("demo-1-0123456789ab-cpu", true),
+            ("..", false),
+            (".staging-demo", false),
+            ("a/b", false),
+            ("", false),
+        ] {
+            assert_eq!(ReleaseName::parse(text).is_some(), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn current_must_name_a_release() {
+        let folder = tempfile::tempdir().unwrap();
+        let prefix = Prefix::at(folder.path()).unwrap();
+        assert_eq!(prefix.current().unwrap(), None);
+        std::os::unix::fs::symlink("/etc", prefix.current_link()).unwrap();
+        assert!(prefix.current().is_err());
+    }
+}

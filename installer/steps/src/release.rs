@@ -1,0 +1,65 @@
+//! `release.json`: what a release was installed from, and with which choices.
+//!
+//! Nobody signed it; the log keeps its digest. It helps to find the signed things, and pins what was made on
+//! site from them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use manifest_schema::{BackendName, BundleName, Digest, KeyId};
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{DiskError, read_small};
+use crate::prefix::{Prefix, ReleaseName};
+
+/// What `release.json` says.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ReleaseRecord {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// Name of the bundle.
+    pub name: BundleName,
+    /// Its release number.
+    pub release: u64,
+    /// What the numbers count in.
+    pub channel: String,
+    /// SHA-256 of the signed statement.
+    pub statement: Digest,
+    /// SHA-256 of the trust root under which the signatures held.
+    pub root: Digest,
+    /// Keys that signed.
+    pub keys: Vec<KeyId>,
+    /// The backend that was chosen, where the bundle had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendName>,
+    /// Version of the installer.
+    pub installer: String,
+    /// Files of the Python environment that no wheel brought, by their path below `env/`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub made_on_site: BTreeMap<String, Digest>,
+}
+
+impl ReleaseRecord {
+    /// Reads the record of an installed release.
+    ///
+    /// # Errors
+    /// When the file is missing or is not a record.
+    pub fn read(prefix: &Prefix, name: &ReleaseName) -> Result<Self, DiskError> {
+        Self::read_from(&prefix.release(name))
+    }
+
+    pub(crate) fn read_from(release: &Path) -> Result<Self, DiskError> {
+        let path = release.join(RECORD);
+        let bytes = read_small(&path, 1024 * 1024)?;
+        serde_json::from_slice(&bytes).map_err(|error| DiskError::of("parse", &path)(error.into()))
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+/// Name of the record in a release's folder.
+pub(crate) const RECORD: &str = "release.json";
