@@ -48,13 +48,20 @@ impl Columns {
 /// How a list of turns names its parts.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Tags {
-    role_tag: Option<String>,
-    content_tag: Option<String>,
-    user_tag: Option<String>,
-    assistant_tag: Option<String>,
-    observation_tag: Option<String>,
-    function_tag: Option<String>,
-    system_tag: Option<String>,
+    #[serde(rename = "role_tag")]
+    role: Option<String>,
+    #[serde(rename = "content_tag")]
+    content: Option<String>,
+    #[serde(rename = "user_tag")]
+    user: Option<String>,
+    #[serde(rename = "assistant_tag")]
+    assistant: Option<String>,
+    #[serde(rename = "observation_tag")]
+    observation: Option<String>,
+    #[serde(rename = "function_tag")]
+    function: Option<String>,
+    #[serde(rename = "system_tag")]
+    system: Option<String>,
 }
 
 /// [`Tags`] with every name known.
@@ -83,12 +90,12 @@ impl Tags {
         };
         let or = |tag: Option<String>, index: usize| tag.unwrap_or_else(|| names[index].to_owned());
         KnownTags {
-            role: or(self.role_tag, 0),
-            content: or(self.content_tag, 1),
-            user: or(self.user_tag, 2),
-            assistant: or(self.assistant_tag, 3),
-            tools: [or(self.observation_tag, 4), or(self.function_tag, 5)],
-            system: self.system_tag.unwrap_or_else(|| "system".to_owned()),
+            role: or(self.role, 0),
+            content: or(self.content, 1),
+            user: or(self.user, 2),
+            assistant: or(self.assistant, 3),
+            tools: [or(self.observation, 4), or(self.function, 5)],
+            system: self.system.unwrap_or_else(|| "system".to_owned()),
         }
     }
 }

@@ -47,12 +47,12 @@ pub struct BpeTables {
 /// What this program reads of `tokenizer_config.json`.
 #[derive(Deserialize)]
 struct Config {
-    #[serde(default)]
-    eos_token: Option<TokenName>,
-    #[serde(default)]
-    bos_token: Option<TokenName>,
-    #[serde(default)]
-    pad_token: Option<TokenName>,
+    #[serde(default, rename = "eos_token")]
+    end: Option<TokenName>,
+    #[serde(default, rename = "bos_token")]
+    begin: Option<TokenName>,
+    #[serde(default, rename = "pad_token")]
+    padding: Option<TokenName>,
 }
 
 /// A token's text, alone or with flags beside it.
@@ -99,10 +99,10 @@ impl Tokenizer {
             })?;
         // LLaMA-Factory's choice where a tokenizer names no end token.
         let end = config
-            .eos_token
+            .end
             .map_or_else(|| "<|endoftext|>".to_owned(), TokenName::text);
-        let padding = config.pad_token.map(TokenName::text);
-        let begin = config.bos_token.map(TokenName::text);
+        let padding = config.padding.map(TokenName::text);
+        let begin = config.begin.map(TokenName::text);
         Self::assemble(inner, origin, &end, padding.as_deref(), begin.as_deref())
     }
 

@@ -2,6 +2,13 @@
 
 use std::path::PathBuf;
 
+mod error;
+mod fields;
+mod keys;
+mod parse;
+
+pub use error::JobError;
+
 use crate::schedule::Scheduler;
 
 /// A job that can run as it stands: every key was known, supported and in range.
@@ -79,6 +86,8 @@ pub struct Job {
     pub gradient_checkpointing: bool,
     /// No accelerator is used even if there is one.
     pub use_cpu: bool,
+    /// Every key as it was given, overrides included; written beside the results.
+    pub settings: serde_json::Value,
 }
 
 /// What is trained.
