@@ -1,3 +1,53 @@
 //! Mirrors models, datasets and runtimes into one signed bundle.
 
-fn main() {}
+mod assembly;
+mod commands;
+mod error;
+mod locking;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use console::{Flags, View};
+use report::{Outcome, Trouble};
+
+/// Pack models, datasets and backends into one signed bundle for machines without a network
+///
+/// Exit status: 0 done; 1 failed; 2 the command line, plan or lock is wrong; 4 a signature or
+/// digest does not hold; 5 this machine failed (disk, permission, network).
+#[derive(Parser)]
+#[command(name = "ferry-bundler", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(commands::init::Args),
+    Lock(commands::lock::Args),
+    Build(commands::build::Args),
+    Verify(commands::verify::Args),
+    Inspect(commands::inspect::Args),
+    Keygen(commands::keygen::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let view = View::from_flags(&cli.flags);
+    let result: Result<Outcome, Trouble> = match cli.command {
+        Command::Init(args) => args.run(&view),
+        Command::Lock(args) => args.run(&view),
+        Command::Build(args) => args.run(&view),
+        Command::Verify(args) => args.run(&view),
+        Command::Inspect(args) => args.run(&view),
+        Command::Keygen(args) => args.run(&view),
+    };
+    match result {
+        Ok(outcome) => view.done(outcome),
+        Err(trouble) => view.fail(&trouble),
+    }
+}

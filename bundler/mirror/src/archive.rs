@@ -54,7 +54,10 @@ pub fn extract(
         return Err(damaged(file_name, "neither .whl, .zip nor .tar.gz"));
     };
     taken.sort_by(|a, b| a.member.cmp(&b.member));
-    if let Some(twice) = taken.windows(2).find(|pair| pair[0].member == pair[1].member) {
+    if let Some(twice) = taken
+        .windows(2)
+        .find(|pair| pair[0].member == pair[1].member)
+    {
         let problem = format!("holds `{}` twice", twice[0].member);
         return Err(damaged(file_name, problem));
     }
@@ -197,5 +200,6 @@ pub(crate) fn globs(patterns: &[String]) -> Result<GlobSet, MirrorError> {
     for pattern in patterns {
         set.add(Glob::new(pattern).map_err(|error| bad(pattern, error))?);
     }
-    set.build().map_err(|error| bad(&patterns.join(", "), error))
+    set.build()
+        .map_err(|error| bad(&patterns.join(", "), error))
 }

@@ -105,10 +105,9 @@ impl Cache {
     /// When it cannot be read.
     pub fn take_file(&self, path: &Path) -> Result<Cached, MirrorError> {
         let mut file = File::open(path).map_err(|source| MirrorError::file(path, source))?;
-        self.take(&mut file, u64::MAX)
-            .map_err(|error| match error {
-                MirrorError::File { source, .. } => MirrorError::file(path, source),
-                other => other,
-            })
+        self.take(&mut file, u64::MAX).map_err(|error| match error {
+            MirrorError::File { source, .. } => MirrorError::file(path, source),
+            other => other,
+        })
     }
 }

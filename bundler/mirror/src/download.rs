@@ -202,8 +202,7 @@ impl Downloader<'_> {
             from: (from > 0).then_some(from),
             ..Ask::default()
         };
-        let on_disk =
-            |source| MirrorError::file(self.cache.partial(&download.digest), source);
+        let on_disk = |source| MirrorError::file(self.cache.partial(&download.digest), source);
         let mut response = match self.web.once(url, ask(partial.length)) {
             // The server has no such range: the beginning here is of some other file.
             Err(MirrorError::Status { status: 416, .. }) if partial.length > 0 => {

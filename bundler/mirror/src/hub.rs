@@ -160,7 +160,11 @@ impl<'a> Hub<'a> {
         commit: &str,
         path: &str,
     ) -> Result<String, MirrorError> {
-        let mut url = parse(&format!("{}/{}{repo}/resolve/{commit}/", self.endpoint, kind.prefix()))?;
+        let mut url = parse(&format!(
+            "{}/{}{repo}/resolve/{commit}/",
+            self.endpoint,
+            kind.prefix()
+        ))?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path.split('/'));
         }
@@ -214,7 +218,10 @@ impl<'a> Hub<'a> {
 }
 
 fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == 40
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 fn read<T: serde::de::DeserializeOwned>(page: &Page) -> Result<T, MirrorError> {
@@ -248,7 +255,10 @@ impl Entry {
             problem,
         };
         if !is_commit(&self.oid) {
-            return Err(answer(format!("`{}`: `{}` is no git name", self.path, self.oid)));
+            return Err(answer(format!(
+                "`{}`: `{}` is no git name",
+                self.path, self.oid
+            )));
         }
         let (size, lfs) = match self.lfs {
             None => (self.size, None),

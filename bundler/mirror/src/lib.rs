@@ -23,7 +23,7 @@ pub use cache::{Cache, Cached};
 pub use download::{Download, Downloader, Rewrite};
 pub use error::MirrorError;
 pub use hub::{Hub, HubFile, HubKind};
-pub use pypi::{IndexFile, PackageIndex, normalized};
+pub use pypi::{IndexFile, PackageIndex, normalized, size_of};
 pub use resolve::{Pin, Resolver};
 pub use secret::Secret;
 pub use web::{Patience, Web};

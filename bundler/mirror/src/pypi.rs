@@ -40,8 +40,7 @@ pub struct PackageIndex<'a> {
     url: String,
 }
 
-const ACCEPT: &str =
-    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
+const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
 /// The page of a project with ten thousand files has 20 MB.
 const LARGEST_PAGE: u64 = 256 << 20;
 
@@ -70,9 +69,7 @@ impl<'a> PackageIndex<'a> {
             ArchiveKind::Wheel => WheelName::parse(&file.file_name)
                 .filter(|wheel| wheel.is(project, version))
                 .and_then(|wheel| wheel.fitness(target)),
-            ArchiveKind::Sdist => {
-                is_sdist(&file.file_name, project, version).then_some((0, 0, 0))
-            }
+            ArchiveKind::Sdist => is_sdist(&file.file_name, project, version).then_some((0, 0, 0)),
         };
         let best = files
             .into_iter()
@@ -137,7 +134,10 @@ fn is_sdist(file_name: &str, project: &str, version: &str) -> bool {
 }
 
 /// How many bytes a file has: asked by HEAD, or by its first byte where HEAD tells nothing.
-pub(crate) fn size_of(web: &Web, url: &str) -> Result<u64, MirrorError> {
+///
+/// # Errors
+/// When the server does not answer, or does not say.
+pub fn size_of(web: &Web, url: &str) -> Result<u64, MirrorError> {
     let head = Ask {
         head: true,
         ..Ask::default()
@@ -304,7 +304,15 @@ mod tests {
 
     #[test]
     fn a_source_archive_is_known_by_its_name() {
-        assert!(is_sdist("llamafactory-0.9.5.tar.gz", "LLaMAFactory", "0.9.5"));
-        assert!(!is_sdist("llamafactory-0.9.50.tar.gz", "llamafactory", "0.9.5"));
+        assert!(is_sdist(
+            "llamafactory-0.9.5.tar.gz",
+            "LLaMAFactory",
+            "0.9.5"
+        ));
+        assert!(!is_sdist(
+            "llamafactory-0.9.50.tar.gz",
+            "llamafactory",
+            "0.9.5"
+        ));
     }
 }

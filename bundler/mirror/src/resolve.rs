@@ -37,10 +37,26 @@ impl Resolver {
         target: &WheelTarget,
         forbid: &[String],
     ) -> Result<Vec<Pin>, MirrorError> {
-        let platform = format!("{}-manylinux_{}_{}", target.arch, target.glibc.major, target.glibc.minor);
+        let platform = format!(
+            "{}-manylinux_{}_{}",
+            target.arch, target.glibc.major, target.glibc.minor
+        );
         let mut child = Command::new(&self.program)
-            .args(["pip", "compile", "-", "--quiet", "--no-config", "--color", "never"])
-            .args(["--python-platform", &platform, "--python-version", &target.python])
+            .args([
+                "pip",
+                "compile",
+                "-",
+                "--quiet",
+                "--no-config",
+                "--color",
+                "never",
+            ])
+            .args([
+                "--python-platform",
+                &platform,
+                "--python-version",
+                &target.python,
+            ])
             .args(["--only-binary", ":all:", "--no-header", "--no-annotate"])
             .args(["--default-index", &self.index_url])
             .stdin(Stdio::piped())
@@ -115,14 +131,23 @@ mod tests {
 
     #[test]
     fn pins_are_read_and_forbidden_ones_refused() {
-        let pins = pins("# made by uv\n--index-url x\ntorch==2.7.1\nnvidia-nccl-cu12==2.26.2 ; sys_platform == 'linux'\nrequests[socks]==2.32.0\n");
+        let pins = pins(
+            "# made by uv\n--index-url x\ntorch==2.7.1\nnvidia-nccl-cu12==2.26.2 ; sys_platform == 'linux'\nrequests[socks]==2.32.0\n",
+        );
         let names: Vec<_> = pins.iter().map(|p| (&*p.project, &*p.version)).collect();
         assert_eq!(
             names,
-            [("torch", "2.7.1"), ("nvidia-nccl-cu12", "2.26.2"), ("requests", "2.32.0")]
+            [
+                ("torch", "2.7.1"),
+                ("nvidia-nccl-cu12", "2.26.2"),
+                ("requests", "2.32.0")
+            ]
         );
         assert!(refuse(&pins, &["triton".to_owned()]).is_ok());
         let error = refuse(&pins, &["nvidia-*".to_owned()]).unwrap_err();
-        assert!(error.to_string().contains("nvidia-nccl-cu12==2.26.2"), "{error}");
+        assert!(
+            error.to_string().contains("nvidia-nccl-cu12==2.26.2"),
+            "{error}"
+        );
     }
 }

@@ -143,7 +143,10 @@ mod tests {
     fn a_wheel_suits_by_python_platform_and_glibc() {
         let target = target(Arch::X86_64, "3.11");
         for (name, suits) in [
-            ("a-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", true),
+            (
+                "a-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+                true,
+            ),
             ("a-1-cp311-cp311-manylinux_2_28_x86_64.whl", true),
             ("a-1-cp38-abi3-manylinux_2_17_x86_64.whl", true),
             ("a-1-py3-none-any.whl", true),

@@ -1,0 +1,274 @@
+//! A lock and a full cache to what a bundle is built from: profiles, provenance, blobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use bundle_mirror::{Cache, Download, Extracted, Selection};
+use manifest_schema::lock::{Lock, LockedArtifact, LockedFile};
+use manifest_schema::{
+    Arch, ArchiveMember, Backend, BundlePath, ByteSize, Component, Digest, MadeFrom, Origin,
+    PlacedFile, Profiles, Provenance, PythonEnvironment,
+};
+use report::{Sink, Step, Trouble};
+
+use crate::error::InputError;
+
+/// Reads a lock and the cache.
+pub(crate) struct Assembler<'a> {
+    pub(crate) lock: &'a Lock,
+    pub(crate) lock_folder: PathBuf,
+    pub(crate) cache: &'a Cache,
+}
+
+/// What a bundle is built from.
+pub(crate) struct Parts {
+    pub(crate) profiles: Profiles,
+    pub(crate) provenance: Provenance,
+    pub(crate) blobs: Vec<(Digest, PathBuf)>,
+    pub(crate) installers: BTreeMap<Arch, PathBuf>,
+}
+
+/// A text longer than this has no placeholders: it is data.
+const LARGEST_TEXT: u64 = 64 << 20;
+
+impl Assembler<'_> {
+    /// Takes the files of this machine into the cache, and checks that they are still those that were locked.
+    pub(crate) fn take_files(&self) -> Result<(), Trouble> {
+        for artifact in &self.lock.artifacts {
+            let Some(path) = &artifact.path else { continue };
+            if self.cache.holds(&artifact.digest, artifact.size.0) {
+                continue;
+            }
+            let path = self.lock_folder.join(path);
+            let taken = self.cache.take_file(&path)?;
+            if taken.digest != artifact.digest {
+                return Err(InputError::Changed {
+                    path,
+                    found: taken.digest.to_string(),
+                    expected: artifact.digest.to_string(),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What must be fetched from elsewhere.
+    pub(crate) fn downloads(&self) -> Vec<Download> {
+        let remote = self.lock.artifacts.iter().filter(|a| !a.urls.is_empty());
+        remote
+            .map(|artifact| Download {
+                digest: artifact.digest,
+                size: artifact.size.0,
+                file_name: artifact.file_name.clone(),
+                urls: artifact.urls.clone(),
+                git_sha1: artifact.git_sha1.clone(),
+            })
+            .collect()
+    }
+
+    /// Takes members out of archives, fills placeholders, and lists everything.
+    pub(crate) fn assemble(&self, sink: &dyn Sink) -> Result<Parts, Trouble> {
+        let mut work = Work {
+            cache: self.cache,
+            artifacts: self.lock.artifacts.iter().map(|a| (a.digest, a)).collect(),
+            origins: BTreeMap::new(),
+            sink,
+        };
+        let empty = BTreeMap::new();
+        let mut components = Vec::new();
+        for component in &self.lock.components {
+            let owner = component.name.as_str();
+            components.push(Component {
+                kind: component.kind,
+                name: component.name.clone(),
+                license: component.license.clone(),
+                revision: component.revision.clone(),
+                files: work.place(&component.files, &component.fill, owner)?,
+                dataset_info: component.dataset_info.clone(),
+            });
+        }
+        let mut backends = Vec::new();
+        for backend in &self.lock.backends {
+            let owner = backend.name.as_str();
+            let python = match &backend.python {
+                None => None,
+                Some(python) => Some(PythonEnvironment {
+                    version: python.version.clone(),
+                    requirements: python.requirements.clone(),
+                    wheels: work.place(&python.wheels, &empty, owner)?,
+                }),
+            };
+            backends.push(Backend {
+                name: backend.name.clone(),
+                chip: backend.chip.clone(),
+                arch: backend.arch,
+                glibc: backend.glibc,
+                versions: backend.versions.clone(),
+                files: work.place(&backend.files, &empty, owner)?,
+                python,
+            });
+        }
+        let blobs = work.origins.keys().map(|d| (*d, self.cache.path(d)));
+        let blobs = blobs.collect();
+        let origins = std::mem::take(&mut work.origins);
+        let mut installers = BTreeMap::new();
+        for (arch, file) in &self.lock.installers {
+            let taken = work.members(file)?;
+            let digest = taken
+                .first()
+                .map_or(file.artifact, |(_, member)| member.digest);
+            installers.insert(*arch, self.cache.path(&digest));
+        }
+        Ok(Parts {
+            profiles: Profiles {
+                format: 1,
+                name: self.lock.name.clone(),
+                release: self.lock.release,
+                channel: self.lock.channel.clone(),
+                components,
+                backends,
+            },
+            provenance: Provenance {
+                format: 1,
+                blobs: origins,
+            },
+            blobs,
+            installers,
+        })
+    }
+}
+
+struct Work<'a> {
+    cache: &'a Cache,
+    artifacts: BTreeMap<Digest, &'a LockedArtifact>,
+    origins: BTreeMap<Digest, Origin>,
+    sink: &'a dyn Sink,
+}
+
+impl Work<'_> {
+    fn place(
+        &mut self,
+        files: &[LockedFile],
+        fill: &BTreeMap<String, String>,
+        owner: &str,
+    ) -> Result<Vec<PlacedFile>, Trouble> {
+        let mut placed = Vec::new();
+        let mut paths = BTreeSet::new();
+        for file in files {
+            for (path, member) in self.members(file)? {
+                if !paths.insert(path.clone()) {
+                    return Err(InputError::Twice {
+                        owner: owner.to_owned(),
+                        path: path.to_string(),
+                    }
+                    .into());
+                }
+                placed.push(self.fill(path, file.executable, &member, fill)?);
+            }
+        }
+        placed.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(placed)
+    }
+
+    /// The files that a locked file stands for, each with its place.
+    fn members(&mut self, file: &LockedFile) -> Result<Vec<(BundlePath, Extracted)>, Trouble> {
+        // `Lock::parse` made sure that every file's artifact is pinned.
+        let artifact = self.artifacts[&file.artifact];
+        let selection = match &file.member {
+            Some(member) => Selection::One(member.clone()),
+            None if !file.members.is_empty() => Selection::Matching(file.members.clone()),
+            None => {
+                let whole = Extracted {
+                    member: String::new(),
+                    digest: artifact.digest,
+                    size: artifact.size.0,
+                };
+                self.origins.insert(artifact.digest, origin(artifact, None));
+                return Ok(vec![(file.path.clone(), whole)]);
+            }
+        };
+        let step = Step::start(
+            self.sink,
+            "step.take-members",
+            artifact.file_name.clone(),
+            None,
+            "files",
+        );
+        let archive = self.cache.path(&artifact.digest);
+        let taken = bundle_mirror::extract(&archive, &artifact.file_name, &selection, self.cache)?;
+        step.finish();
+        let mut placed = Vec::new();
+        for member in taken {
+            let path = if file.member.is_some() {
+                file.path.clone()
+            } else {
+                let rest = member.member.strip_prefix(&file.strip);
+                let below = format!("{}/{}", file.path, rest.unwrap_or(&member.member));
+                BundlePath::parse(&below).map_err(|_| InputError::Path {
+                    path: file.path.to_string(),
+                    found: below,
+                })?
+            };
+            let came_from = origin(artifact, Some(&member.member));
+            self.origins.insert(member.digest, came_from);
+            placed.push((path, member));
+        }
+        Ok(placed)
+    }
+
+    /// Fills placeholders where the file has any.
+    fn fill(
+        &self,
+        path: BundlePath,
+        executable: bool,
+        source: &Extracted,
+        fill: &BTreeMap<String, String>,
+    ) -> Result<PlacedFile, Trouble> {
+        let mut placed = PlacedFile {
+            path,
+            executable,
+            size: ByteSize(source.size),
+            digest: source.digest,
+            made_from: None,
+        };
+        if fill.is_empty() || source.size > LARGEST_TEXT {
+            return Ok(placed);
+        }
+        let blob = self.cache.path(&source.digest);
+        let bytes = std::fs::read(&blob).map_err(InputError::file(&blob))?;
+        let Ok(text) = std::str::from_utf8(&bytes) else {
+            return Ok(placed);
+        };
+        let made = MadeFrom {
+            blob: source.digest,
+            fill: fill.clone(),
+        };
+        let filled = made.fill(text);
+        if filled != text {
+            placed.size = ByteSize(filled.len() as u64);
+            placed.digest = Digest::of(filled.as_bytes());
+            placed.made_from = Some(made);
+        }
+        Ok(placed)
+    }
+}
+
+fn origin(artifact: &LockedArtifact, member: Option<&str>) -> Origin {
+    Origin {
+        kind: artifact.kind,
+        url: artifact.urls.first().cloned(),
+        project: artifact.project.clone().or_else(|| {
+            // A local file has no address; its name is all that can be told.
+            artifact.path.is_some().then(|| artifact.file_name.clone())
+        }),
+        version: artifact.version.clone(),
+        revision: artifact.revision.clone(),
+        archive: member.map(|member| ArchiveMember {
+            file_name: artifact.file_name.clone(),
+            digest: artifact.digest,
+            member: member.to_owned(),
+        }),
+        license: artifact.license.clone(),
+    }
+}

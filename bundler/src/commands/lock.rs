@@ -1,0 +1,80 @@
+//! `lock`: a plan to a lock.
+
+use std::path::{Path, PathBuf};
+
+use bundle_mirror::{Hub, PackageIndex, Resolver};
+use console::View;
+use manifest_schema::Digest;
+use manifest_schema::plan::Plan;
+use report::{Outcome, Trouble};
+
+use crate::error::InputError;
+use crate::locking::Locker;
+use crate::settings::{self, CacheFlag};
+
+/// Pin everything a plan names to an address, a size and a SHA-256
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The plan
+    plan: PathBuf,
+    /// Where to write the lock
+    #[arg(long, short, default_value = "ferry.lock", value_name = "FILE")]
+    output: PathBuf,
+    /// Python package index [default: $UV_DEFAULT_INDEX, $UV_INDEX_URL, $PIP_INDEX_URL, PyPI]
+    #[arg(long, value_name = "URL")]
+    index_url: Option<String>,
+    /// The uv program, which resolves requirements [default: $FERRY_UV, else uv on the path]
+    #[arg(long, value_name = "FILE")]
+    uv: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheFlag,
+}
+
+impl Args {
+    pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
+        let text = std::fs::read(&self.plan).map_err(InputError::file(&self.plan))?;
+        let plan = Plan::parse(&text).map_err(|problem| InputError::Manifest {
+            path: self.plan.clone(),
+            problem,
+        })?;
+        let web = settings::web()?;
+        let cache = self.cache.open()?;
+        let index_url = settings::index_url(self.index_url.as_deref());
+        let mut locker = Locker {
+            index: PackageIndex::new(&web, &index_url),
+            hub: Hub::new(&web, &settings::hub_endpoint()),
+            web: &web,
+            cache: &cache,
+            resolver: Resolver {
+                program: settings::uv(self.uv.as_deref()),
+                index_url,
+            },
+            plan_folder: folder_of(&self.plan)?,
+            lock_folder: folder_of(&self.output)?,
+            sink: view,
+            artifacts: std::collections::BTreeMap::new(),
+        };
+        let lock = locker.lock(&plan, Digest::of(&text))?;
+        std::fs::write(&self.output, lock.to_bytes()).map_err(InputError::file(&self.output))?;
+        let bytes: u64 = lock.artifacts.iter().map(|artifact| artifact.size.0).sum();
+        view.note(
+            "bundler.locked",
+            &[
+                ("files", lock.artifacts.len().to_string()),
+                ("size", manifest_schema::ByteSize(bytes).to_string()),
+            ],
+        );
+        let result = serde_json::json!({
+            "lock": self.output, "artifacts": lock.artifacts.len(), "bytes": bytes,
+        });
+        view.result(&result, &self.output.display().to_string());
+        Ok(Outcome::Done)
+    }
+}
+
+/// The folder that a file is in, without links.
+pub(crate) fn folder_of(file: &Path) -> Result<PathBuf, InputError> {
+    let parent = file.parent().filter(|parent| *parent != Path::new(""));
+    let folder = parent.unwrap_or(Path::new("."));
+    folder.canonicalize().map_err(InputError::file(folder))
+}

@@ -1,0 +1,99 @@
+//! What a person can get wrong between a plan and a bundle.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use manifest_schema::plan::ManifestError;
+use report::{Args, Diagnose, Outcome};
+
+/// A plan, a lock or a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InputError {
+    #[error("cannot use `{}`", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("`{}` is wrong: {problem}", path.display())]
+    Manifest {
+        path: PathBuf,
+        problem: ManifestError,
+    },
+    #[error("`{path}` in the plan would become `{found}`, which cannot be a path in a bundle")]
+    Path { path: String, found: String },
+    #[error("`{path}` would be written twice in `{owner}`")]
+    Twice { owner: String, path: String },
+    #[error("`{repo}` has no file that the patterns take")]
+    NothingTaken { repo: String },
+    #[error("`{}` is not the file that was locked: found {found}, expected {expected}", path.display())]
+    Changed {
+        path: PathBuf,
+        found: String,
+        expected: String,
+    },
+    #[error("`{}` exists already", path.display())]
+    Exists { path: PathBuf },
+    #[error("`{text}` is not {expected}")]
+    Word {
+        text: String,
+        expected: &'static str,
+    },
+    #[error("the bundle is not signed by the key {key}")]
+    OtherKey { key: String },
+}
+
+impl InputError {
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::File {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+impl Diagnose for InputError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "bundler.file",
+            Self::Manifest { .. } => "bundler.manifest",
+            Self::Path { .. } => "bundler.path",
+            Self::Twice { .. } => "bundler.twice",
+            Self::NothingTaken { .. } => "bundler.nothing-taken",
+            Self::Changed { .. } => "bundler.changed",
+            Self::Exists { .. } => "bundler.exists",
+            Self::Word { .. } => "bundler.word",
+            Self::OtherKey { .. } => "bundler.other-key",
+        }
+    }
+
+    fn args(&self) -> Args {
+        let shown = |path: &Path| path.display().to_string();
+        match self {
+            Self::File { path, .. } | Self::Exists { path } => vec![("path", shown(path))],
+            Self::Manifest { path, problem } => {
+                vec![("path", shown(path)), ("problem", problem.to_string())]
+            }
+            Self::Path { path, found } => vec![("path", path.clone()), ("found", found.clone())],
+            Self::Twice { owner, path } => vec![("owner", owner.clone()), ("path", path.clone())],
+            Self::NothingTaken { repo } => vec![("repo", repo.clone())],
+            Self::Changed {
+                path,
+                found,
+                expected,
+            } => vec![
+                ("path", shown(path)),
+                ("found", found.clone()),
+                ("expected", expected.clone()),
+            ],
+            Self::Word { text, expected } => {
+                vec![("text", text.clone()), ("expected", (*expected).to_owned())]
+            }
+            Self::OtherKey { key } => vec![("key", key.clone())],
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::File { .. } => Outcome::HostFault,
+            Self::Changed { .. } | Self::OtherKey { .. } => Outcome::Untrusted,
+            _ => Outcome::Usage,
+        }
+    }
+}
