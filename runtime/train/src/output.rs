@@ -25,6 +25,8 @@ use crate::trainer::{TrainError, Trainer};
 pub(crate) struct Output {
     folder: PathBuf,
     log: File,
+    /// Steps of this run's checkpoints, oldest first. Those of an overwritten run are left alone.
+    checkpoints: Vec<u64>,
 }
 
 impl Output {
@@ -51,6 +53,7 @@ impl Output {
         Ok(Self {
             folder: folder.to_owned(),
             log,
+            checkpoints: Vec::new(),
         })
     }
 
@@ -94,7 +97,7 @@ impl Output {
 
     /// Saves the weights as `checkpoint-<step>` and deletes the oldest beyond `limit`.
     pub(crate) fn checkpoint(
-        &self,
+        &mut self,
         trainer: &mut dyn Trainer,
         step: u64,
         limit: Option<usize>,
@@ -110,10 +113,10 @@ impl Output {
         fs::write(beside.join("trainer_state.json"), state).map_err(fault)?;
         remove_if_there(&path).map_err(fault)?;
         fs::rename(&beside, &path).map_err(fault)?;
-        let mut kept = self.checkpoints().map_err(fault)?;
-        while kept.len() > limit.unwrap_or(usize::MAX) {
-            let oldest = kept.remove(0);
-            fs::remove_dir_all(self.folder.join(format!("{CHECKPOINT}{oldest}"))).map_err(fault)?;
+        self.checkpoints.push(step);
+        while self.checkpoints.len() > limit.unwrap_or(usize::MAX) {
+            let oldest = self.checkpoints.remove(0);
+            remove_if_there(&self.folder.join(format!("{CHECKPOINT}{oldest}"))).map_err(fault)?;
         }
         Ok(())
     }
@@ -143,18 +146,6 @@ impl Output {
         })?;
         trainer.save(&beside)?;
         Ok(beside)
-    }
-
-    /// Steps of the checkpoints there, oldest first.
-    fn checkpoints(&self) -> io::Result<Vec<u64>> {
-        let mut steps = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            let step = name.to_str().and_then(|name| name.strip_prefix(CHECKPOINT));
-            steps.extend(step.and_then(|step| step.parse::<u64>().ok()));
-        }
-        steps.sort_unstable();
-        Ok(steps)
     }
 }
 

@@ -2,12 +2,18 @@
 
 use std::fmt::Write;
 
+/// Across and down, in pixels.
+type Point = (f64, f64);
+
+/// Red, green, blue.
+type Colour = [u8; 3];
+
 const WIDTH: usize = 640;
 const HEIGHT: usize = 400;
 const MARGIN: usize = 48;
-const GREY: [u8; 3] = [0xBB, 0xBB, 0xBB];
-const BLUE: [u8; 3] = [0x1F, 0x77, 0xB4];
-const BLACK: [u8; 3] = [0x33, 0x33, 0x33];
+const GREY: Colour = [0xBB, 0xBB, 0xBB];
+const BLUE: Colour = [0x1F, 0x77, 0xB4];
+const BLACK: Colour = [0x33, 0x33, 0x33];
 
 /// Exponential smoothing whose strength grows with the number of points, as the original draws it.
 pub fn smoothed(values: &[f64]) -> Vec<f64> {
@@ -30,14 +36,14 @@ struct Frame {
 
 impl Frame {
     fn around(points: &[(u64, f64)]) -> Self {
-        let losses = points.iter().map(|(_, loss)| *loss);
-        let least = losses.clone().fold(f64::INFINITY, f64::min);
-        let most = losses.fold(f64::NEG_INFINITY, f64::max);
+        let values = points.iter().map(|(_, loss)| *loss);
+        let least = values.clone().fold(f64::INFINITY, f64::min);
+        let most = values.fold(f64::NEG_INFINITY, f64::max);
         let first = points.first().map_or(0, |(step, _)| *step) as f64;
-        let last = points.last().map_or(0, |(step, _)| *step) as f64;
+        let end = points.last().map_or(0, |(step, _)| *step) as f64;
         Self {
             first,
-            steps: (last - first).max(1.0),
+            steps: (end - first).max(1.0),
             least: if least.is_finite() { least } else { 0.0 },
             span: if most > least { most - least } else { 1.0 },
         }
@@ -50,7 +56,7 @@ impl Frame {
         (MARGIN as f64 + right, (HEIGHT - MARGIN) as f64 - up)
     }
 
-    fn curves(&self, points: &[(u64, f64)]) -> [(Vec<(f64, f64)>, [u8; 3]); 2] {
+    fn curves(&self, points: &[(u64, f64)]) -> [(Vec<Point>, Colour); 2] {
         let losses: Vec<f64> = points.iter().map(|(_, loss)| *loss).collect();
         let raw = points.iter().map(|(step, loss)| self.place(*step, *loss));
         let smooth = points.iter().zip(smoothed(&losses));
@@ -82,13 +88,13 @@ pub fn svg(points: &[(u64, f64)]) -> String {
         );
     }
     let (least, most) = (frame.least, frame.least + frame.span);
-    let (first, last) = (frame.first, frame.first + frame.steps);
+    let (start, end) = (frame.first, frame.first + frame.steps);
     let _ = write!(
         text,
         "<text x=\"4\" y=\"{MARGIN}\">{most:.3}</text>\n\
          <text x=\"4\" y=\"{bottom}\">{least:.3}</text>\n\
-         <text x=\"{MARGIN}\" y=\"{}\">{first}</text>\n\
-         <text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{last}</text>\n\
+         <text x=\"{MARGIN}\" y=\"{}\">{start}</text>\n\
+         <text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{end}</text>\n\
          <text x=\"{}\" y=\"24\" text-anchor=\"middle\">training loss by step</text>\n</svg>\n",
         bottom + 18,
         bottom + 18,
@@ -119,7 +125,7 @@ pub fn png(points: &[(u64, f64)]) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn line(pixels: &mut [u8], from: (f64, f64), to: (f64, f64), colour: [u8; 3]) {
+fn line(pixels: &mut [u8], from: (f64, f64), to: (f64, f64), colour: Colour) {
     let (across, down) = (to.0 - from.0, to.1 - from.1);
     let dots = across.abs().max(down.abs()).ceil().max(1.0);
     for dot in 0..=(dots as usize) {

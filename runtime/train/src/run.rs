@@ -170,8 +170,8 @@ impl Course<'_> {
             .is_some_and(|every| self.done.is_multiple_of(every))
         {
             let limit = job.save_total_limit;
-            self.output
-                .checkpoint(trainer, self.done, limit, &self.state())?;
+            let state = self.state();
+            self.output.checkpoint(trainer, self.done, limit, &state)?;
         }
         Ok(())
     }

@@ -13,6 +13,10 @@ use crate::schedule::Scheduler;
 
 /// A job that can run as it stands: every key was known, supported and in range.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the job file"
+)]
 pub struct Job {
     /// Folder of the base model, a GGUF file, or an installed model's name.
     pub model: String,
@@ -56,11 +60,11 @@ pub struct Job {
     pub warmup_steps: u64,
     /// Warmup as a part of all steps.
     pub warmup_ratio: f64,
-    /// `AdamW` beta 1.
+    /// AdamW beta 1.
     pub adam_beta1: f64,
-    /// `AdamW` beta 2.
+    /// AdamW beta 2.
     pub adam_beta2: f64,
-    /// `AdamW` epsilon.
+    /// AdamW epsilon.
     pub adam_epsilon: f64,
     /// Decoupled weight decay; biases and norms get none.
     pub weight_decay: f64,
@@ -99,7 +103,7 @@ pub enum FineTuning {
     Full,
 }
 
-/// Shape of LoRA adapters.
+/// Shape of `LoRA` adapters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraSettings {
     /// Inner width.
