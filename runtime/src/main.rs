@@ -1,3 +1,105 @@
 //! Fine-tunes and chats from the local model repository.
 
-fn main() {}
+#[cfg(feature = "native")]
+mod chat;
+mod doctor;
+mod error;
+mod home;
+mod start;
+#[cfg(feature = "native")]
+mod train;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use console::{Flags, View};
+use report::{Outcome, Trouble};
+
+/// Fine-tunes and chats with models on this machine. Opens no connection.
+///
+/// Exit status: 0 done, 1 failed, 2 wrong command or job, 5 the machine failed.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tune a model as a job file says
+    Train(TrainArguments),
+    /// Answer questions with a model, and an adapter if there is one
+    Chat(ChatArguments),
+    /// Say what this program computes with, and where it looks for models
+    Doctor,
+}
+
+/// What `train` needs.
+#[derive(clap::Args)]
+#[cfg_attr(
+    not(feature = "native"),
+    expect(dead_code, reason = "read only where libtorch is built in")
+)]
+struct TrainArguments {
+    /// Job file, in LLaMA-Factory's YAML or JSON
+    job: PathBuf,
+    /// Settings that replace the file's, such as `learning_rate=1e-4`
+    #[arg(value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+/// What `chat` needs.
+#[derive(clap::Args)]
+#[cfg_attr(
+    not(feature = "native"),
+    expect(dead_code, reason = "read only where libtorch is built in")
+)]
+struct ChatArguments {
+    /// Folder of the model, a GGUF file, or an installed model's name
+    #[arg(long)]
+    model: String,
+    /// Folder of a LoRA adapter
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Chat template, as in a job file
+    #[arg(long)]
+    template: String,
+    /// A question; give several to ask one after another. Without any, questions are read from standard input
+    #[arg(long)]
+    prompt: Vec<String>,
+    /// Longest answer, in tokens
+    #[arg(long, default_value_t = 256)]
+    max_tokens: usize,
+    /// Draw each word by chance: above one wilder, below one tamer. Without it the likeliest word is taken
+    #[arg(long)]
+    temperature: Option<f64>,
+}
+
+fn main() -> ExitCode {
+    start::with_sleeping_threads();
+    let arguments = Arguments::parse();
+    let view = View::from_flags(&arguments.flags);
+    match run(arguments.command, &view) {
+        Ok(()) => view.done(Outcome::Done),
+        Err(trouble) => view.fail(&trouble),
+    }
+}
+
+fn run(command: Command, view: &View) -> Result<(), Trouble> {
+    match command {
+        Command::Doctor => {
+            doctor::run(view);
+            Ok(())
+        }
+        #[cfg(feature = "native")]
+        Command::Train(arguments) => train::run(&arguments, view),
+        #[cfg(feature = "native")]
+        Command::Chat(arguments) => chat::run(&arguments, view),
+        #[cfg(not(feature = "native"))]
+        Command::Train(_) | Command::Chat(_) => Err(error::RuntimeError::NotNative.into()),
+    }
+}

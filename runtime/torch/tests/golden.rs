@@ -115,7 +115,7 @@ fn lora_follows_the_trace_and_ends_at_the_same_adapter() {
         Tensor::read_safetensors(golden("traces/sft_lora/final_trainable.safetensors")).unwrap();
     assert_eq!(saved.len(), expected.len());
     for (name, tensor) in &saved {
-        assert!(keys.get(name).is_some(), "PEFT has no key {name}");
+        assert!(keys["keys"].get(name).is_some(), "PEFT has no key {name}");
         let (_, wanted) = expected
             .iter()
             .find(|(key, _)| key.replace(".default.", ".") == *name)

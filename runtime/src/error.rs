@@ -1,0 +1,40 @@
+//! Why a command cannot start.
+
+use report::{Args, Diagnose, Outcome};
+
+/// Why a command cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RuntimeError {
+    /// The name is neither a path nor an installed model.
+    #[cfg(feature = "native")]
+    #[error("there is no model `{name}`")]
+    NoSuchModel { name: String },
+    /// Built without libtorch.
+    #[cfg(not(feature = "native"))]
+    #[error("this program was built without libtorch")]
+    NotNative,
+}
+
+impl Diagnose for RuntimeError {
+    fn code(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "native")]
+            Self::NoSuchModel { .. } => "runtime.no-such-model",
+            #[cfg(not(feature = "native"))]
+            Self::NotNative => "runtime.not-native",
+        }
+    }
+
+    fn args(&self) -> Args {
+        match self {
+            #[cfg(feature = "native")]
+            Self::NoSuchModel { name } => vec![("name", name.clone())],
+            #[cfg(not(feature = "native"))]
+            Self::NotNative => Args::new(),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::Usage
+    }
+}

@@ -1,0 +1,102 @@
+//! `train`: a job file into a tuned model.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use console::View;
+use report::Trouble;
+use torch_backend::{
+    AdamSettings, BackendError, LibtorchTrainer, LoraSettings, Targets, Threads, Tuning, open,
+    use_threads,
+};
+use train::{FineTuning, Job, Material};
+use train_data::{EncodeSettings, Template, Tokenizer, prepare};
+
+use crate::TrainArguments;
+use crate::error::RuntimeError;
+use crate::home::Home;
+
+pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble> {
+    let path = &arguments.job;
+    let text = fs::read_to_string(path).map_err(|source| BackendError::Unreadable {
+        path: path.clone(),
+        source,
+    })?;
+    let job = Job::parse(&path.display().to_string(), &text, &arguments.settings)?;
+    let home = Home::find();
+    let template = Template::named(&job.template)?;
+    let model = home
+        .model(&job.model)
+        .ok_or_else(|| RuntimeError::NoSuchModel {
+            name: job.model.clone(),
+        })?;
+    use_threads(Threads::Idle);
+    let files = open(&model, &home.cache, view)?;
+    let mut tokenizer = Tokenizer::from_folder(files.folder())?;
+    tokenizer.adapt_to(template)?;
+    let settings = EncodeSettings {
+        template,
+        default_system: job.default_system.clone(),
+        cutoff_len: job.cutoff_len,
+        train_on_prompt: job.train_on_prompt,
+        mask_history: job.mask_history,
+    };
+    let prepared = prepare(
+        &datasets(&job, &home),
+        &job.datasets,
+        job.max_samples,
+        &tokenizer,
+        &settings,
+    )?;
+    let mut trainer =
+        LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?;
+    let stop = AtomicBool::new(false);
+    let material = Material {
+        examples: &prepared.examples,
+        padding_id: tokenizer.padding_id(),
+        stop: &stop,
+    };
+    let summary = train::run(&job, &material, &mut trainer, view)?;
+    let output = job.output_dir.display().to_string();
+    let value = serde_json::json!({
+        "output_dir": output, "steps": summary.steps, "train_loss": summary.train_loss,
+        "tokens": summary.tokens, "seconds": summary.seconds,
+    });
+    view.result(&value, &output);
+    Ok(())
+}
+
+/// The job's folder of datasets, or the release's where that does not exist.
+fn datasets(job: &Job, home: &Home) -> PathBuf {
+    let installed = home.release.as_ref().map(|r| r.join("datasets"));
+    match installed {
+        Some(installed) if !job.dataset_dir.exists() => installed,
+        _ => job.dataset_dir.clone(),
+    }
+}
+
+fn tuning(job: &Job) -> Tuning {
+    match &job.fine_tuning {
+        FineTuning::Full => Tuning::Full,
+        FineTuning::Lora(lora) => Tuning::Lora {
+            settings: LoraSettings {
+                rank: lora.rank as i64,
+                alpha: lora.alpha,
+                dropout: lora.dropout,
+                targets: lora.targets.clone().map_or(Targets::All, Targets::Named),
+            },
+            start_from: lora.start_from.clone(),
+        },
+    }
+}
+
+fn adam(job: &Job) -> AdamSettings {
+    AdamSettings {
+        beta1: job.adam_beta1,
+        beta2: job.adam_beta2,
+        epsilon: job.adam_epsilon,
+        weight_decay: job.weight_decay,
+        max_grad_norm: job.max_grad_norm,
+    }
+}
