@@ -22,7 +22,11 @@ pub(crate) struct Home {
 impl Home {
     /// Settles the folders from the environment and the place of the program.
     pub(crate) fn find() -> Self {
-        let folder = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let folder = |name: &str| {
+            env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
         Self::settle(
             folder("FERRY_HOME"),
             folder("FERRY_CACHE"),
@@ -77,9 +81,18 @@ mod tests {
     #[test]
     fn an_installed_release_keeps_its_cache_at_the_prefix() {
         let home = |release: &str| {
-            Home::settle(Some(release.into()), None, None, Path::new("/home/a/.cache")).cache
+            Home::settle(
+                Some(release.into()),
+                None,
+                None,
+                Path::new("/home/a/.cache"),
+            )
+            .cache
         };
-        assert_eq!(home("/opt/ferry/releases/demo-1"), Path::new("/opt/ferry/cache"));
+        assert_eq!(
+            home("/opt/ferry/releases/demo-1"),
+            Path::new("/opt/ferry/cache")
+        );
         assert_eq!(home("/srv/demo"), Path::new("/home/a/.cache/ferry"));
     }
 }

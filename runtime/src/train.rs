@@ -49,8 +49,7 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
         &tokenizer,
         &settings,
     )?;
-    let mut trainer =
-        LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?;
+    let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?;
     let stop = AtomicBool::new(false);
     let material = Material {
         examples: &prepared.examples,
