@@ -1,0 +1,228 @@
+//! What servers do wrong, and what becomes of a download: resumed, taken elsewhere, or a clear error.
+
+mod server;
+
+use std::time::{Duration, Instant};
+
+use bundle_mirror::{
+    Cache, Download, Downloader, Hub, HubKind, MirrorError, Patience, Secret, Web,
+};
+use manifest_schema::{Digest, RepoName};
+use report::Silent;
+use server::{Answer, Asked, Server, honest};
+
+const QUICK: Patience = Patience {
+    attempts: 3,
+    first_pause: Duration::from_millis(1),
+    longest_pause: Duration::from_secs(3),
+};
+
+fn body() -> Vec<u8> {
+    (0..300_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    cache: Cache,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        Self { folder, cache }
+    }
+
+    fn fetch(&self, urls: &[&str]) -> Result<(), MirrorError> {
+        let body = body();
+        let download = Download {
+            digest: Digest::of(&body),
+            size: body.len() as u64,
+            file_name: "file".to_owned(),
+            urls: urls.iter().map(|url| format!("{url}/file")).collect(),
+            git_sha1: None,
+        };
+        let web = Web::new(QUICK).unwrap();
+        let downloader = Downloader {
+            web: &web,
+            cache: &self.cache,
+            rewrites: &[],
+        };
+        downloader.fetch_all(&[download], 2, &Silent)
+    }
+
+    fn assert_whole(&self) {
+        let found = std::fs::read(self.cache.path(&Digest::of(&body()))).unwrap();
+        assert!(found == body());
+    }
+
+    fn assert_clean(&self) {
+        assert!(!self.cache.path(&Digest::of(&body())).exists());
+    }
+
+    /// Puts `bytes` where an earlier run would have left the beginning of the file.
+    fn begun(&self, bytes: &[u8]) {
+        let name = format!("sha256/{}.partial", Digest::of(&body()).hex());
+        std::fs::write(self.folder.path().join(name), bytes).unwrap();
+    }
+}
+
+fn good() -> Server {
+    Server::new(|_, asked| honest(asked, &body()))
+}
+
+#[test]
+fn a_download_cut_off_half_way_goes_on_where_it_stopped() {
+    let server = Server::new(|number, asked| match number {
+        0 => honest(asked, &body()).cut_after(700_000),
+        _ => honest(asked, &body()),
+    });
+    let place = Place::new();
+    place.fetch(&[&server.url]).unwrap();
+    place.assert_whole();
+    let asked = server.asked();
+    assert_eq!(asked.len(), 2);
+    assert!(asked[1].from().is_some_and(|from| from > 0), "{asked:?}");
+}
+
+#[test]
+fn a_server_that_ignores_or_shifts_the_range_is_read_from_the_start() {
+    let start = body()[..500_000].to_vec();
+    for shifted in [false, true] {
+        let server = Server::new(move |_, asked: &Asked| match asked.from() {
+            Some(_) if shifted => Answer::new(206, &body()[9..]).with(
+                "Content-Range",
+                &format!("bytes 9-1199999/{}", body().len()),
+            ),
+            _ => Answer::new(200, &body()),
+        });
+        let place = Place::new();
+        place.begun(&start);
+        place.fetch(&[&server.url]).unwrap();
+        place.assert_whole();
+    }
+}
+
+#[test]
+fn a_wrong_beginning_is_thrown_away() {
+    let server = good();
+    let place = Place::new();
+    place.begun(&[7; 500_000]);
+    place.fetch(&[&server.url]).unwrap();
+    place.assert_whole();
+    assert_eq!(server.asked().len(), 2, "resumed once, then from the start");
+}
+
+#[test]
+fn wrong_bytes_or_lengths_send_us_to_the_next_mirror_and_never_into_the_cache() {
+    type Reply = fn(usize, &Asked) -> Answer;
+    let wrong: [(&str, Reply); 4] = [
+        ("bytes", |_, _| Answer::new(200, &vec![0; body().len()])),
+        ("short", |_, _| Answer::new(200, &body()[1..])),
+        ("long", |_, _| Answer::new(200, &[body(), vec![0]].concat())),
+        ("missing", |_, _| Answer::new(404, b"")),
+    ];
+    for (name, reply) in wrong {
+        let (bad, good) = (Server::new(reply), good());
+        let place = Place::new();
+        let error = place.fetch(&[&bad.url]).unwrap_err();
+        assert!(
+            matches!(error, MirrorError::EveryPlaceFailed { .. }),
+            "{name}: {error}"
+        );
+        place.assert_clean();
+        place.fetch(&[&bad.url, &good.url]).unwrap();
+        place.assert_whole();
+    }
+}
+
+#[test]
+fn a_busy_server_is_given_the_time_it_asks_for() {
+    let server = Server::new(|number, asked| match number {
+        0 => Answer::new(429, b"").with("Retry-After", "1"),
+        1 => Answer::new(503, b""),
+        _ => honest(asked, &body()),
+    });
+    let place = Place::new();
+    let started = Instant::now();
+    place.fetch(&[&server.url]).unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    place.assert_whole();
+}
+
+#[test]
+fn a_server_that_stays_broken_is_given_up() {
+    let server = Server::new(|_, _| Answer::new(500, b""));
+    let place = Place::new();
+    let error = place.fetch(&[&server.url]).unwrap_err();
+    assert!(error.to_string().contains("500"), "{error}");
+    assert_eq!(server.asked().len(), 3);
+    place.assert_clean();
+}
+
+#[test]
+fn the_hub_gives_files_by_pages_and_its_token_stays_with_it() {
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    let config = b"hello\n";
+    let git = "ce013625030ba8dba906f756967f9e9ca394464a";
+    let other = Server::new(|_, _| Answer::new(200, b"hello\n"));
+    let elsewhere = format!("{}/cdn", other.url);
+    let weights = Digest::of(b"weights").hex();
+    let hub = Server::new(move |_, asked| {
+        if asked.path.contains("/revision/main") {
+            return Answer::new(200, format!(r#"{{"sha":"{COMMIT}"}}"#).as_bytes());
+        }
+        if asked.path.contains("/resolve/") {
+            return Answer::new(302, b"").with("Location", &elsewhere);
+        }
+        if asked.path.contains("cursor=2") {
+            let page = format!(
+                r#"[{{"type":"file","path":"m.safetensors","size":7,"oid":"{git}","lfs":{{"oid":"{weights}","size":7,"pointerSize":1}}}}]"#
+            );
+            return Answer::new(200, page.as_bytes());
+        }
+        let page = format!(
+            r#"[{{"type":"directory","path":"d","oid":"{git}"}},{{"type":"file","path":"config.json","size":6,"oid":"{git}"}},{{"type":"file","path":"x.bin","size":6,"oid":"{git}"}}]"#
+        );
+        let next = format!(
+            "<{}?cursor=2>; rel=\"next\"",
+            asked.path.split('?').next().unwrap()
+        );
+        Answer::new(200, page.as_bytes()).with("Link", &next)
+    });
+    let token = Secret::new("hf_secret\n");
+    assert!(!format!("{token:?}").contains("hf_secret"));
+    let web = Web::new(QUICK)
+        .unwrap()
+        .with_token(&hub.url, token)
+        .unwrap();
+    let client = Hub::new(&web, &hub.url);
+    let repo = RepoName::parse("org/model").unwrap();
+    let commit = client.commit(HubKind::Model, &repo, "main").unwrap();
+    assert_eq!(commit, COMMIT);
+    let files = client
+        .files(HubKind::Model, &repo, &commit, &[], &["*.bin".to_owned()])
+        .unwrap();
+    let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["config.json", "m.safetensors"]);
+    assert_eq!(files[1].lfs, Some(Digest::of(b"weights")));
+
+    let place = Place::new();
+    let url = client
+        .file_url(HubKind::Model, &repo, &commit, "config.json")
+        .unwrap();
+    let taken = client.take_small(&url, &files[0], &place.cache).unwrap();
+    assert_eq!(taken.digest, Digest::of(config));
+    assert!(
+        hub.asked()
+            .iter()
+            .all(|a| a.header("authorization") == Some("Bearer hf_secret"))
+    );
+    assert!(
+        other
+            .asked()
+            .iter()
+            .all(|a| a.header("authorization").is_none())
+    );
+    assert_eq!(other.asked().len(), 1);
+}

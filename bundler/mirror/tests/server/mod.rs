@@ -1,0 +1,124 @@
+//! A web server that misbehaves on demand.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// First byte that a `Range` header asks for.
+    pub fn from(&self) -> Option<usize> {
+        let range = self.header("range")?.strip_prefix("bytes=")?;
+        range.trim_end_matches('-').parse().ok()
+    }
+}
+
+/// An answer: status, headers, body, and how many bytes of the body really go out.
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub cut: Option<usize>,
+}
+
+impl Answer {
+    pub fn new(status: u16, body: &[u8]) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.to_vec(),
+            cut: None,
+        }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn cut_after(mut self, bytes: usize) -> Self {
+        self.cut = Some(bytes);
+        self
+    }
+}
+
+/// What an honest server answers, `Range` included.
+pub fn honest(asked: &Asked, body: &[u8]) -> Answer {
+    match asked.from() {
+        Some(from) if from >= body.len() => Answer::new(416, b""),
+        Some(from) => Answer::new(206, &body[from..]).with(
+            "Content-Range",
+            &format!("bytes {from}-{}/{}", body.len() - 1, body.len()),
+        ),
+        None => Answer::new(200, body),
+    }
+}
+
+pub struct Server {
+    pub url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Server {
+    /// Answers each request by `reply`, which is given the number of requests before it.
+    pub fn new(reply: impl Fn(usize, &Asked) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let Some(request) = read(&stream) else {
+                    continue;
+                };
+                let number = {
+                    let mut log = log.lock().unwrap();
+                    log.push(request.clone());
+                    log.len() - 1
+                };
+                let answer = reply(number, &request);
+                let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", answer.status);
+                head += &format!("Content-Length: {}\r\n", answer.body.len());
+                for (name, value) in &answer.headers {
+                    head += &format!("{name}: {value}\r\n");
+                }
+                head += "\r\n";
+                let body = &answer.body[..answer.cut.unwrap_or(answer.body.len())];
+                let _ = stream.write_all(head.as_bytes());
+                let _ = stream.write_all(body);
+            }
+        });
+        Self { url, asked }
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn read(stream: &TcpStream) -> Option<Asked> {
+    let mut lines = BufReader::new(stream).lines();
+    let path = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
+    let mut headers = Vec::new();
+    for line in lines {
+        let line = line.ok()?;
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    Some(Asked { path, headers })
+}
