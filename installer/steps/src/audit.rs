@@ -305,7 +305,12 @@ impl Work<'_> {
                     self.add(path, Standing::Derived.or_wrong(wrong));
                 }
                 File::Signed { placed, license } => {
-                    let origin = installed.signed.provenance.blobs.get(placed.blob()).cloned();
+                    let origin = installed
+                        .signed
+                        .provenance
+                        .blobs
+                        .get(placed.blob())
+                        .cloned();
                     let entry = self.add(path, Standing::Signed.or_wrong(wrong));
                     entry.digest = Some(placed.digest);
                     entry.license = license
@@ -469,5 +474,12 @@ fn hash_file_or_link(path: &std::path::Path) -> Result<Digest, DiskError> {
 
 /// What the installer and the runtime make right below the prefix.
 const KNOWN: [&str; 8] = [
-    "store", "releases", "current", "cache", "log", "trust.d", "lock", ".current.next",
+    "store",
+    "releases",
+    "current",
+    "cache",
+    "log",
+    "trust.d",
+    "lock",
+    ".current.next",
 ];

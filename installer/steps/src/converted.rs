@@ -74,7 +74,12 @@ pub(crate) fn check(prefix: &Prefix, signed: &[Digest]) -> Result<Vec<AuditedFil
                 None => Standing::Unsigned,
             };
             let path = format!("cache/converted/{name}/{path}");
-            files.push(file(path.trim_end_matches('/'), standing, expected, made_from.clone()));
+            files.push(file(
+                path.trim_end_matches('/'),
+                standing,
+                expected,
+                made_from.clone(),
+            ));
         }
         for path in known.keys().filter(|path| !there.contains(path)) {
             let path = format!("cache/converted/{name}/{path}");

@@ -41,7 +41,9 @@ pub enum InstallError {
         expected: Digest,
     },
     /// The release is installed, and is not what was signed any more.
-    #[error("release `{release}` is installed, and {count} of its files are not as signed: `{first}`")]
+    #[error(
+        "release `{release}` is installed, and {count} of its files are not as signed: `{first}`"
+    )]
     Damaged {
         /// Its name.
         release: ReleaseName,
@@ -207,7 +209,9 @@ impl Run<'_> {
             let target = staging.join(path);
             self.folder_of(&target, &mut folders)?;
             match file {
-                File::Signed { placed, .. } => self.link(&self.prefix.blob(&placed.digest), &target)?,
+                File::Signed { placed, .. } => {
+                    self.link(&self.prefix.blob(&placed.digest), &target)?
+                }
                 File::Derived { bytes, executable } => {
                     let mode = if *executable { 0o555 } else { 0o444 };
                     write_new(self.disk, &target, bytes, mode)?;
@@ -275,8 +279,7 @@ impl Run<'_> {
         }
         write_new(self.disk, &staging.join(RECORD), &record.to_bytes(), 0o444)?;
         self.disk.sync_all(self.prefix.path())?;
-        self.disk
-            .rename(&staging, &self.prefix.release(release))?;
+        self.disk.rename(&staging, &self.prefix.release(release))?;
         self.disk.sync_dir(&self.prefix.releases())?;
         Ok(())
     }
@@ -299,7 +302,11 @@ impl Run<'_> {
         self.disk.create_dir(&folder)?;
         let next = folder.join(".next");
         self.disk.remove_file(&next)?;
-        let root = self.bundle.metadata.get(ROOT).map_or(&[][..], Vec::as_slice);
+        let root = self
+            .bundle
+            .metadata
+            .get(ROOT)
+            .map_or(&[][..], Vec::as_slice);
         write_new(self.disk, &next, root, 0o444)?;
         self.log(Action::Trust {
             fingerprint: *fingerprint,

@@ -161,11 +161,9 @@ impl Journal {
             let Some(whole) = line.strip_suffix(b"\n") else {
                 break;
             };
-            let entry = serde_json::from_slice::<Entry>(whole)
-                .ok()
-                .filter(|entry| {
-                    entry.previous == journal.last && entry.number == position as u64 + 1
-                });
+            let entry = serde_json::from_slice::<Entry>(whole).ok().filter(|entry| {
+                entry.previous == journal.last && entry.number == position as u64 + 1
+            });
             let Some(entry) = entry else {
                 let path = path.clone();
                 return Err(JournalError::Broken {

@@ -218,7 +218,10 @@ impl Step {
             }
             Self::Trust { fingerprint } => vec![("fingerprint", fingerprint.hex())],
             Self::Switch { from, to } => vec![
-                ("from", from.as_ref().map_or("-".to_owned(), ToString::to_string)),
+                (
+                    "from",
+                    from.as_ref().map_or("-".to_owned(), ToString::to_string),
+                ),
                 ("to", to.to_string()),
             ],
         }

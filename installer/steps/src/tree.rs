@@ -109,11 +109,7 @@ impl Files {
         self.derived(&format!("{cache}/refs/main"), revision.into_bytes(), false)
     }
 
-    fn dataset(
-        &mut self,
-        dataset: &Component,
-        info: &mut Map<String, Value>,
-    ) -> Result<(), Clash> {
+    fn dataset(&mut self, dataset: &Component, info: &mut Map<String, Value>) -> Result<(), Clash> {
         for placed in &dataset.files {
             let path = format!("datasets/{}/{}", dataset.name, placed.path);
             self.signed(path, placed, Some(dataset.license.clone()))?;
@@ -302,9 +298,6 @@ mod tests {
     #[test]
     fn a_prefix_with_a_quote_stays_one_word() {
         let text = environment(Path::new("/o'pt; rm -rf"));
-        assert!(
-            text.contains(r"FERRY_PREFIX='/o'\''pt; rm -rf'"),
-            "{text}"
-        );
+        assert!(text.contains(r"FERRY_PREFIX='/o'\''pt; rm -rf'"), "{text}");
     }
 }

@@ -250,7 +250,10 @@ fn a_first_install_that_is_cut_off_leaves_nothing_current_or_all() {
             assert_eq!(world.whole().as_deref(), Some("1"));
             return;
         }
-        assert!(matches!(world.whole().as_deref(), None | Some("1")), "{cut}");
+        assert!(
+            matches!(world.whole().as_deref(), None | Some("1")),
+            "{cut}"
+        );
         world.install(&RealDisk, "1").unwrap();
         assert_eq!(world.whole().as_deref(), Some("1"), "after {cut}");
     }

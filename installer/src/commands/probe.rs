@@ -1,0 +1,63 @@
+//! `probe`: what this machine is.
+
+use std::path::PathBuf;
+
+use console::View;
+use host_probe::{RealHost, facts, probe, record};
+use report::{Diagnose, Outcome, Trouble};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Look at the system mounted below this folder instead
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    sysroot: PathBuf,
+    /// Keep everything that was read in this folder, to try rules elsewhere
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+}
+
+/// The recording cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot record this machine in `{path}`")]
+struct RecordError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl Diagnose for RecordError {
+    fn code(&self) -> &'static str {
+        "installer.record-failed"
+    }
+
+    fn args(&self) -> report::Args {
+        vec![("path", self.path.display().to_string())]
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::HostFault
+    }
+}
+
+impl Args {
+    pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
+        let host = RealHost {
+            sysroot: self.sysroot,
+        };
+        let site = match self.record {
+            None => probe(&host),
+            Some(path) => record(&host, &path).map_err(|source| RecordError { path, source })?,
+        };
+        let width = facts(&site)
+            .iter()
+            .map(|fact| console::display_width(fact.name))
+            .max()
+            .unwrap_or(0);
+        let lines: Vec<String> = facts(&site)
+            .iter()
+            .map(|fact| format!("{:width$}  {}  ({})", fact.name, fact.value, fact.source))
+            .collect();
+        let value = serde_json::to_value(&site).unwrap_or_default();
+        view.result(&value, &lines.join("\n"));
+        Ok(Outcome::Done)
+    }
+}

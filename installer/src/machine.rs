@@ -1,0 +1,147 @@
+//! The machine that a command speaks about, and its verdict on a backend.
+
+use std::path::{Path, PathBuf};
+
+use console::View;
+use host_probe::{Check, Host, RealHost, RecordedHost, Verdict, fit, select};
+use manifest_schema::site::Site;
+use manifest_schema::{Backend, BackendName};
+use report::{Args, Diagnose, Outcome, Trouble};
+
+/// This machine, or one recorded in `folder`.
+pub(crate) fn host(folder: Option<&Path>) -> Box<dyn Host> {
+    match folder {
+        Some(folder) => Box::new(RecordedHost {
+            root: folder.to_owned(),
+        }),
+        None => Box::new(RealHost::default()),
+    }
+}
+
+/// Why no backend can be installed here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnfitError {
+    /// The backend that was asked for is not in the bundle.
+    #[error("the bundle has no backend `{wanted}`; it has {known}")]
+    Unknown { wanted: BackendName, known: String },
+    /// A check stops the backend that was asked for.
+    #[error("backend `{backend}` does not fit this machine: {reasons}")]
+    Unfit {
+        backend: BackendName,
+        reasons: String,
+    },
+}
+
+impl Diagnose for UnfitError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "install.no-backend",
+            Self::Unfit { .. } => "installer.unfit",
+        }
+    }
+
+    fn args(&self) -> Args {
+        match self {
+            Self::Unknown { wanted, known } => {
+                vec![("wanted", wanted.to_string()), ("known", known.clone())]
+            }
+            Self::Unfit { backend, reasons } => {
+                vec![
+                    ("backend", backend.to_string()),
+                    ("reasons", reasons.clone()),
+                ]
+            }
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unknown { .. } => Outcome::Usage,
+            Self::Unfit { .. } => Outcome::HardwareUnfit,
+        }
+    }
+}
+
+/// The backend to install on `site`, with its checks: the one asked for, else the best that fits. A bundle
+/// without backends needs none.
+pub(crate) fn choose(
+    site: &Site,
+    backends: &[Backend],
+    wanted: Option<&BackendName>,
+    overridden: &[String],
+) -> Result<Option<(BackendName, Vec<Check>)>, Trouble> {
+    let Some(wanted) = wanted else {
+        if backends.is_empty() {
+            return Ok(None);
+        }
+        let choice = select(site, backends, overridden)?;
+        return Ok(Some((choice.backend.name.clone(), choice.checks)));
+    };
+    let Some(backend) = backends.iter().find(|backend| backend.name == *wanted) else {
+        let known: Vec<&str> = backends.iter().map(|b| b.name.as_str()).collect();
+        let known = known.join(", ");
+        let wanted = wanted.clone();
+        return Err(UnfitError::Unknown { wanted, known }.into());
+    };
+    Ok(Some((backend.name.clone(), fit(site, backend))))
+}
+
+/// Fails where a check stops the backend.
+pub(crate) fn refuse_unfit(
+    view: &View,
+    backend: &BackendName,
+    checks: &[Check],
+    overridden: &[String],
+) -> Result<(), UnfitError> {
+    let stops: Vec<String> = checks
+        .iter()
+        .filter(|check| check.stops(overridden))
+        .map(|check| view.text(check.code, &check.args))
+        .collect();
+    if stops.is_empty() {
+        return Ok(());
+    }
+    Err(UnfitError::Unfit {
+        backend: backend.clone(),
+        reasons: stops.join("; "),
+    })
+}
+
+/// A check as one line, with its remedy below where it did not pass.
+pub(crate) fn check_line(view: &View, check: &Check) -> String {
+    let mark = match check.verdict {
+        Verdict::Pass => "✓",
+        Verdict::Warn => "!",
+        Verdict::Stop => "✗",
+    };
+    let found = console::text(view.language(), check.code, &check.args);
+    let text = found
+        .as_ref()
+        .map_or(check.code, |found| found.text.as_str());
+    let remedy = found
+        .as_ref()
+        .and_then(|found| found.hint.as_ref())
+        .filter(|_| check.verdict != Verdict::Pass);
+    match remedy {
+        Some(remedy) => format!("  {mark} [{}] {text}\n      → {remedy}", check.code),
+        None => format!("  {mark} {text}"),
+    }
+}
+
+/// A check for another program.
+pub(crate) fn check_json(check: &Check) -> serde_json::Value {
+    let verdict = match check.verdict {
+        Verdict::Pass => "pass",
+        Verdict::Warn => "warn",
+        Verdict::Stop => "stop",
+    };
+    serde_json::json!({
+        "code": check.code, "verdict": verdict, "found": check.found, "needed": check.needed,
+        "overridable": check.overridable,
+    })
+}
+
+/// Where this machine keeps its programs.
+pub(crate) fn program_folders() -> Vec<PathBuf> {
+    std::env::var_os("PATH").map_or_else(Vec::new, |path| std::env::split_paths(&path).collect())
+}

@@ -1,0 +1,106 @@
+//! Which roots count: the stored ones, one named by a flag, or one that a person has just compared.
+
+use std::path::Path;
+
+use bundle_format::{Sealed, TrustedRoots, Verified};
+use console::View;
+use install_steps::Prefix;
+use manifest_schema::{Digest, IdError};
+use report::{Args, Diagnose, Outcome, Trouble};
+
+/// The root cannot be trusted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrustError {
+    /// The bundle's root is another than the one that was named.
+    #[error("the bundle offers the trust root {offered}, not {named}")]
+    Other { offered: String, named: String },
+    /// A person looked and said no.
+    #[error("the trust root {offered} was not accepted")]
+    Refused { offered: String },
+}
+
+impl Diagnose for TrustError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Other { .. } => "installer.other-root",
+            Self::Refused { .. } => "installer.root-refused",
+        }
+    }
+
+    fn args(&self) -> Args {
+        match self {
+            Self::Other { offered, named } => {
+                vec![("offered", offered.clone()), ("named", named.clone())]
+            }
+            Self::Refused { offered } => vec![("offered", offered.clone())],
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::Untrusted
+    }
+}
+
+/// A trust root named on the command line.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Root {
+    /// Trust the root with this fingerprint, which a person has compared
+    #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
+    trust_root: Option<Digest>,
+}
+
+fn fingerprint(text: &str) -> Result<Digest, IdError> {
+    let plain: String = text
+        .chars()
+        .filter(|c| !c.is_whitespace() && *c != ':')
+        .collect();
+    Digest::parse_hex(
+        plain
+            .strip_prefix("sha256")
+            .unwrap_or(&plain)
+            .to_lowercase()
+            .as_str(),
+    )
+}
+
+impl Root {
+    /// Opens the bundle at `path` and verifies it under the roots that count below `prefix`.
+    ///
+    /// A root that is not trusted yet is shown, and a person is asked. `--yes` does not answer that.
+    pub(crate) fn open(
+        &self,
+        view: &View,
+        path: &Path,
+        prefix: &Prefix,
+    ) -> Result<Verified, Trouble> {
+        let sealed = Sealed::open(path)?;
+        let offered = sealed.fingerprint_offered()?;
+        let mut roots = TrustedRoots::read_folder(&prefix.trust())?;
+        if let Some(named) = self.trust_root {
+            if named != offered {
+                let (offered, named) = (offered.hex(), named.hex());
+                return Err(TrustError::Other { offered, named }.into());
+            }
+            roots.trust(named);
+        } else if !roots.contains(&offered) {
+            compare(view, &offered)?;
+            roots.trust(offered);
+        }
+        Ok(sealed.verify(&roots)?)
+    }
+}
+
+/// Shows a fingerprint, and lets a person type its first characters from the other source.
+fn compare(view: &View, offered: &Digest) -> Result<(), Trouble> {
+    let hex = offered.hex();
+    let groups: Vec<&str> = (0..8).map(|part| &hex[8 * part..8 * part + 8]).collect();
+    view.note("installer.root-shown", &[("fingerprint", groups.join(" "))]);
+    let none: &[(&str, String)] = &[];
+    let flag = format!("--trust-root {hex}");
+    let answer = view.ask("installer.root-question", none, None, &flag)?;
+    let answer: String = answer.chars().filter(|c| !c.is_whitespace()).collect();
+    if answer.len() >= 8 && hex.starts_with(&answer.to_lowercase()) {
+        return Ok(());
+    }
+    Err(TrustError::Refused { offered: hex }.into())
+}
