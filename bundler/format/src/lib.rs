@@ -10,6 +10,7 @@
 //! so there is no second way to say anything, and no place for bytes that nobody signed.
 
 mod build;
+mod build_error;
 mod documents;
 mod extract;
 #[cfg(feature = "testing")]
@@ -24,7 +25,8 @@ mod ustar;
 mod verify;
 mod verify_error;
 
-pub use build::{BuildError, BuildOptions, Built, BundleInput, build};
+pub use build::{BuildOptions, Built, BundleInput, build};
+pub use build_error::BuildError;
 pub use installed::SignedMetadata;
 pub use keys::{KeyError, PublicKey, RootDocument, RootKey, SigningKey, TrustedRoots};
 pub use sealed::Sealed;
