@@ -74,6 +74,7 @@ fn two_installers_at_once_leave_one_whole_release() {
         command.args(site.words_to_install("1"));
         command.arg("--prefix").arg(site.prefix());
         command
+            .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap()

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use console::View;
 use install_steps::{AuditError, AuditedFile, ReleaseName, Standing, audit};
+use manifest_schema::KeyId;
 use report::{Outcome, Trouble};
 use serde_json::json;
 
@@ -32,7 +33,7 @@ impl Args {
         let report = audit(&prefix, &name, view)?;
         let mut lines: Vec<String> = report.files.iter().map(|file| line(view, file)).collect();
         let wrong = report.problems().count();
-        let keys: Vec<&str> = report.keys.iter().map(|key| key.as_str()).collect();
+        let keys: Vec<&str> = report.keys.iter().map(KeyId::as_str).collect();
         let args = [
             ("release", name.to_string()),
             ("files", report.files.len().to_string()),

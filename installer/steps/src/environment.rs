@@ -140,7 +140,7 @@ fn place_of(member: &str, version: &str) -> Option<String> {
     let Some((first, rest)) = member.split_once('/') else {
         return Some(format!("{packages}/{member}"));
     };
-    if !first.ends_with(".data") {
+    if first.strip_suffix(".data").is_none() {
         return Some(format!("{packages}/{member}"));
     }
     match rest.split_once('/')? {

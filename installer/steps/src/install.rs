@@ -210,7 +210,7 @@ impl Run<'_> {
             self.folder_of(&target, &mut folders)?;
             match file {
                 File::Signed { placed, .. } => {
-                    self.link(&self.prefix.blob(&placed.digest), &target)?
+                    self.link(&self.prefix.blob(&placed.digest), &target)?;
                 }
                 File::Derived { bytes, executable } => {
                     let mode = if *executable { 0o555 } else { 0o444 };

@@ -100,26 +100,23 @@ impl Work<'_> {
         let unfinished = self.prefix.unfinished_blob(&blob.digest);
         self.disk.remove_file(&unfinished)?;
         let mut file = self.disk.create(&unfinished)?;
-        match &blob.made_from {
-            Some(made) => {
-                let bytes = self.make(blob, made)?;
-                file.write_all(&bytes)
-                    .map_err(DiskError::of("write", &unfinished))?;
-                self.advance(bytes.len() as u64);
+        if let Some(template) = &blob.made_from {
+            let bytes = self.make(blob, template)?;
+            file.write_all(&bytes)
+                .map_err(DiskError::of("write", &unfinished))?;
+            self.advance(bytes.len() as u64);
+        } else {
+            let mut counted = Counted {
+                inner: &mut file,
+                work: self,
+                failed: None,
+            };
+            let copied = self.bundle.copy_blob(&blob.digest, &mut counted);
+            // A full disk is the disk's fault, not the bundle's.
+            if let Some(source) = counted.failed {
+                return Err(DiskError::of("write", &unfinished)(source).into());
             }
-            None => {
-                let mut counted = Counted {
-                    inner: &mut file,
-                    work: self,
-                    failed: None,
-                };
-                let copied = self.bundle.copy_blob(&blob.digest, &mut counted);
-                // A full disk is the disk's fault, not the bundle's.
-                if let Some(source) = counted.failed {
-                    return Err(DiskError::of("write", &unfinished)(source).into());
-                }
-                copied?;
-            }
+            copied?;
         }
         file.settle(mode)?;
         self.disk.rename(&unfinished, &target)?;

@@ -174,11 +174,10 @@ fn revision(model: &Component) -> String {
         .filter(plain)
         .cloned()
         .unwrap_or_else(|| {
-            let mut list = String::new();
-            for file in &model.files {
-                list.push_str(&format!("{}  {}\n", file.digest.hex(), file.path));
-            }
-            Digest::of(list.as_bytes()).hex()[..40].to_owned()
+            let lines = model.files.iter();
+            let lines =
+                lines.map(|file| [&file.digest.hex(), "  ", file.path.as_str(), "\n"].concat());
+            Digest::of(lines.collect::<String>().as_bytes()).hex()[..40].to_owned()
         })
 }
 

@@ -1,5 +1,7 @@
 //! Power may go at any file operation: what was current stays whole, and the next install ends well.
 
+#![expect(clippy::unwrap_used, reason = "what cannot be done is a failed test")]
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -178,7 +180,7 @@ impl World {
             let out = folder.path().join(format!("{release}.ferry"));
             fake.build(&blobs, &out).unwrap();
             fake.profiles = second.profiles.clone();
-            fake.blobs = second.blobs.clone();
+            fake.blobs.clone_from(&second.blobs);
         }
         Self { folder, fake }
     }
