@@ -134,12 +134,11 @@ impl Locker<'_> {
         }
         for file in found {
             let url = self.hub.file_url(kind, repo, &commit, &file.path)?;
-            let (digest, git_sha1) = match file.lfs {
-                Some(digest) => (digest, None),
-                None => {
-                    let taken = self.hub.take_small(&url, &file, self.cache)?;
-                    (taken.digest, Some(file.git_sha1.clone()))
-                }
+            let (digest, git_sha1) = if let Some(digest) = file.lfs {
+                (digest, None)
+            } else {
+                let taken = self.hub.take_small(&url, &file, self.cache)?;
+                (taken.digest, Some(file.git_sha1.clone()))
             };
             let name = file.path.rsplit('/').next().unwrap_or(&file.path);
             let mut artifact = pinned(digest, file.size, name, OriginKind::HuggingFace);

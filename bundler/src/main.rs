@@ -1,5 +1,10 @@
 //! Mirrors models, datasets and runtimes into one signed bundle.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the help texts name environment variables, and backticks would show"
+)]
+
 mod assembly;
 mod commands;
 mod error;

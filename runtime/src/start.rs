@@ -16,10 +16,6 @@ pub(crate) fn with_sleeping_threads() {
         return;
     }
     if let Ok(program) = env::current_exe() {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "replaces this process by itself; nothing else is run"
-        )]
         let mut again = Command::new(program);
         let _failed = again
             .args(env::args_os().skip(1))

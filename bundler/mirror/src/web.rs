@@ -29,7 +29,7 @@ impl Default for Patience {
         Self {
             attempts: 5,
             first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(120),
+            longest_pause: Duration::from_mins(2),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Web {
             .redirect(Policy::none())
             .connect_timeout(Duration::from_secs(30))
             // Of each read, not of the whole transfer.
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .build()
             .map_err(|source| MirrorError::Connection {
                 url: "TLS".to_owned(),

@@ -1,5 +1,12 @@
 //! What servers do wrong, and what becomes of a download: resumed, taken elsewhere, or a clear error.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "a test says what it expects by unwrapping"
+)]
+
 mod server;
 
 use std::time::{Duration, Instant};

@@ -245,6 +245,11 @@ mod tests {
 
         lock["components"][0]["files"][0]["artifact"] = Digest::of(b"other").to_string().into();
         let error = Lock::parse(&serde_json::to_vec(&lock).unwrap()).unwrap_err();
-        assert!(error.to_string().contains("components[0].files[0].artifact"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("components[0].files[0].artifact"),
+            "{error}"
+        );
     }
 }

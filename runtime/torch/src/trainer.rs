@@ -139,15 +139,14 @@ impl LibtorchTrainer {
     }
 
     fn try_save(&self, folder: &Path) -> Result<(), BackendError> {
-        match &self.lora {
-            Some(settings) => self.model.save_adapter(folder, settings, &self.base)?,
-            None => {
-                let tensors = self.model.own_tensors();
-                output::placed(&folder.join("model.safetensors"), |fresh| {
-                    files::write(fresh, tensors.iter().map(|(name, t)| (name.as_str(), *t)))
-                })?;
-                self.source.copy_config(folder)?;
-            }
+        if let Some(settings) = &self.lora {
+            self.model.save_adapter(folder, settings, &self.base)?;
+        } else {
+            let tensors = self.model.own_tensors();
+            output::placed(&folder.join("model.safetensors"), |fresh| {
+                files::write(fresh, tensors.iter().map(|(name, t)| (name.as_str(), *t)))
+            })?;
+            self.source.copy_config(folder)?;
         }
         self.source.copy_tokenizer(folder)
     }
@@ -192,14 +191,14 @@ fn lay_out(batch: &Batch) -> Result<(Pass, Vec<i64>), BackendError> {
         }
         let start = pass.tokens.len() as i64;
         let mut used = 0;
-        for at in 1..batch.columns {
-            if labels[at] != IGNORED {
+        for (at, label) in labels.iter().enumerate().skip(1) {
+            if *label != IGNORED {
                 if at >= length {
                     return Err(bad("a label stands on padding"));
                 }
                 used = at;
                 pass.wanted.push(start + at as i64 - 1);
-                targets.push(labels[at]);
+                targets.push(*label);
             }
         }
         if used > 0 {

@@ -9,6 +9,7 @@
 //! The folder is written beside its place and renamed, so one with an `origin.json` is whole.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -294,12 +295,11 @@ fn digest(path: &Path) -> Result<(String, u64), BackendError> {
         hasher.update(&buffer[..read]);
         size += read as u64;
     }
-    let hex: String = hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok((format!("sha256:{hex}"), size))
+    let mut digest = String::from("sha256:");
+    for byte in hasher.finalize() {
+        let _ = write!(digest, "{byte:02x}");
+    }
+    Ok((digest, size))
 }
 
 #[cfg(test)]
