@@ -248,7 +248,7 @@ impl Site {
 
     fn chat(&self, runtime: &Path, adapter: Option<&Path>) -> Result<()> {
         let mut chat = self.run(runtime);
-        chat.args(["chat", "--model", MODEL]);
+        chat.args(["chat", "--model", MODEL, "--template", "smollm2"]);
         if let Some(adapter) = adapter {
             chat.arg("--adapter").arg(adapter);
         }
