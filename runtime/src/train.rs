@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use console::View;
-use report::Trouble;
+use report::{Event, Sink, Trouble};
 use torch_backend::{
     AdamSettings, BackendError, LibtorchTrainer, LoraSettings, Targets, Threads, Tuning, open,
     use_threads,
 };
-use train::{FineTuning, Job, Material};
+use train::{FineTuning, Job, Material, Numeric};
 use train_data::{EncodeSettings, Template, Tokenizer, prepare};
 
 use crate::TrainArguments;
@@ -24,6 +25,12 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
         source,
     })?;
     let job = Job::parse(&path.display().to_string(), &text, &arguments.settings)?;
+    if job.numeric != Numeric::Float32 {
+        view.emit(&Event::Warned {
+            code: "runtime.computes-in-float32".to_owned(),
+            args: Vec::new(),
+        });
+    }
     let home = Home::find();
     let template = Template::named(&job.template)?;
     let model = home
@@ -50,7 +57,7 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
         &settings,
     )?;
     let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?;
-    let stop = AtomicBool::new(false);
+    let stop = stop_on_interrupt();
     let material = Material {
         examples: &prepared.examples,
         padding_id: tokenizer.padding_id(),
@@ -64,6 +71,15 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     });
     view.result(&value, &output);
     Ok(())
+}
+
+/// A flag that Ctrl-C sets: the loop ends after the step and saves. Where no handler can be set, Ctrl-C ends the
+/// program as it always did.
+fn stop_on_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let _unset = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    stop
 }
 
 /// The job's folder of datasets, or the release's where that does not exist.
