@@ -8,6 +8,8 @@ mod home;
 mod start;
 #[cfg(feature = "native")]
 mod train;
+#[cfg(feature = "native")]
+mod tuning;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -7,16 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use console::View;
 use report::{Event, Sink, Trouble};
-use torch_backend::{
-    AdamSettings, BackendError, LibtorchTrainer, LoraSettings, Targets, Threads, Tuning, open,
-    use_threads,
-};
-use train::{FineTuning, Job, Material, Numeric};
+use torch_backend::{BackendError, LibtorchTrainer, Threads, open, use_threads};
+use train::{Job, Material, Numeric};
 use train_data::{EncodeSettings, Template, Tokenizer, prepare};
 
 use crate::TrainArguments;
 use crate::error::RuntimeError;
 use crate::home::Home;
+use crate::tuning::{adam, tuning};
 
 pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble> {
     let path = &arguments.job;
@@ -88,30 +86,5 @@ fn datasets(job: &Job, home: &Home) -> PathBuf {
     match installed {
         Some(installed) if !job.dataset_dir.exists() => installed,
         _ => job.dataset_dir.clone(),
-    }
-}
-
-fn tuning(job: &Job) -> Tuning {
-    match &job.fine_tuning {
-        FineTuning::Full => Tuning::Full,
-        FineTuning::Lora(lora) => Tuning::Lora {
-            settings: LoraSettings {
-                rank: lora.rank as i64,
-                alpha: lora.alpha,
-                dropout: lora.dropout,
-                targets: lora.targets.clone().map_or(Targets::All, Targets::Named),
-            },
-            start_from: lora.start_from.clone(),
-        },
-    }
-}
-
-fn adam(job: &Job) -> AdamSettings {
-    AdamSettings {
-        beta1: job.adam_beta1,
-        beta2: job.adam_beta2,
-        epsilon: job.adam_epsilon,
-        weight_decay: job.weight_decay,
-        max_grad_norm: job.max_grad_norm,
     }
 }

@@ -1,12 +1,12 @@
 //! Which keys of LLaMA-Factory a job may use.
 
-/// Keys that [`super::parse`] reads.
-pub(super) const SUPPORTED: [&str; 47] = [
+use super::tuning;
+
+/// Keys that [`super::parse`] reads; those of [`super::tuning`] are listed there.
+pub(super) const SUPPORTED: [&str; 39] = [
     "adam_beta1",
     "adam_beta2",
     "adam_epsilon",
-    "adapter_name_or_path",
-    "bf16",
     "cutoff_len",
     "data_seed",
     "dataset",
@@ -15,16 +15,10 @@ pub(super) const SUPPORTED: [&str; 47] = [
     "disable_gradient_checkpointing",
     "disable_shuffling",
     "do_train",
-    "finetuning_type",
-    "fp16",
     "gradient_accumulation_steps",
     "include_num_input_tokens_seen",
     "learning_rate",
     "logging_steps",
-    "lora_alpha",
-    "lora_dropout",
-    "lora_rank",
-    "lora_target",
     "lr_scheduler_type",
     "mask_history",
     "max_grad_norm",
@@ -152,7 +146,8 @@ const VOCABULARY: &str = "the vocabulary stays as it is";
 /// Returns the known key that is most like `key`.
 pub(super) fn nearest(key: &str) -> &'static str {
     let refused = REFUSED.iter().map(|(key, _)| *key);
-    let known = SUPPORTED.into_iter().chain(WITHOUT_EFFECT).chain(refused);
+    let known = SUPPORTED.into_iter().chain(tuning::KEYS);
+    let known = known.chain(WITHOUT_EFFECT).chain(refused);
     known
         .min_by_key(|candidate| distance(key, candidate))
         .unwrap_or(SUPPORTED[0])

@@ -6,8 +6,10 @@ mod error;
 mod fields;
 mod keys;
 mod parse;
+mod tuning;
 
 pub use error::JobError;
+pub use tuning::{FineTuning, LoraSettings, Numeric};
 
 use crate::schedule::Scheduler;
 
@@ -92,40 +94,4 @@ pub struct Job {
     pub use_cpu: bool,
     /// Every key as it was given, overrides included; written beside the results.
     pub settings: serde_json::Value,
-}
-
-/// What is trained.
-#[derive(Clone, Debug, PartialEq)]
-pub enum FineTuning {
-    /// Two small matrices beside each chosen weight.
-    Lora(LoraSettings),
-    /// Every weight.
-    Full,
-}
-
-/// Shape of `LoRA` adapters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoraSettings {
-    /// Inner width.
-    pub rank: usize,
-    /// The adapter's output is scaled by `alpha / rank`.
-    pub alpha: f64,
-    /// Chance that an input of the adapter is dropped.
-    pub dropout: f64,
-    /// Names of the linear layers, such as `q_proj`; none: all but the output head.
-    pub targets: Option<Vec<String>>,
-    /// An adapter to go on from, or to start from for a repeatable run.
-    pub start_from: Option<PathBuf>,
-}
-
-/// Number format of the computation.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Numeric {
-    /// 32-bit floating point.
-    #[default]
-    Float32,
-    /// bfloat16 where it is exact enough, 32-bit elsewhere.
-    Bfloat16,
-    /// 16-bit floating point where it is exact enough, 32-bit elsewhere.
-    Float16,
 }

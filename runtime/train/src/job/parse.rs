@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::error::JobError;
 use super::fields::Fields;
 use super::keys::{REFUSED, SUPPORTED, WITHOUT_EFFECT, nearest};
-use super::{FineTuning, Job, LoraSettings, Numeric};
+use super::{Job, tuning};
 use crate::schedule::Scheduler;
 
 impl Job {
@@ -29,8 +29,8 @@ impl Job {
         }
         Ok(Self {
             model: fields.required("model_name_or_path")?,
-            fine_tuning: fine_tuning(&fields)?,
-            numeric: numeric(&fields)?,
+            fine_tuning: tuning::fine_tuning(&fields)?,
+            numeric: tuning::numeric(&fields)?,
             datasets,
             dataset_dir: fields.text("dataset_dir")?.unwrap_or("data".into()).into(),
             template: fields.required("template")?,
@@ -74,7 +74,8 @@ impl Job {
 fn check_keys(fields: &Fields) -> Result<(), JobError> {
     for (key, place, value) in fields.iter() {
         let name = key.as_str();
-        if SUPPORTED.contains(&name) || WITHOUT_EFFECT.contains(&name) {
+        let known = SUPPORTED.contains(&name) || tuning::KEYS.contains(&name);
+        if known || WITHOUT_EFFECT.contains(&name) {
             continue;
         }
         let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) else {
@@ -147,41 +148,6 @@ impl Fields {
     }
 }
 
-fn fine_tuning(fields: &Fields) -> Result<FineTuning, JobError> {
-    let start_from = fields.text("adapter_name_or_path")?;
-    match fields.text("finetuning_type")?.as_deref() {
-        None | Some("lora") => {}
-        Some("full") if start_from.is_some() => {
-            let reason = "full fine-tuning starts from a whole model";
-            return Err(fields.unsupported("adapter_name_or_path", reason));
-        }
-        Some("full") => return Ok(FineTuning::Full),
-        Some(_) => {
-            let reason = "only `lora` and `full` are there";
-            return Err(fields.unsupported("finetuning_type", reason));
-        }
-    }
-    let rank = fields.whole("lora_rank", 1)?.unwrap_or(8);
-    let targets = fields.words("lora_target")?;
-    let all = targets.is_empty() || targets == ["all"];
-    Ok(FineTuning::Lora(LoraSettings {
-        rank: rank as usize,
-        alpha: fields.number("lora_alpha", 2.0 * rank as f64, 1e6)?,
-        dropout: fields.number("lora_dropout", 0.0, 0.999)?,
-        targets: (!all).then_some(targets),
-        start_from: start_from.map(Into::into),
-    }))
-}
-
-fn numeric(fields: &Fields) -> Result<Numeric, JobError> {
-    match (fields.flag("bf16")?, fields.flag("fp16")?) {
-        (false, false) => Ok(Numeric::Float32),
-        (true, false) => Ok(Numeric::Bfloat16),
-        (false, true) => Ok(Numeric::Float16),
-        (true, true) => Err(fields.wrong("fp16", "false where `bf16` is true")),
-    }
-}
-
 /// Warmup as steps and as a part; a number of steps under one is a part, as in transformers 5.
 fn warmup(fields: &Fields) -> Result<(u64, f64), JobError> {
     let ratio = fields.number("warmup_ratio", 0.0, 1.0)?;
@@ -228,6 +194,7 @@ fn save_steps(fields: &Fields) -> Result<Option<u64>, JobError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FineTuning;
     use super::*;
 
     const LEAST: &str =
