@@ -30,8 +30,9 @@ pub(crate) struct Args {
     max_steps: Option<u32>,
 }
 
+/// A language that the programs speak.
 #[derive(Clone, Copy, ValueEnum)]
-enum Language {
+pub(crate) enum Language {
     Zh,
     En,
 }
@@ -44,6 +45,10 @@ impl Language {
         }
     }
 
+    fn say(self, zh: &str, en: &str) {
+        eprintln!("\n== {}", self.pick(zh, en));
+    }
+
     fn flag(self) -> [&'static str; 2] {
         ["--lang", self.pick("zh", "en")]
     }
@@ -53,12 +58,24 @@ impl Language {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let lang = args.lang;
-    let say = |zh: &str, en: &str| eprintln!("\n== {}", lang.pick(zh, en));
+    let site = install(lang)?;
+    site.fine_tune(args.max_steps)?;
+    site.audit()?;
+    let minutes = started.elapsed().as_secs_f64() / 60.0;
+    lang.say(
+        &format!("完成，用时 {minutes:.1} 分钟"),
+        &format!("done in {minutes:.1} minutes"),
+    );
+    eprintln!("{}", site.place.display());
+    Ok(())
+}
 
-    say("取得 libtorch 与 uv", "obtain libtorch and uv");
+/// Builds and packs everything, crosses the gap, and installs the CPU backend.
+pub(crate) fn install(lang: Language) -> Result<Site> {
+    lang.say("取得 libtorch 与 uv", "obtain libtorch and uv");
     let libtorch = libtorch::obtain()?;
     let uv = libtorch::uv()?;
-    say("编译三个程序", "build the three programs");
+    lang.say("编译三个程序", "build the three programs");
     let programs = programs::build(&libtorch)?;
 
     let here = paths::root().join(".ferry/demo");
@@ -66,17 +83,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         fs::remove_dir_all(&here)?;
     }
     stage(&here.join("stage"), &programs, &libtorch)?;
-    let packed = pack(lang, &here, &programs, &uv, &say)?;
-
-    let mut site = Site::prepare(lang, &programs, &packed)?;
-    site.cross(&say, args.max_steps)?;
-    let minutes = started.elapsed().as_secs_f64() / 60.0;
-    say(
-        &format!("完成，用时 {minutes:.1} 分钟"),
-        &format!("done in {minutes:.1} minutes"),
-    );
-    eprintln!("{}", site.place.display());
-    Ok(())
+    let packed = pack(lang, &here, &programs, &uv)?;
+    let site = Site::prepare(lang, &programs, &packed)?;
+    site.install()?;
+    Ok(site)
 }
 
 /// Lays out what the plan takes from this build.
@@ -104,13 +114,7 @@ struct Packed {
     fingerprint: String,
 }
 
-fn pack(
-    lang: Language,
-    here: &Path,
-    programs: &Programs,
-    uv: &Path,
-    say: &impl Fn(&str, &str),
-) -> Result<Packed> {
+fn pack(lang: Language, here: &Path, programs: &Programs, uv: &Path) -> Result<Packed> {
     let passphrase = here.join("passphrase");
     fs::write(&passphrase, "a demo key guards nothing\n")?;
     let bundler = || {
@@ -123,7 +127,7 @@ fn pack(
         here.join("ferry.lock"),
         here.join("demo.ferry"),
     );
-    say("生成签名密钥", "make a signing key");
+    lang.say("生成签名密钥", "make a signing key");
     shell::run(
         bundler()
             .arg("keygen")
@@ -131,13 +135,13 @@ fn pack(
             .arg("--passphrase-file")
             .arg(&passphrase),
     )?;
-    say(
+    lang.say(
         "锁定：每个文件的出处、大小与摘要",
         "lock: where each file is, its size and digest",
     );
     let plan = paths::root().join("tests/plans/demo.json");
     shell::run(bundler().arg("lock").arg(&plan).arg("--output").arg(&lock))?;
-    say("下载、校验并打包签名", "mirror, check, pack and sign");
+    lang.say("下载、校验并打包签名", "mirror, check, pack and sign");
     let mut build = bundler();
     build
         .arg("build")
@@ -156,7 +160,7 @@ fn pack(
 }
 
 /// The other side of the gap: a scratch folder of an ordinary user, without a network.
-struct Site {
+pub(crate) struct Site {
     lang: Language,
     place: PathBuf,
     installer: PathBuf,
@@ -200,31 +204,42 @@ impl Site {
         })
     }
 
-    fn cross(&mut self, say: &impl Fn(&str, &str), max_steps: Option<u32>) -> Result<()> {
-        let prefix = self.place.join("prefix");
-        say(
+    /// The scratch folder.
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Where the bundle is installed.
+    pub(crate) fn prefix(&self) -> PathBuf {
+        self.place.join("prefix")
+    }
+
+    fn install(&self) -> Result<()> {
+        let lang = self.lang;
+        lang.say(
             "断网。探测本机",
             "across the gap, no network: probe this machine",
         );
         shell::run(self.run(&self.installer).arg("probe"))?;
-        say("安装前检查", "preflight");
-        shell::run(&mut self.with_trust("preflight", &prefix))?;
-        say(
+        lang.say("安装前检查", "preflight");
+        shell::run(&mut self.with_trust("preflight"))?;
+        lang.say(
             "安装：只解开 cpu 后端",
             "install: unpack the cpu backend only",
         );
-        shell::run(self.with_trust("install", &prefix).arg("--yes"))?;
+        shell::run(self.with_trust("install").arg("--yes"))
+    }
 
-        let release = prefix.join("current");
-        let runtime = release.join("bin/ferry-runtime");
+    fn fine_tune(&self, max_steps: Option<u32>) -> Result<()> {
+        let lang = self.lang;
         let results = self.place.join("results");
         let job = self.place.join("job.yaml");
         fs::copy(paths::root().join("tests/plans/demo-job.yaml"), &job)?;
         fs::set_permissions(&job, fs::Permissions::from_mode(0o644))?;
-        say("微调之前", "before fine-tuning");
-        self.chat(&runtime, None)?;
-        say("LoRA 微调", "fine-tune with LoRA");
-        let mut train = self.run(&runtime);
+        lang.say("微调之前", "before fine-tuning");
+        self.chat(None)?;
+        lang.say("LoRA 微调", "fine-tune with LoRA");
+        let mut train = self.run(&self.runtime());
         train
             .arg("train")
             .arg(&job)
@@ -233,21 +248,27 @@ impl Site {
             train.arg(format!("max_steps={steps}"));
         }
         shell::run(&mut train)?;
-        say("微调之后", "after fine-tuning");
-        self.chat(&runtime, Some(&results))?;
-        say(
+        lang.say("微调之后", "after fine-tuning");
+        self.chat(Some(&results))
+    }
+
+    fn audit(&self) -> Result<()> {
+        self.lang.say(
             "审计：每个文件的签名与上游",
             "audit: the signature and the upstream of every file",
         );
-        shell::run(
-            self.run(&self.installer)
-                .args(["audit", "--prefix"])
-                .arg(&prefix),
-        )
+        let mut audit = self.run(&self.installer);
+        shell::run(audit.args(["audit", "--prefix"]).arg(self.prefix()))
     }
 
-    fn chat(&self, runtime: &Path, adapter: Option<&Path>) -> Result<()> {
-        let mut chat = self.run(runtime);
+    /// The installed runtime.
+    pub(crate) fn runtime(&self) -> PathBuf {
+        self.prefix().join("current/bin/ferry-runtime")
+    }
+
+    /// Asks the installed model the demo's questions.
+    pub(crate) fn chat(&self, adapter: Option<&Path>) -> Result<()> {
+        let mut chat = self.run(&self.runtime());
         chat.args(["chat", "--model", MODEL, "--template", "smollm2"]);
         if let Some(adapter) = adapter {
             chat.arg("--adapter").arg(adapter);
@@ -258,13 +279,13 @@ impl Site {
         shell::run(&mut chat)
     }
 
-    fn with_trust(&self, command: &str, prefix: &Path) -> Command {
+    fn with_trust(&self, command: &str) -> Command {
         let mut installer = self.run(&self.installer);
         installer
             .arg(command)
             .arg(&self.bundle)
             .arg("--prefix")
-            .arg(prefix);
+            .arg(self.prefix());
         installer.args(["--trust-root", &self.fingerprint]);
         installer
     }

@@ -7,9 +7,11 @@
 )]
 
 mod arrows;
+mod bench;
 mod cross;
 mod demo;
 mod libtorch;
+mod oracle;
 mod paths;
 mod programs;
 mod shell;
@@ -30,6 +32,10 @@ struct Cli {
 enum Task {
     /// Pack, carry, install, fine-tune, chat and audit, on this machine and on real input
     Demo(demo::Args),
+    /// Time fine-tuning beside LLaMA-Factory
+    Bench(bench::Args),
+    /// Let PEFT read an adapter that Ferry trained
+    Oracle(oracle::Args),
     /// Run everything that must hold: formatting, arrows, lints, tests, the static installer
     Test,
     /// Check that only the allowed crates link reqwest, tch and the terminal crates
@@ -43,6 +49,8 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Oracle(args) => oracle::run(&args),
         Task::Test => test::run(),
         Task::Arrows => arrows::check(),
         Task::Cross => cross::run(),

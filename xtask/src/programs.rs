@@ -21,22 +21,21 @@ pub(crate) struct Programs {
 pub(crate) fn build(libtorch: &Libtorch) -> Result<Programs> {
     let installer = installer()?;
     shell::run(shell::cargo().args(["build", "--release", "-p", "ferry-bundler"]))?;
-    let mut runtime = shell::cargo();
-    runtime.args([
-        "build",
-        "--release",
-        "-p",
-        "ferry-runtime",
-        "--features",
-        "native",
-    ]);
-    shell::run(runtime.envs(libtorch.environment()))?;
-    let release = paths::target().join("release");
+    let runtime = runtime(libtorch)?;
     Ok(Programs {
-        bundler: release.join("ferry-bundler"),
+        bundler: paths::target().join("release/ferry-bundler"),
         installer,
-        runtime: release.join("ferry-runtime"),
+        runtime,
     })
+}
+
+/// Builds the runtime with its native engine.
+pub(crate) fn runtime(libtorch: &Libtorch) -> Result<PathBuf> {
+    let mut cargo = shell::cargo();
+    cargo.args(["build", "--release", "-p", "ferry-runtime"]);
+    cargo.args(["--features", "native"]);
+    shell::run(cargo.envs(libtorch.environment()))?;
+    Ok(paths::target().join("release/ferry-runtime"))
 }
 
 /// Builds the installer for this machine's architecture as one static file, and proves it static and small.
