@@ -11,7 +11,7 @@ use crate::commands::{audit, install, preflight, probe, rollback, status, uninst
 
 /// Verifies a bundle, checks the machine, installs and proves it
 #[derive(Debug, Parser)]
-#[command(name = "ferry-installer", version, after_help = EXIT_STATUS)]
+#[command(name = "ferry-installer", version, after_help = EXIT_STATUS, max_term_width = 80)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

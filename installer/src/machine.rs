@@ -8,14 +8,40 @@ use manifest_schema::site::Site;
 use manifest_schema::{Backend, BackendName};
 use report::{Args, Diagnose, Outcome, Trouble};
 
-/// This machine, or one recorded in `folder`.
-pub(crate) fn host(folder: Option<&Path>) -> Box<dyn Host> {
-    match folder {
-        Some(folder) => Box::new(RecordedHost {
-            root: folder.to_owned(),
-        }),
-        None => Box::new(RealHost::default()),
+/// There is no recorded machine in a folder.
+#[derive(Debug, thiserror::Error)]
+#[error("`{folder}` holds no recorded machine: no `proc`, `sys` or `cmd` is in it")]
+pub(crate) struct NotRecorded {
+    folder: PathBuf,
+}
+
+impl Diagnose for NotRecorded {
+    fn code(&self) -> &'static str {
+        "installer.host-not-recorded"
     }
+
+    fn args(&self) -> Args {
+        vec![("folder", self.folder.display().to_string())]
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::Usage
+    }
+}
+
+/// This machine, or one recorded in `folder`.
+pub(crate) fn host(folder: Option<&Path>) -> Result<Box<dyn Host>, NotRecorded> {
+    let Some(folder) = folder else {
+        return Ok(Box::new(RealHost::default()));
+    };
+    let root = folder.to_owned();
+    if !["proc", "sys", "cmd"]
+        .iter()
+        .any(|name| root.join(name).is_dir())
+    {
+        return Err(NotRecorded { folder: root });
+    }
+    Ok(Box::new(RecordedHost { root }))
 }
 
 /// Why no backend can be installed here.

@@ -1,5 +1,17 @@
 //! The real installer in a throw-away site.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers fail as the tests do, and a skipped test says why"
+)]
 
 #[path = "../attacks/mod.rs"]
 mod attacks;
+mod emulated;
 mod install;
+mod install_script;
+mod manage;
+mod probe;
+mod python;
+mod refusals;
+mod screens;

@@ -1,5 +1,7 @@
 //! End-to-end tests: the real programs in a throw-away site.
 
+mod python;
 mod site;
 
-pub use site::{Said, Site};
+pub use python::{Uv, interpreter, wheel};
+pub use site::{RUNTIME, Said, Site, backend, installer, say};

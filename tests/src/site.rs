@@ -1,6 +1,7 @@
 //! A throw-away world: a medium with bundles, and a prefix that the real installer works on.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +14,10 @@ use manifest_schema::{Arch, Backend, Digest};
 pub struct Site {
     folder: tempfile::TempDir,
     fake: Fake,
+    /// Words that start the installer.
+    program: Vec<OsString>,
+    /// Where its shell looks for programs.
+    path: String,
 }
 
 /// What a program said and how it ended.
@@ -36,6 +41,16 @@ impl Said {
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// All of it as one text for a snapshot.
+    pub fn shown(&self) -> String {
+        let Self {
+            status,
+            data,
+            words,
+        } = self;
+        format!("exit status {status}\n----- stdout\n{data}----- stderr\n{words}")
+    }
+
     /// Fails the test unless the program ended with `status`.
     ///
     /// # Panics
@@ -55,10 +70,7 @@ impl Said {
 impl Site {
     /// A site with `1.ferry` and `2.ferry` on its medium: a dataset and a runtime that answers `doctor`.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a scratch folder");
-        let fake = contents(1);
-        let mut site = Self { folder, fake };
-        site.carry("1");
+        let mut site = Self::of(contents(1));
         let second = contents(2);
         site.fake.profiles = second.profiles;
         site.fake.blobs = second.blobs;
@@ -66,7 +78,44 @@ impl Site {
         site
     }
 
-    fn carry(&self, name: &str) {
+    /// A site with this bundle as `1.ferry` on its medium.
+    pub fn of(fake: Fake) -> Self {
+        let site = Self {
+            folder: tempfile::tempdir().expect("a scratch folder"),
+            fake,
+            program: vec![installer().into()],
+            path: "/usr/bin:/bin".to_owned(),
+        };
+        site.carry("1");
+        site
+    }
+
+    /// Starts the installer with these words from now on.
+    #[must_use]
+    pub fn with_program(mut self, words: Vec<OsString>) -> Self {
+        self.program = words;
+        self
+    }
+
+    /// Puts a folder in front of those that the site's programs are looked for in.
+    #[must_use]
+    pub fn with_programs_of(mut self, folder: &Path) -> Self {
+        self.path = format!("{}:{}", folder.display(), self.path);
+        self
+    }
+
+    /// The folder that holds everything of this site.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What the bundles are made of.
+    pub fn fake(&mut self) -> &mut Fake {
+        &mut self.fake
+    }
+
+    /// Builds the bundle `name` from what [`Site::fake`] holds now.
+    pub fn carry(&self, name: &str) {
         let blobs = self.folder.path().join(format!("made-{name}"));
         fs::create_dir(&blobs).expect("a scratch folder can be written");
         self.fake
@@ -98,24 +147,50 @@ impl Site {
 
     /// Runs the installer on this site's prefix.
     pub fn installer<S: AsRef<str>>(&self, words: &[S]) -> Said {
-        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
         let mut command = self.command();
-        command.args(&words).arg("--prefix").arg(self.prefix());
-        let output = command.output().expect("the installer starts");
-        Said {
-            status: output.status.code().unwrap_or(-1),
-            data: String::from_utf8_lossy(&output.stdout).into_owned(),
-            words: String::from_utf8_lossy(&output.stderr).into_owned(),
+        command.args(words.iter().map(AsRef::as_ref));
+        say(command.arg("--prefix").arg(self.prefix()))
+    }
+
+    /// Runs the installer with these words and no others.
+    pub fn bare<S: AsRef<str>>(&self, words: &[S]) -> Said {
+        say(self.command().args(words.iter().map(AsRef::as_ref)))
+    }
+
+    /// Everything below the site's folder but what changes by being looked at, with sizes: to compare before
+    /// and after.
+    pub fn listing(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut open = vec![self.folder.path().to_owned()];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(&folder).expect("the site can be listed") {
+                let path = entry.expect("the site can be listed").path();
+                let kind = fs::symlink_metadata(&path).expect("an entry has a kind");
+                let name = path.strip_prefix(self.folder.path()).unwrap_or(&path);
+                if kind.is_dir() {
+                    open.push(path.clone());
+                    lines.push(format!("{}/", name.display()));
+                } else if kind.is_symlink() {
+                    let target = fs::read_link(&path).expect("a link can be read");
+                    lines.push(format!("{} -> {}", name.display(), target.display()));
+                } else if path != self.prefix().join("lock") {
+                    let digest = Digest::of(&fs::read(&path).unwrap_or_default());
+                    lines.push(format!("{} {}", name.display(), digest.hex()));
+                }
+            }
         }
+        lines.sort();
+        lines
     }
 
     /// The installer with a cleared environment and no terminal.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(installer());
+        let mut command = Command::new(&self.program[0]);
         command
+            .args(&self.program[1..])
             .current_dir(self.folder.path())
             .env_clear()
-            .env("PATH", "/usr/bin:/bin")
+            .env("PATH", &self.path)
             .env("HOME", self.folder.path())
             .env("LANG", "C")
             .stdin(Stdio::null());
@@ -148,42 +223,74 @@ impl Site {
     }
 }
 
+/// Runs a program to its end.
+///
+/// # Panics
+/// When it cannot be started.
+#[expect(
+    clippy::expect_used,
+    reason = "a program that cannot be started is a failed test"
+)]
+pub fn say(command: &mut Command) -> Said {
+    let output = command.output().expect("the program starts");
+    Said {
+        status: output.status.code().unwrap_or(-1),
+        data: String::from_utf8_lossy(&output.stdout).into_owned(),
+        words: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
 impl Default for Site {
     fn default() -> Self {
         Self::new()
     }
 }
 
+/// A dataset, and a runtime for this machine's processor that answers `doctor`.
 #[expect(clippy::expect_used, reason = "names in the test are well-formed")]
 fn contents(release: u64) -> Fake {
     let data = format!("[{{\"release\": {release}}}]\n")
         .repeat(700)
         .into_bytes();
     let mut fake = Fake::with_dataset("demo", release, &[("data.json", data)]);
-    let runtime = b"#!/bin/sh\nset -eu\n[ \"$1\" = doctor ]\n[ -d \"$FERRY_HOME/datasets\" ]\n";
-    let mut file = placed_file("bin/ferry-runtime", runtime);
+    let here = env::consts::ARCH.parse().expect("a known architecture");
+    fake.profiles.backends.push(backend("cpu", "cpu", here));
+    fake.blobs.push(RUNTIME.to_vec());
+    fake
+}
+
+/// A runtime that knows one command.
+pub const RUNTIME: &[u8] =
+    b"#!/bin/sh\nset -eu\n[ \"$1\" = doctor ]\n[ -d \"$FERRY_HOME/datasets\" ]\n";
+
+/// A backend that is [`RUNTIME`] and nothing else.
+///
+/// # Panics
+/// When `name` is no name.
+#[expect(clippy::expect_used, reason = "names in the test are well-formed")]
+pub fn backend(name: &str, chip: &str, arch: Arch) -> Backend {
+    let mut file = placed_file("bin/ferry-runtime", RUNTIME);
     file.executable = true;
-    fake.profiles.backends.push(Backend {
-        name: "cpu".parse().expect("a backend name"),
-        chip: "cpu".to_owned(),
-        arch: env::consts::ARCH
-            .parse::<Arch>()
-            .expect("a known architecture"),
+    Backend {
+        name: name.parse().expect("a backend name"),
+        chip: chip.to_owned(),
+        arch,
         glibc: None,
         versions: std::collections::BTreeMap::new(),
         files: vec![file],
         python: None,
-    });
-    fake.blobs.push(runtime.to_vec());
-    fake
+    }
 }
 
 /// The static installer where one was built, else one built here once.
+///
+/// # Panics
+/// When it cannot be built.
 #[expect(
     clippy::expect_used,
     reason = "an installer that does not build is a failed test"
 )]
-fn installer() -> &'static Path {
+pub fn installer() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         if let Some(path) = env::var_os("FERRY_STATIC_INSTALLER") {

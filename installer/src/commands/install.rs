@@ -1,6 +1,7 @@
 //! `install`: verify, check the machine, show the plan, carry it out.
 
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use console::View;
 use host_probe::probe;
@@ -29,6 +30,15 @@ pub(crate) struct Args {
     /// Show the steps and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// With `--dry-run`: plan for a machine that was recorded in this folder
+    #[arg(long, value_name = "DIR", requires = "dry_run")]
+    host: Option<PathBuf>,
+    /// Read and check the whole bundle before the first byte is written
+    ///
+    /// Without this, each piece is checked as it is written, and all is taken back when one is damaged. That reads
+    /// the medium once, and reads only what this machine needs.
+    #[arg(long)]
+    verify_first: bool,
     #[command(flatten)]
     at: At,
     #[command(flatten)]
@@ -39,7 +49,7 @@ impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
         let bundle = self.root.open(view, &self.bundle, &prefix)?;
-        let site = probe(&*host(None));
+        let site = probe(&*host(self.host.as_deref())?);
         let backends = &bundle.profiles.backends;
         let chosen = choose(&site, backends, self.backend.as_ref(), &self.overridden)?;
         if let Some((name, checks)) = &chosen {
@@ -60,6 +70,10 @@ impl Args {
             return Ok(Outcome::Done);
         }
         view.note("installer.plan", &[("steps", steps(view, &preview))]);
+        if self.verify_first {
+            let threads = available_parallelism().map_or(2, usize::from);
+            bundle.verify_all(threads, view)?;
+        }
         let args = [("prefix", prefix.path().display().to_string())];
         if !view.confirm("installer.install-question", &args, "--yes")? {
             let none: &[(&str, String)] = &[];

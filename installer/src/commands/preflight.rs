@@ -36,7 +36,7 @@ impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
         let bundle = self.root.open(view, &self.bundle, &prefix)?;
-        let site = probe(&*host(self.host.as_deref()));
+        let site = probe(&*host(self.host.as_deref())?);
         let mut lines = Vec::new();
         let mut verdicts = Vec::new();
         let mut fits = bundle.profiles.backends.is_empty();

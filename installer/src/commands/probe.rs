@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use console::View;
-use host_probe::{RealHost, facts, probe, record};
+use host_probe::{Host, RealHost, facts, probe, record};
 use report::{Diagnose, Outcome, Trouble};
+
+use crate::machine::host;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -14,6 +16,9 @@ pub(crate) struct Args {
     /// Keep everything that was read in this folder, to try rules elsewhere
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Look at a machine that was recorded in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["record", "sysroot"])]
+    host: Option<PathBuf>,
 }
 
 /// The recording cannot be written.
@@ -40,12 +45,15 @@ impl Diagnose for RecordError {
 
 impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
-        let host = RealHost {
-            sysroot: self.sysroot,
+        let host: Box<dyn Host> = match self.host {
+            Some(folder) => host(Some(&folder))?,
+            None => Box::new(RealHost {
+                sysroot: self.sysroot,
+            }),
         };
         let site = match self.record {
-            None => probe(&host),
-            Some(path) => record(&host, &path).map_err(|source| RecordError { path, source })?,
+            None => probe(&*host),
+            Some(path) => record(&*host, &path).map_err(|source| RecordError { path, source })?,
         };
         let width = facts(&site)
             .iter()
