@@ -25,7 +25,7 @@ pub(crate) struct Parts {
     pub(crate) profiles: Profiles,
     pub(crate) provenance: Provenance,
     pub(crate) blobs: Vec<(Digest, PathBuf)>,
-    pub(crate) installers: BTreeMap<Arch, PathBuf>,
+    pub(crate) installers: BTreeMap<Arch, (Digest, PathBuf)>,
 }
 
 /// A text longer than this has no placeholders: it is data.
@@ -118,7 +118,7 @@ impl Assembler<'_> {
             let digest = taken
                 .first()
                 .map_or(file.artifact, |(_, member)| member.digest);
-            installers.insert(*arch, self.cache.path(&digest));
+            installers.insert(*arch, (digest, self.cache.path(&digest)));
         }
         Ok(Parts {
             profiles: Profiles {
@@ -195,6 +195,8 @@ impl Work<'_> {
             None,
             "files",
         );
+        // The lock pins the archive; its members are only as good as that.
+        self.cache.check(&artifact.digest)?;
         let archive = self.cache.path(&artifact.digest);
         let taken = bundle_mirror::extract(&archive, &artifact.file_name, &selection, self.cache)?;
         step.finish();

@@ -52,7 +52,11 @@ impl Diagnose for InputError {
     fn code(&self) -> &'static str {
         match self {
             Self::File { .. } => "bundler.file",
-            Self::Manifest { .. } => "bundler.manifest",
+            Self::Manifest {
+                problem: ManifestError::Shape { .. },
+                ..
+            } => "bundler.manifest-shape",
+            Self::Manifest { .. } => "bundler.manifest-value",
             Self::Path { .. } => "bundler.path",
             Self::Twice { .. } => "bundler.twice",
             Self::NothingTaken { .. } => "bundler.nothing-taken",
@@ -67,9 +71,30 @@ impl Diagnose for InputError {
         let shown = |path: &Path| path.display().to_string();
         match self {
             Self::File { path, .. } | Self::Exists { path } => vec![("path", shown(path))],
-            Self::Manifest { path, problem } => {
-                vec![("path", shown(path)), ("problem", problem.to_string())]
-            }
+            Self::Manifest { path, problem } => match problem {
+                ManifestError::Shape {
+                    line,
+                    column,
+                    at,
+                    problem,
+                } => vec![
+                    ("path", shown(path)),
+                    ("line", line.to_string()),
+                    ("column", column.to_string()),
+                    ("at", at.clone()),
+                    ("problem", problem.clone()),
+                ],
+                ManifestError::Value {
+                    at,
+                    found,
+                    expected,
+                } => vec![
+                    ("path", shown(path)),
+                    ("at", at.clone()),
+                    ("found", found.clone()),
+                    ("expected", expected.clone()),
+                ],
+            },
             Self::Path { path, found } => vec![("path", path.clone()), ("found", found.clone())],
             Self::Twice { owner, path } => vec![("owner", owner.clone()), ("path", path.clone())],
             Self::NothingTaken { repo } => vec![("repo", repo.clone())],

@@ -9,6 +9,7 @@ mod assembly;
 mod commands;
 mod error;
 mod locking;
+mod output;
 mod settings;
 
 use std::process::ExitCode;

@@ -4,25 +4,24 @@
 //! and the same input gives the same bytes on any number of threads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use manifest_schema::{
     Arch, Blob, BundlePath, ByteSize, Codec, Digest, Index, PIECE_SIZE, Profiles, Provenance,
 };
-use report::{Sink, Step};
+use report::Sink;
 
 use crate::build_error::BuildError;
 use crate::documents;
 use crate::keys::{RootDocument, SigningKey};
 use crate::layout::{self, MAX_METADATA, Role};
-use crate::parallel::{for_each, hash_range};
+use crate::source::{Source, hash_blobs, open_blobs, unreadable};
 use crate::statement::{Statement, Subject, envelope};
-use crate::ustar::{BLOCK, Header, MAX_SIZE, padding};
+use crate::ustar::BLOCK;
 use crate::verify::placed_files;
+use crate::write::{span, write};
 
 /// What goes into a bundle.
 pub struct BundleInput<'a> {
@@ -35,7 +34,7 @@ pub struct BundleInput<'a> {
     /// Every blob and the file that holds it, in any order.
     pub blobs: &'a [(Digest, PathBuf)],
     /// Static installers.
-    pub installers: &'a BTreeMap<Arch, PathBuf>,
+    pub installers: &'a BTreeMap<Arch, (Digest, PathBuf)>,
     /// The root document's bytes: `meta/root/001.json`.
     pub root: &'a [u8],
 }
@@ -90,14 +89,22 @@ pub fn build(
     check_profiles(input.profiles, &sources)?;
     let pieces = hash_blobs(&sources, options, sink)?;
 
-    let name = out
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    // Not the output's own name: a bundle's bytes depend on its lock alone.
+    let name = format!("{}-{}.ferry", input.profiles.name, input.profiles.release);
     let mut members = Members::default();
     members.add(layout::README, documents::readme(&name).into_bytes());
     members.add(layout::INSTALL, documents::INSTALL.as_bytes().to_vec());
-    for (arch, path) in input.installers {
-        members.add(&layout::installer(*arch), read_bounded(path)?);
+    for (arch, (expected, path)) in input.installers {
+        let bytes = read_bounded(path)?;
+        let found = Digest::of(&bytes);
+        if found != *expected && bytes.len() as u64 <= MAX_METADATA {
+            return Err(BuildError::BlobDiffers {
+                path: path.clone(),
+                expected: *expected,
+                found,
+            });
+        }
+        members.add(&layout::installer(*arch), bytes);
     }
     members.add(layout::ROOT, input.root.to_vec());
     for key in root.public_keys()? {
@@ -132,7 +139,7 @@ pub fn build(
 
 /// Members held in memory, in the archive's order.
 #[derive(Default)]
-struct Members(BTreeMap<Role, Vec<(String, Vec<u8>)>>);
+pub(crate) struct Members(BTreeMap<Role, Vec<(String, Vec<u8>)>>);
 
 impl Members {
     fn add(&mut self, name: &str, bytes: Vec<u8>) {
@@ -142,7 +149,7 @@ impl Members {
         of_role.sort();
     }
 
-    fn each(&self) -> impl Iterator<Item = (Role, &str, &[u8])> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = (Role, &str, &[u8])> {
         self.0.iter().flat_map(|(role, members)| {
             members
                 .iter()
@@ -151,19 +158,11 @@ impl Members {
     }
 
     /// Bytes that the members take in the archive.
-    fn span(&self) -> u64 {
+    pub(crate) fn span(&self) -> u64 {
         self.each()
             .map(|(_, _, bytes)| span(bytes.len() as u64))
             .sum()
     }
-}
-
-/// A blob's file.
-struct Source {
-    digest: Digest,
-    path: PathBuf,
-    file: File,
-    size: u64,
 }
 
 /// Keys that sign, in the order of their identifiers; they must meet the root's threshold.
@@ -191,29 +190,6 @@ fn signers_of<'a>(
     Ok(signers)
 }
 
-fn open_blobs(input: &BundleInput) -> Result<Vec<Source>, BuildError> {
-    let mut sources: Vec<Source> = Vec::new();
-    for (digest, path) in input.blobs {
-        let file = File::open(path).map_err(unreadable(path))?;
-        let size = file.metadata().map_err(unreadable(path))?.len();
-        if size > MAX_SIZE {
-            return Err(BuildError::BlobTooLarge {
-                path: path.clone(),
-                size: ByteSize(size),
-            });
-        }
-        sources.push(Source {
-            digest: *digest,
-            path: path.clone(),
-            file,
-            size,
-        });
-    }
-    sources.sort_by_key(|source| source.digest);
-    sources.dedup_by_key(|source| source.digest);
-    Ok(sources)
-}
-
 /// Every blob that the profiles need is there, and none more.
 fn check_profiles(profiles: &Profiles, sources: &[Source]) -> Result<(), BuildError> {
     let there: BTreeMap<Digest, u64> = sources.iter().map(|s| (s.digest, s.size)).collect();
@@ -238,72 +214,6 @@ fn check_profiles(profiles: &Profiles, sources: &[Source]) -> Result<(), BuildEr
         }),
         None => Ok(()),
     }
-}
-
-/// Hashes every piece, and every blob of more than one piece as a whole, and checks the blobs' names.
-fn hash_blobs(
-    sources: &[Source],
-    options: BuildOptions,
-    sink: &dyn Sink,
-) -> Result<Vec<Vec<Digest>>, BuildError> {
-    let piece_size = options.piece_size;
-    if !layout_piece_size(piece_size) {
-        return Err(BuildError::PieceSize { found: piece_size });
-    }
-    let total = sources.iter().map(|source| source.size).sum();
-    // The long jobs stand first, so that no thread is left alone with one at the end.
-    let mut jobs = Vec::new();
-    for (number, source) in sources.iter().enumerate() {
-        if source.size > piece_size || source.size == 0 {
-            jobs.push((number, None));
-        }
-    }
-    jobs.sort_by_key(|(number, _)| std::cmp::Reverse(sources[*number].size));
-    for (number, source) in sources.iter().enumerate() {
-        jobs.extend((0..source.size.div_ceil(piece_size)).map(|piece| (number, Some(piece))));
-    }
-    let found: Mutex<BTreeMap<(usize, u64), Digest>> = Mutex::default();
-    let done = AtomicU64::new(0);
-    let step = Step::start(sink, "step.bundle-hash", "", Some(total), "bytes");
-    for_each(options.threads, jobs.len(), |job| {
-        let (number, piece) = jobs[job];
-        let source = &sources[number];
-        let offset = piece.map_or(0, |piece| piece * piece_size);
-        let size = piece.map_or(source.size, |_| piece_size.min(source.size - offset));
-        let digest = hash_range(&source.file, offset, size, |_, _| Ok(()))
-            .map_err(unreadable(&source.path))?;
-        let whole = piece.is_none() || source.size <= piece_size;
-        if whole && digest != source.digest {
-            let path = source.path.clone();
-            return Err(BuildError::BlobDiffers {
-                path,
-                expected: source.digest,
-                found: digest,
-            });
-        }
-        if let Some(piece) = piece {
-            let mut found = found
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            found.insert((number, piece), digest);
-            step.progress(done.fetch_add(size, Ordering::Relaxed) + size);
-        }
-        Ok(())
-    })?;
-    step.finish();
-    let mut pieces = vec![Vec::new(); sources.len()];
-    let found = found
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    for ((number, _), digest) in found {
-        pieces[number].push(digest);
-    }
-    Ok(pieces)
-}
-
-/// Whether `size` may be the size of pieces.
-pub(crate) fn layout_piece_size(size: u64) -> bool {
-    size.is_power_of_two() && (1 << 12..=1 << 30).contains(&size)
 }
 
 /// Adds index, sums, statement, signatures and envelope; returns the statement.
@@ -408,92 +318,6 @@ fn index_of(
     }
 }
 
-/// Writes the archive beside `out` and moves it there; returns its size.
-fn write(
-    members: &Members,
-    sources: &[Source],
-    out: &Path,
-    sink: &dyn Sink,
-) -> Result<u64, BuildError> {
-    let mut partial = out.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let failed = |source| BuildError::Output {
-        path: partial.clone(),
-        source,
-    };
-    let blobs: u64 = sources.iter().map(|source| span(source.size)).sum();
-    let total = members.span() + blobs + 2 * BLOCK;
-    let step = Step::start(
-        sink,
-        "step.bundle-write",
-        out.display().to_string(),
-        Some(total),
-        "bytes",
-    );
-
-    let mut writer = BufWriter::with_capacity(1 << 20, File::create(&partial).map_err(failed)?);
-    for (role, name, bytes) in members.each() {
-        write_header(&mut writer, name, bytes.len() as u64, role.executable()).map_err(failed)?;
-        writer.write_all(bytes).map_err(failed)?;
-        write_zeros(&mut writer, padding(bytes.len() as u64)).map_err(failed)?;
-    }
-    let mut done = members.span();
-    for source in sources {
-        let name = layout::blob(&source.digest);
-        write_header(&mut writer, &name, source.size, false).map_err(failed)?;
-        writer.flush().map_err(failed)?;
-        let mut left = source.size;
-        while left > 0 {
-            // Between two files the kernel copies by itself, and shares blocks where the filesystem can.
-            let run = (&source.file).take(left.min(PIECE_SIZE));
-            let copied = io::copy(&mut { run }, writer.get_mut()).map_err(failed)?;
-            if copied == 0 {
-                let source = io::ErrorKind::UnexpectedEof.into();
-                return Err(BuildError::Input {
-                    path: out.to_owned(),
-                    source,
-                });
-            }
-            left -= copied;
-            step.progress(done + source.size - left);
-        }
-        write_zeros(&mut writer, padding(source.size)).map_err(failed)?;
-        done += span(source.size);
-    }
-    write_zeros(&mut writer, 2 * BLOCK).map_err(failed)?;
-    writer.flush().map_err(failed)?;
-    writer.get_ref().sync_all().map_err(failed)?;
-    fs::rename(&partial, out).map_err(failed)?;
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)?;
-    step.progress(total);
-    step.finish();
-    Ok(total)
-}
-
-fn write_header(out: &mut impl Write, name: &str, size: u64, executable: bool) -> io::Result<()> {
-    out.write_all(
-        &Header {
-            name: name.to_owned(),
-            size,
-            executable,
-        }
-        .encode(),
-    )
-}
-
-fn write_zeros(out: &mut impl Write, count: u64) -> io::Result<()> {
-    io::copy(&mut io::repeat(0).take(count), out).map(drop)
-}
-
-/// Bytes that a member of `size` bytes takes: header, bytes, padding.
-fn span(size: u64) -> u64 {
-    BLOCK + size + padding(size)
-}
-
 fn read_bounded(path: &Path) -> Result<Vec<u8>, BuildError> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -507,12 +331,4 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(value).expect("keys are strings and numbers are finite");
     bytes.push(b'\n');
     bytes
-}
-
-fn unreadable(path: &Path) -> impl Fn(io::Error) -> BuildError {
-    let path = path.to_owned();
-    move |source| BuildError::Input {
-        path: path.clone(),
-        source,
-    }
 }

@@ -67,6 +67,12 @@ pub enum BuildError {
         /// What it is.
         found: Digest,
     },
+    /// A blob's file changed while the bundle was written.
+    #[error("`{path}` changed while it was being packed")]
+    BlobChanged {
+        /// The blob's file.
+        path: PathBuf,
+    },
     /// A metadata member or installer is too large.
     #[error("`{name}` has {size}; at most 64 MiB are allowed")]
     MetadataTooLarge {
@@ -104,6 +110,7 @@ impl Diagnose for BuildError {
             Self::BlobMissing { .. } => "bundle.blob-not-given",
             Self::BlobUnused { .. } => "bundle.blob-unused",
             Self::BlobDiffers { .. } => "bundle.blob-differs",
+            Self::BlobChanged { .. } => "bundle.blob-changed",
             Self::MetadataTooLarge { .. } => "bundle.metadata-too-large",
             Self::Input { .. } => "bundle.input-unreadable",
             Self::Output { .. } => "bundle.output-failed",
@@ -140,7 +147,7 @@ impl Diagnose for BuildError {
             Self::MetadataTooLarge { name, size } => {
                 vec![("name", name.clone()), ("size", size.to_string())]
             }
-            Self::Input { path, .. } | Self::Output { path, .. } => {
+            Self::Input { path, .. } | Self::Output { path, .. } | Self::BlobChanged { path } => {
                 vec![("path", path.display().to_string())]
             }
         }
@@ -149,7 +156,7 @@ impl Diagnose for BuildError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Key(error) => error.outcome(),
-            Self::BlobDiffers { .. } => Outcome::Untrusted,
+            Self::BlobDiffers { .. } | Self::BlobChanged { .. } => Outcome::Untrusted,
             Self::Input { .. } | Self::Output { .. } => Outcome::HostFault,
             _ => Outcome::Usage,
         }

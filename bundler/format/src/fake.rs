@@ -9,7 +9,7 @@ use manifest_schema::{
     Arch, BundleName, BundlePath, ByteSize, Component, ComponentKind, Digest, Origin, OriginKind,
     PlacedFile, Profiles, Provenance, RepoName,
 };
-use report::Silent;
+use report::{Silent, Sink};
 
 use crate::{BuildError, BuildOptions, BundleInput, RootDocument, SigningKey, TrustedRoots, build};
 
@@ -98,6 +98,19 @@ impl Fake {
     /// # Errors
     /// Those of [`build`].
     pub fn build(&self, folder: &Path, out: &Path) -> Result<(), BuildError> {
+        self.build_watched(folder, out, &Silent)
+    }
+
+    /// The same, and tells `sink` how it goes.
+    ///
+    /// # Errors
+    /// Those of [`build`].
+    pub fn build_watched(
+        &self,
+        folder: &Path,
+        out: &Path,
+        sink: &dyn Sink,
+    ) -> Result<(), BuildError> {
         let write = |name: String, bytes: &[u8]| -> PathBuf {
             let path = folder.join(name);
             fs::write(&path, bytes).expect("the test's folder can be written");
@@ -114,7 +127,10 @@ impl Fake {
         let installers = self
             .installers
             .iter()
-            .map(|(arch, bytes)| (*arch, write(format!("installer-{arch}"), bytes)))
+            .map(|(arch, bytes)| {
+                let path = write(format!("installer-{arch}"), bytes);
+                (*arch, (Digest::of(bytes), path))
+            })
             .collect();
         let origin = |digest: &Digest| Origin {
             kind: OriginKind::Https,
@@ -141,7 +157,7 @@ impl Fake {
             root: &self.root(),
         };
         let signers: Vec<_> = self.keys.iter().collect();
-        build(&input, &signers, out, self.options, &Silent).map(drop)
+        build(&input, &signers, out, self.options, sink).map(drop)
     }
 }
 

@@ -20,10 +20,12 @@ mod keys;
 mod layout;
 mod parallel;
 mod sealed;
+mod source;
 mod statement;
 mod ustar;
 mod verify;
 mod verify_error;
+mod write;
 
 pub use build::{BuildOptions, Built, BundleInput, build};
 pub use build_error::BuildError;

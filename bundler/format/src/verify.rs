@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use manifest_schema::{Arch, Blob, Codec, Digest, Index, KeyId, PlacedFile, Profiles, Provenance};
 use serde::de::DeserializeOwned;
 
-use crate::build::layout_piece_size;
 use crate::keys::{RootDocument, TrustedRoots};
 use crate::layout::{self, Role};
 use crate::sealed::Sealed;
+use crate::source::is_piece_size;
 use crate::statement::{Statement, envelope};
 use crate::verify_error::{Fault, VerifyError};
 
@@ -221,7 +221,7 @@ impl Sealed {
             }
             .of(&self.path)
         };
-        if !layout_piece_size(index.piece_size) {
+        if !is_piece_size(index.piece_size) {
             return Err(differs(layout::INDEX));
         }
         let members: Vec<_> = self

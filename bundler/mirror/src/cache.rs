@@ -46,6 +46,23 @@ impl Cache {
         fs::metadata(self.path(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
     }
 
+    /// Hashes the file with `digest` again: a disk may have damaged it since it came.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what its name says.
+    pub fn check(&self, digest: &Digest) -> Result<(), MirrorError> {
+        let path = self.path(digest);
+        let found = hash_file(&path).map_err(|source| MirrorError::file(&path, source))?;
+        if found == *digest {
+            return Ok(());
+        }
+        Err(MirrorError::CacheDamaged {
+            path,
+            found,
+            expected: *digest,
+        })
+    }
+
     /// Where an unfinished file grows.
     pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
         self.folder.join(format!("{}.partial", digest.hex()))
@@ -109,5 +126,19 @@ impl Cache {
             MirrorError::File { source, .. } => MirrorError::file(path, source),
             other => other,
         })
+    }
+}
+
+pub(crate) fn hash_file(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(Digest::from_bytes(hasher.finalize().into())),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }

@@ -200,7 +200,7 @@ impl Downloader<'_> {
             return Ok(());
         }
         let ask = |from: u64| Ask {
-            from: (from > 0).then_some(from),
+            range: (from > 0).then_some((from, None)),
             ..Ask::default()
         };
         let on_disk = |source| MirrorError::file(self.cache.partial(&download.digest), source);

@@ -87,6 +87,16 @@ pub enum MirrorError {
         /// The cause.
         source: io::Error,
     },
+    /// A file of the cache is no longer what its name says.
+    #[error("`{}` is damaged: found {found}, expected {expected}", path.display())]
+    CacheDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: Digest,
+        /// What it should hold.
+        expected: Digest,
+    },
     /// An answer is not what its protocol says.
     #[error("cannot understand the answer of {url}: {problem}")]
     Answer {
@@ -207,6 +217,7 @@ impl Diagnose for MirrorError {
             Self::Redirect { .. } => "mirror.redirect",
             Self::EveryPlaceFailed { .. } => "mirror.every-place-failed",
             Self::File { .. } => "mirror.file",
+            Self::CacheDamaged { .. } => "mirror.cache-damaged",
             Self::Answer { .. } => "mirror.answer",
             Self::NoFile { .. } => "mirror.no-file",
             Self::Hub { .. } => "mirror.hub",
@@ -262,6 +273,15 @@ impl Diagnose for MirrorError {
                 ("failures", failures.join("; ")),
             ],
             Self::File { path, .. } => vec![("path", path.display().to_string())],
+            Self::CacheDamaged {
+                path,
+                found,
+                expected,
+            } => vec![
+                ("path", path.display().to_string()),
+                ("found", found.to_string()),
+                ("expected", expected.to_string()),
+            ],
             Self::NoFile {
                 index,
                 project,
@@ -298,7 +318,9 @@ impl Diagnose for MirrorError {
             Self::Pattern { .. } | Self::Forbidden { .. } | Self::NoResolver { .. } => {
                 Outcome::Usage
             }
-            Self::DigestDiffers { .. } | Self::SizeDiffers { .. } => Outcome::Untrusted,
+            Self::DigestDiffers { .. } | Self::SizeDiffers { .. } | Self::CacheDamaged { .. } => {
+                Outcome::Untrusted
+            }
             Self::Connection { .. }
             | Self::CutShort { .. }
             | Self::Status { .. }

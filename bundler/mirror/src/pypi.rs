@@ -133,35 +133,27 @@ fn is_sdist(file_name: &str, project: &str, version: &str) -> bool {
         })
 }
 
-/// How many bytes a file has: asked by HEAD, or by its first byte where HEAD tells nothing.
+/// How many bytes a file has: asked for by its first byte, since not every server answers HEAD.
 ///
 /// # Errors
 /// When the server does not answer, or does not say.
 pub fn size_of(web: &Web, url: &str) -> Result<u64, MirrorError> {
-    let head = Ask {
-        head: true,
+    let first_byte = Ask {
+        range: Some((0, Some(0))),
         ..Ask::default()
     };
-    let told = web.patiently(url, head).ok().and_then(|response| {
-        header(response.headers(), CONTENT_LENGTH.as_str())?
-            .parse()
-            .ok()
-    });
-    if let Some(size) = told.filter(|size| *size > 0) {
-        return Ok(size);
-    }
-    let from_first = Ask {
-        from: Some(0),
-        ..Ask::default()
+    let response = match web.patiently(url, first_byte) {
+        // An empty file has no first byte.
+        Err(MirrorError::Status { status: 416, .. }) => web.patiently(url, Ask::default())?,
+        other => other?,
     };
-    let response = web.patiently(url, from_first)?;
-    header(response.headers(), CONTENT_RANGE.as_str())
-        .and_then(|range| range.rsplit_once('/')?.1.parse().ok())
-        .or_else(|| {
-            header(response.headers(), CONTENT_LENGTH.as_str())?
-                .parse()
-                .ok()
-        })
+    let told = match header(response.headers(), CONTENT_RANGE.as_str()) {
+        Some(range) if response.status().as_u16() == 206 => {
+            range.rsplit_once('/').map(|(_, total)| total.to_owned())
+        }
+        _ => header(response.headers(), CONTENT_LENGTH.as_str()),
+    };
+    told.and_then(|told| told.parse().ok())
         .ok_or_else(|| MirrorError::Answer {
             url: shown(response.url()),
             problem: "does not say how many bytes the file has".to_owned(),

@@ -2,12 +2,13 @@
 
 use std::io::Read;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::Url;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RANGE,
+    RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
 
@@ -43,6 +44,7 @@ impl Patience {
         };
         asked
             .unwrap_or(self.first_pause * 2_u32.saturating_pow(failure.min(16)))
+            .max(self.first_pause)
             .min(self.longest_pause)
     }
 }
@@ -57,10 +59,9 @@ pub struct Web {
 /// What to ask for.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ask<'a> {
-    pub(crate) head: bool,
     pub(crate) accept: Option<&'a str>,
-    /// First byte wanted, when not the first of all.
-    pub(crate) from: Option<u64>,
+    /// First byte wanted, and last, when not all of them.
+    pub(crate) range: Option<(u64, Option<u64>)>,
 }
 
 impl Web {
@@ -181,18 +182,15 @@ impl Web {
     }
 
     fn send(&self, url: &Url, ask: Ask) -> Result<Response, MirrorError> {
-        let mut request = if ask.head {
-            self.client.head(url.clone())
-        } else {
-            self.client.get(url.clone())
-        };
+        let mut request = self.client.get(url.clone());
         // The lock pins bytes, so no server may repack them on the way.
         request = request.header(ACCEPT_ENCODING, "identity");
         if let Some(accept) = ask.accept {
             request = request.header(ACCEPT, accept);
         }
-        if let Some(from) = ask.from {
-            request = request.header(RANGE, format!("bytes={from}-"));
+        if let Some((first, last)) = ask.range {
+            let last = last.map_or_else(String::new, |last| last.to_string());
+            request = request.header(RANGE, format!("bytes={first}-{last}"));
         }
         if let Some((_, token)) = self
             .token
@@ -253,11 +251,60 @@ pub(crate) fn shown(url: &Url) -> String {
     url.into()
 }
 
-/// `Retry-After` in seconds; the form with a date is left to the usual pause.
+/// `Retry-After`, which is a number of seconds or a date.
+///
+/// A date is read against the server's own `Date`, so that a wrong clock on either side does no harm.
 fn wait(headers: &HeaderMap) -> Option<Duration> {
-    header(headers, RETRY_AFTER.as_str())?
-        .trim()
-        .parse()
-        .ok()
-        .map(Duration::from_secs)
+    let asked = header(headers, RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = asked.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| httpdate::parse_http_date(text.trim()).ok();
+    let until = date(&asked)?;
+    let now = header(headers, DATE.as_str()).and_then(|now| date(&now));
+    let now = now.unwrap_or_else(SystemTime::now);
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_ask_for_a_pause_in_seconds_or_until_a_date() {
+        const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
+        for (asked, date, seconds) in [
+            ("7", None, Some(7)),
+            (" 0 ", None, Some(0)),
+            ("Sun, 06 Nov 1994 12:00:30 GMT", Some(NOON), Some(30)),
+            ("Sunday, 06-Nov-94 12:01:00 GMT", Some(NOON), Some(60)),
+            ("Sun, 06 Nov 1994 11:00:00 GMT", Some(NOON), Some(0)),
+            ("Sun, 06 Nov 1994 12:00:30 GMT", None, Some(0)),
+            ("soon", Some(NOON), None),
+            ("-1", None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, asked.parse().unwrap());
+            if let Some(date) = date {
+                headers.insert(DATE, date.parse().unwrap());
+            }
+            assert_eq!(wait(&headers), seconds.map(Duration::from_secs), "{asked}");
+        }
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_patience_nor_shorter_than_its_first() {
+        let patience = Patience::default();
+        let pause = |seconds| {
+            let error = MirrorError::Status {
+                url: String::new(),
+                status: 429,
+                wait: Some(Duration::from_secs(seconds)),
+            };
+            patience.pause(0, &error)
+        };
+        assert_eq!(pause(0), patience.first_pause);
+        assert_eq!(pause(9), Duration::from_secs(9));
+        assert_eq!(pause(1 << 40), patience.longest_pause);
+    }
 }

@@ -8,6 +8,7 @@ use manifest_schema::{BundleName, RepoName};
 use report::{Outcome, Trouble};
 
 use crate::error::InputError;
+use crate::output::write_whole;
 
 /// Write a plan to start from; what no flag answers is asked
 #[derive(clap::Args)]
@@ -86,7 +87,7 @@ impl Args {
         };
         let mut text = serde_json::to_vec_pretty(&plan).unwrap_or_default();
         text.push(b'\n');
-        std::fs::write(&self.output, text).map_err(InputError::file(&self.output))?;
+        write_whole(&self.output, &text)?;
         view.note(
             "bundler.plan-made",
             &[("path", self.output.display().to_string())],

@@ -10,6 +10,7 @@ use report::{Outcome, Trouble};
 
 use crate::error::InputError;
 use crate::locking::Locker;
+use crate::output::write_whole;
 use crate::settings::{self, CacheFlag};
 
 /// Pin everything a plan names to an address, a size and a SHA-256
@@ -55,7 +56,7 @@ impl Args {
             artifacts: std::collections::BTreeMap::new(),
         };
         let lock = locker.lock(&plan, Digest::of(&text))?;
-        std::fs::write(&self.output, lock.to_bytes()).map_err(InputError::file(&self.output))?;
+        write_whole(&self.output, &lock.to_bytes())?;
         let bytes: u64 = lock.artifacts.iter().map(|artifact| artifact.size.0).sum();
         view.note(
             "bundler.locked",

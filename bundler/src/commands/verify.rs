@@ -26,7 +26,7 @@ pub(crate) struct Args {
 #[group(required = true, multiple = false)]
 struct Trust {
     /// Fingerprint of the trust root, as `keygen` printed it
-    #[arg(long, value_name = "FINGERPRINT")]
+    #[arg(long, visible_alias = "trust-root", value_name = "FINGERPRINT")]
     root: Option<String>,
     /// Public key in PEM that must have signed
     #[arg(long, value_name = "FILE")]

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use bundle_format::fake::Fake;
 use bundle_format::{Sealed, TrustedRoots, Verified, VerifyError};
 use manifest_schema::Digest;
-use report::{Diagnose as _, Silent};
+use report::{Diagnose as _, Event, Silent, Sink};
 use tempfile::TempDir;
 
 /// A folder with one bundle of three blobs: empty, of one piece, of three pieces.
@@ -128,6 +128,53 @@ fn a_failed_build_leaves_no_bundle() {
         .unwrap_err();
     assert_eq!(error.code(), "bundle.blob-not-given");
     assert!(!bench.folder.path().join("demo-1.ferry").exists());
+}
+
+/// Overwrites a blob's file between its hashing and its copying.
+struct Meddler {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Sink for Meddler {
+    fn emit(&self, event: &Event) {
+        if matches!(event, Event::StepStarted { step, .. } if step == "step.bundle-write") {
+            fs::write(&self.path, &self.bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_packed_is_named_and_no_bundle_is_left() {
+    let bench = Bench::new();
+    fs::remove_file(bench.bundle()).unwrap();
+    let long = bench.fake.blobs.last().unwrap();
+    let mut other = long.clone();
+    other[9000] ^= 1;
+    for bytes in [other, long[..5000].to_vec()] {
+        let path = bench.folder.path().join(Digest::of(long).hex());
+        let meddler = Meddler { path, bytes };
+        let error = bench
+            .fake
+            .build_watched(bench.folder.path(), &bench.bundle(), &meddler)
+            .unwrap_err();
+        assert_eq!(error.code(), "bundle.blob-changed");
+        assert!(
+            error.to_string().contains(&Digest::of(long).hex()),
+            "{error}"
+        );
+        let left = fs::read_dir(bench.folder.path()).unwrap();
+        let names = left.map(|e| e.unwrap().file_name().into_string().unwrap());
+        assert!(names.into_iter().all(|name| !name.contains(".ferry")));
+    }
+}
+
+#[test]
+fn the_name_of_the_output_is_in_none_of_its_bytes() {
+    let bench = Bench::new();
+    let other = bench.folder.path().join("other name.ferry");
+    bench.fake.build(bench.folder.path(), &other).unwrap();
+    assert!(fs::read(other).unwrap() == bench.bytes());
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! A web server that misbehaves on demand.
 
+#![allow(dead_code, reason = "each test takes what it needs of it")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
 pub struct Asked {
+    pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
 }
@@ -21,16 +25,18 @@ impl Asked {
     /// First byte that a `Range` header asks for.
     pub fn from(&self) -> Option<usize> {
         let range = self.header("range")?.strip_prefix("bytes=")?;
-        range.trim_end_matches('-').parse().ok()
+        range.split('-').next()?.parse().ok()
     }
 }
 
-/// An answer: status, headers, body, and how many bytes of the body really go out.
+/// An answer: status, headers, body, how many bytes of the body really go out, and how long the line then hangs.
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub cut: Option<usize>,
+    pub hang: Duration,
+    pub silent: bool,
 }
 
 impl Answer {
@@ -40,12 +46,30 @@ impl Answer {
             headers: Vec::new(),
             body: body.to_vec(),
             cut: None,
+            hang: Duration::ZERO,
+            silent: false,
         }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Is not answered for a long time.
+    pub fn never() -> Self {
+        let answer = Self::new(504, b"");
+        Self {
+            hang: Duration::from_secs(60),
+            silent: true,
+            ..answer
+        }
+    }
+
+    /// Sends that many bytes, and then nothing more for a long time.
+    pub fn hang_after(mut self, bytes: usize) -> Self {
+        self.hang = Duration::from_secs(60);
+        self.cut_after(bytes)
     }
 
     pub fn cut_after(mut self, bytes: usize) -> Self {
@@ -73,32 +97,15 @@ pub struct Server {
 
 impl Server {
     /// Answers each request by `reply`, which is given the number of requests before it.
-    pub fn new(reply: impl Fn(usize, &Asked) -> Answer + Send + 'static) -> Self {
+    pub fn new(reply: impl Fn(usize, &Asked) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let (log, reply) = (Arc::clone(&asked), Arc::new(reply));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let Some(request) = read(&stream) else {
-                    continue;
-                };
-                let number = {
-                    let mut log = log.lock().unwrap();
-                    log.push(request.clone());
-                    log.len() - 1
-                };
-                let answer = reply(number, &request);
-                let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", answer.status);
-                head += &format!("Content-Length: {}\r\n", answer.body.len());
-                for (name, value) in &answer.headers {
-                    head += &format!("{name}: {value}\r\n");
-                }
-                head += "\r\n";
-                let body = &answer.body[..answer.cut.unwrap_or(answer.body.len())];
-                let _ = stream.write_all(head.as_bytes());
-                let _ = stream.write_all(body);
+                let (stream, log, reply) = (stream.unwrap(), Arc::clone(&log), Arc::clone(&reply));
+                thread::spawn(move || answer(stream, &log, &*reply));
             }
         });
         Self { url, asked }
@@ -109,9 +116,44 @@ impl Server {
     }
 }
 
+fn answer(
+    mut stream: TcpStream,
+    log: &Mutex<Vec<Asked>>,
+    reply: &(impl Fn(usize, &Asked) -> Answer + ?Sized),
+) {
+    let Some(request) = read(&stream) else {
+        return;
+    };
+    let number = {
+        let mut log = log.lock().unwrap();
+        log.push(request.clone());
+        log.len() - 1
+    };
+    let answer = reply(number, &request);
+    if answer.silent {
+        thread::sleep(answer.hang);
+        return;
+    }
+    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", answer.status);
+    head += &format!("Content-Length: {}\r\n", answer.body.len());
+    for (name, value) in &answer.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += "\r\n";
+    let body = match request.method.as_str() {
+        "HEAD" => &[],
+        _ => &answer.body[..answer.cut.unwrap_or(answer.body.len())],
+    };
+    let _ = stream.write_all(head.as_bytes());
+    let _ = stream.write_all(body);
+    thread::sleep(answer.hang);
+}
+
 fn read(stream: &TcpStream) -> Option<Asked> {
     let mut lines = BufReader::new(stream).lines();
-    let path = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
+    let first = lines.next()?.ok()?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let mut headers = Vec::new();
     for line in lines {
         let line = line.ok()?;
@@ -120,5 +162,9 @@ fn read(stream: &TcpStream) -> Option<Asked> {
         };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    Some(Asked { path, headers })
+    Some(Asked {
+        method,
+        path,
+        headers,
+    })
 }

@@ -1,0 +1,16 @@
+//! The commands themselves: the real program, in a folder of its own, against servers of this machine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "a test says what it expects by unwrapping"
+)]
+
+mod errors;
+mod interrupt;
+#[path = "../../mirror/tests/server/mod.rs"]
+mod server;
+mod tls;
+mod way;
+mod world;

@@ -1,0 +1,207 @@
+//! From nothing to a bundle that was checked, with the program and by hand.
+
+use std::fs;
+use std::process::Command;
+
+use manifest_schema::Digest;
+
+use crate::world::{COMMIT, Said, TOKEN, World};
+
+#[test]
+fn init_lock_build_verify_inspect() {
+    let world = World::new();
+    let fingerprint = world.keygen();
+    let init = [
+        "init",
+        "--name",
+        "demo",
+        "--model",
+        "org/model",
+        "--accept-license",
+        "Apache-2.0",
+    ];
+    world.run(&init).ended_with(0);
+    assert_eq!(
+        world.run(&init).ended_with(2).status,
+        2,
+        "a plan is never overwritten"
+    );
+    let locked = world
+        .run(&["lock", "plan.json", "--json"])
+        .ended_with(0)
+        .json();
+    assert_eq!(locked["artifacts"], 2, "{locked}");
+    let words = ["--json", "--output", "out.ferry"];
+    let built = world.build(&words).ended_with(0).json();
+    assert_eq!(built["fingerprint"], fingerprint);
+    let verified = world.run(&["verify", "out.ferry", "--root", &fingerprint, "--json"]);
+    let verified = verified.ended_with(0).json();
+    assert_eq!(verified["statement"], built["statement"]);
+    let key = world.run(&["verify", "out.ferry", "--key", "key/public.pem"]);
+    assert_eq!(
+        key.ended_with(0).data.trim(),
+        built["statement"].as_str().unwrap()
+    );
+    let inspected = world
+        .run(&["inspect", "out.ferry", "--json"])
+        .ended_with(0)
+        .json();
+    let model = &inspected["profiles"]["components"][0];
+    assert_eq!(model["revision"], COMMIT);
+    let files: Vec<_> = model["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| &f["path"])
+        .collect();
+    assert_eq!(files, ["config.json", "model.safetensors"]);
+}
+
+#[test]
+fn every_source_ends_up_in_the_bundle_with_its_origin() {
+    let world = World::new();
+    world.built();
+    let shown = world
+        .run(&["inspect", "demo-1.ferry", "--json"])
+        .ended_with(0)
+        .json();
+    let backend = &shown["profiles"]["backends"][0];
+    let paths: Vec<_> = backend["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| &f["path"])
+        .collect();
+    assert_eq!(
+        paths,
+        ["bin/tool", "lib/liba.so", "lib/libb.so", "lib/local.so"]
+    );
+    assert_eq!(backend["python"]["requirements"][0], "demo==1.0");
+    assert_eq!(
+        fs::read_to_string(world.path("asked-of-uv")).unwrap(),
+        "demo\n"
+    );
+    let dataset = &shown["profiles"]["components"][1]["files"][0];
+    let filled = r#"[{"output": "I am Xiaodu."}]"#;
+    assert_eq!(dataset["digest"], Digest::of(filled.as_bytes()).to_string());
+    let origins = shown["provenance"]["blobs"].as_object().unwrap();
+    let of = |bytes: &[u8]| &origins[&Digest::of(bytes).to_string()];
+    assert_eq!(of(b"a")["archive"]["member"], "demo/lib/liba.so");
+    assert_eq!(of(b"a library of this machine")["project"], "local.so");
+    assert_eq!(
+        of(b"#!/bin/sh\necho tool\n")["url"],
+        format!("{}/tool.run", world.web.url)
+    );
+}
+
+#[test]
+fn a_lock_built_in_two_places_with_one_and_two_threads_gives_the_same_bytes() {
+    let world = World::new();
+    world.built();
+    let first = fs::read(world.path("demo-1.ferry")).unwrap();
+    for threads in ["1", "2"] {
+        let place = world.path(&format!("place-{threads}"));
+        fs::create_dir(&place).unwrap();
+        for name in ["ferry.lock", "local.so", "installer"] {
+            fs::copy(world.path(name), place.join(name)).unwrap();
+        }
+        let key = world.path("key");
+        let words = [
+            "build",
+            "ferry.lock",
+            "--passphrase-file",
+            "../passphrase",
+            "--key",
+        ];
+        let more = [
+            "--threads",
+            threads,
+            "--downloads",
+            threads,
+            "-o",
+            "another name",
+        ];
+        let words = [&words[..], &[key.to_str().unwrap()], &more].concat();
+        Said::of(world.command_in(&place, &words).output().unwrap()).ended_with(0);
+        let again = fs::read(place.join("another name")).unwrap();
+        assert!(again == first, "{threads} threads");
+    }
+}
+
+#[test]
+fn the_token_is_in_no_file_and_no_word() {
+    let world = World::new();
+    let fingerprint = world.keygen();
+    world.write_plan(&world.plan());
+    let mut said = vec![world.lock(), world.build(&["--json"])];
+    said.push(world.run(&[
+        "verify",
+        "demo-1.ferry",
+        "--root",
+        &fingerprint,
+        "--verbose",
+    ]));
+    world.write("broken.json", b"{}");
+    said.push(world.run(&["lock", "broken.json"]));
+    assert!(
+        world
+            .hub
+            .asked()
+            .iter()
+            .any(|a| a.header("authorization").is_some())
+    );
+    for other in [&world.index, &world.web] {
+        assert!(
+            other
+                .asked()
+                .iter()
+                .all(|a| a.header("authorization").is_none())
+        );
+    }
+    for said in said {
+        assert!(
+            !said.data.contains(TOKEN) && !said.words.contains(TOKEN),
+            "{said:?}"
+        );
+    }
+    let found = Command::new("grep")
+        .args(["-rlF", TOKEN, "."])
+        .current_dir(world.folder.path())
+        .output();
+    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+}
+
+/// The commands of the hand check, as `README.txt` in the bundle has them.
+#[test]
+fn the_readme_in_the_bundle_leads_through_the_check_by_hand() {
+    let world = World::new();
+    let fingerprint = world.built();
+    let sh = |folder: &str, script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(world.path(folder));
+        let said = Said::of(shell.output().unwrap());
+        said.data + &said.words
+    };
+    let readme = sh(".", "tar -xOf demo-1.ferry README.txt");
+    let check = readme.split_once("Check by hand").unwrap().1;
+    let commands: Vec<_> = check
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .collect();
+    let [take, root, listed, signature, signed, same, complete] = commands[..] else {
+        panic!("{commands:#?}");
+    };
+    assert_eq!(sh(".", take), "");
+    assert_eq!(
+        sh("check", root),
+        format!("{fingerprint}  meta/root/001.json\n")
+    );
+    assert_eq!(sh("check", listed), "listed\n");
+    assert_eq!(sh("check", signature), "Verified OK\n");
+    assert_eq!(sh("check", signed), "signed\n");
+    let lines = sh("check", same);
+    let sums = fs::read_to_string(world.path("check/meta/SHA256SUMS")).unwrap();
+    assert_eq!(lines.matches("same ").count(), sums.lines().count());
+    assert!(!lines.contains("differs"));
+    assert_eq!(sh("check", complete), "complete\n");
+}
