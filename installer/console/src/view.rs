@@ -63,6 +63,11 @@ impl View {
         self.json
     }
 
+    /// Whether `--verbose` was given.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// Whether `--yes` was given.
     pub fn assumes_yes(&self) -> bool {
         self.yes

@@ -1,5 +1,6 @@
 //! `audit`: every installed file, and by what right it is there.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use console::View;
@@ -31,7 +32,7 @@ impl Args {
                 })?,
         };
         let report = audit(&prefix, &name, view)?;
-        let mut lines: Vec<String> = report.files.iter().map(|file| line(view, file)).collect();
+        let mut lines = lines(view, &report.files);
         let wrong = report.problems().count();
         let keys: Vec<&str> = report.keys.iter().map(KeyId::as_str).collect();
         let args = [
@@ -56,6 +57,25 @@ impl Args {
             Outcome::Untrusted
         })
     }
+}
+
+/// A line for each file; unless `--verbose` is given, one for all good files of a wheel, which can be thousands.
+fn lines(view: &View, files: &[AuditedFile]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut wheels: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in files {
+        match &file.made_from {
+            Some(wheel) if file.standing == Standing::FromWheel && !view.is_verbose() => {
+                *wheels.entry(wheel).or_default() += 1;
+            }
+            _ => lines.push(line(view, file)),
+        }
+    }
+    lines.extend(wheels.into_iter().map(|(wheel, files)| {
+        let args = [("files", files.to_string()), ("wheel", wheel.to_owned())];
+        format!("✓ {}", view.text("installer.audit-wheel", &args))
+    }));
+    lines
 }
 
 /// A file as one line: mark, path, standing, origin, licence.
