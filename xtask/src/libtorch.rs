@@ -20,6 +20,7 @@ pub(crate) const VERSION: &str = "2.13.0";
 pub(crate) struct Libtorch {
     /// Holds `include/` and `lib/`.
     pub(crate) folder: PathBuf,
+    flags: &'static str,
 }
 
 impl Libtorch {
@@ -29,39 +30,47 @@ impl Libtorch {
     }
 
     /// What `torch-sys` must see to build against it, and a program to run with it.
-    ///
-    /// Two functions that 2.13 no longer has are renamed to ones of the same shape; the runtime calls neither.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("LIBTORCH", self.folder.display().to_string()),
             ("LIBTORCH_CXX11_ABI", "1".to_owned()),
             ("LIBTORCH_BYPASS_VERSION_CHECK", "1".to_owned()),
-            (
-                "CXXFLAGS",
-                "-O1 -Dalign_as=view_as -Dalign_tensors=broadcast_tensors".to_owned(),
-            ),
+            ("CXXFLAGS", self.flags.to_owned()),
             ("LD_LIBRARY_PATH", self.libraries().display().to_string()),
         ]
     }
 }
 
-/// Returns libtorch, unpacking it on first use.
+/// Returns the libtorch that Ferry is built with, unpacking it on first use.
 pub(crate) fn obtain() -> Result<Libtorch> {
+    // Two functions that 2.13 no longer has are renamed to ones of the same shape; the runtime calls neither.
+    version(
+        VERSION,
+        "-O1 -Dalign_as=view_as -Dalign_tensors=broadcast_tensors",
+    )
+}
+
+/// Returns a libtorch that a chip's vendor stack pins; it has every function that `torch-sys` names.
+pub(crate) fn pinned(pinned: &str) -> Result<Libtorch> {
+    version(pinned, "-O1")
+}
+
+fn version(version: &str, flags: &'static str) -> Result<Libtorch> {
     let cache = paths::cache()?;
-    let folder = cache.join(format!("libtorch-{VERSION}"));
+    let folder = cache.join(format!("libtorch-{version}"));
     if !folder.join("build-version").is_file() {
         fs::create_dir_all(&cache)?;
-        let wheel = wheel(&format!("torch=={VERSION}"))?;
-        let fresh = cache.join(format!(".libtorch-{VERSION}.{}", std::process::id()));
+        let wheel = wheel(&format!("torch=={version}"))?;
+        let fresh = cache.join(format!(".libtorch-{version}.{}", std::process::id()));
         unpack(&wheel, &fresh)?;
         stand_ins(&fresh.join("lib"))?;
-        fs::write(fresh.join("build-version"), VERSION)?;
+        fs::write(fresh.join("build-version"), version)?;
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
         fs::rename(&fresh, &folder)?;
     }
-    Ok(Libtorch { folder })
+    Ok(Libtorch { folder, flags })
 }
 
 /// The one wheel of `requirement` for this machine's architecture, downloaded on first use.

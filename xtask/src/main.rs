@@ -16,6 +16,7 @@ mod paths;
 mod programs;
 mod shell;
 mod test;
+mod torches;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Task {
     Arrows,
     /// Build the static aarch64 installer and run it under qemu
     Cross,
+    /// Build against each libtorch that a vendor pins, and replay the golden traces
+    Torches,
     /// Obtain libtorch and print the environment to build with
     Env,
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Arrows => arrows::check(),
         Task::Cross => cross::run(),
+        Task::Torches => torches::run(),
         Task::Env => libtorch::obtain().map(|libtorch| {
             for (name, value) in libtorch.environment() {
                 println!("export {name}='{value}'");
