@@ -1,8 +1,12 @@
 //! One file a command: translate the flags, call a library, show the result.
 
 pub(crate) mod build;
+pub(crate) mod cache;
+pub(crate) mod diff;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod lock;
+pub(crate) mod plan;
+pub(crate) mod schema;
 pub(crate) mod verify;

@@ -21,7 +21,8 @@ pub(crate) struct Locker<'a> {
     pub(crate) index: PackageIndex<'a>,
     pub(crate) hub: Hub<'a>,
     pub(crate) web: &'a Web,
-    pub(crate) cache: &'a Cache,
+    /// Takes what is fetched on the way; `None` where nothing may be written.
+    pub(crate) cache: Option<&'a Cache>,
     pub(crate) resolver: Resolver,
     pub(crate) plan_folder: PathBuf,
     pub(crate) lock_folder: PathBuf,
@@ -137,8 +138,8 @@ impl Locker<'_> {
             let (digest, git_sha1) = if let Some(digest) = file.lfs {
                 (digest, None)
             } else {
-                let taken = self.hub.take_small(&url, &file, self.cache)?;
-                (taken.digest, Some(file.git_sha1.clone()))
+                let digest = self.hub.take_small(&url, &file, self.cache)?;
+                (digest, Some(file.git_sha1.clone()))
             };
             let name = file.path.rsplit('/').next().unwrap_or(&file.path);
             let mut artifact = pinned(digest, file.size, name, OriginKind::HuggingFace);
@@ -279,7 +280,8 @@ impl Locker<'_> {
     fn local(&mut self, source: &FileSource, license: Option<&str>) -> Result<Digest, Trouble> {
         let file = self.plan_folder.join(&source.path);
         let file = file.canonicalize().map_err(InputError::file(&file))?;
-        let taken = self.cache.take_file(&file)?;
+        // Only hashed here: `build` takes it into the cache.
+        let taken = bundle_mirror::measure(&file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let mut artifact = pinned(taken.digest, taken.size, &name, OriginKind::File);
         artifact.path = Some(relative(&self.lock_folder, &file));

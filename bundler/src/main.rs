@@ -6,6 +6,7 @@
 )]
 
 mod assembly;
+mod changes;
 mod commands;
 mod error;
 mod locking;
@@ -34,10 +35,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(commands::init::Args),
+    Schema(commands::schema::Args),
+    Plan(commands::plan::Args),
     Lock(commands::lock::Args),
     Build(commands::build::Args),
     Verify(commands::verify::Args),
     Inspect(commands::inspect::Args),
+    Diff(commands::diff::Args),
+    Cache(commands::cache::Args),
     Keygen(commands::keygen::Args),
 }
 
@@ -46,10 +51,14 @@ fn main() -> ExitCode {
     let view = View::from_flags(&cli.flags);
     let result: Result<Outcome, Trouble> = match cli.command {
         Command::Init(args) => args.run(&view),
+        Command::Schema(args) => args.run(&view),
+        Command::Plan(args) => args.run(&view),
         Command::Lock(args) => args.run(&view),
         Command::Build(args) => args.run(&view),
         Command::Verify(args) => args.run(&view),
         Command::Inspect(args) => args.run(&view),
+        Command::Diff(args) => args.run(&view),
+        Command::Cache(args) => args.run(&view),
         Command::Keygen(args) => args.run(&view),
     };
     match result {

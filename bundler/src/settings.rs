@@ -19,8 +19,16 @@ pub(crate) struct CacheFlag {
 
 impl CacheFlag {
     pub(crate) fn open(&self) -> Result<Cache, MirrorError> {
-        let folder = self
-            .cache
+        Cache::open(&self.folder())
+    }
+
+    /// The cache to look into; it is not made.
+    pub(crate) fn look(&self) -> Cache {
+        Cache::at(&self.folder())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.cache
             .clone()
             .or_else(|| variable("FERRY_CACHE").map(PathBuf::from))
             .unwrap_or_else(|| {
@@ -29,8 +37,7 @@ impl CacheFlag {
                     .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")))
                     .unwrap_or_else(env::temp_dir)
                     .join("ferry")
-            });
-        Cache::open(&folder)
+            })
     }
 }
 

@@ -4,8 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use manifest_schema::Digest;
+use report::{Sink, Step};
 use sha2::{Digest as _, Sha256};
 
 use crate::MirrorError;
@@ -25,7 +30,126 @@ pub struct Cached {
     pub size: u64,
 }
 
+/// What lies in a cache's folder.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The file.
+    pub path: PathBuf,
+    /// What its name says it is; `None` for a leftover without such a name.
+    pub digest: Option<Digest>,
+    /// Its bytes.
+    pub size: u64,
+    /// Whether it is a whole file rather than the beginning of one.
+    pub complete: bool,
+    /// Since it was last written.
+    pub age: Duration,
+}
+
 impl Cache {
+    /// The cache below `root`, to look into. Nothing is made.
+    pub fn at(root: &Path) -> Self {
+        Self {
+            folder: root.join("sha256"),
+        }
+    }
+
+    /// The folder of its files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Everything in the cache, ordered by name.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, MirrorError> {
+        let failed = |source| MirrorError::file(&self.folder, source);
+        let mut entries = Vec::new();
+        for found in fs::read_dir(&self.folder).map_err(failed)? {
+            let found = found.map_err(failed)?;
+            let metadata = match found.metadata() {
+                Ok(metadata) if metadata.is_file() => metadata,
+                // Another run may have given it its name meanwhile.
+                _ => continue,
+            };
+            let name = found.file_name().to_string_lossy().into_owned();
+            let stem = name.strip_suffix(".partial");
+            let modified = metadata.modified().map_err(failed)?;
+            entries.push(Entry {
+                path: found.path(),
+                digest: Digest::parse_hex(stem.unwrap_or(&name)).ok(),
+                size: metadata.len(),
+                complete: stem.is_none(),
+                age: modified.elapsed().unwrap_or_default(),
+            });
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    }
+
+    /// Removes a file, unless a run is writing it now; says whether it did.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn remove(&self, entry: &Entry) -> Result<bool, MirrorError> {
+        let failed = |source| MirrorError::file(&entry.path, source);
+        if !entry.complete {
+            let file = match File::open(&entry.path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(failed(error)),
+            };
+            if file.try_lock().is_err() {
+                return Ok(false);
+            }
+        }
+        fs::remove_file(&entry.path).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Hashes every whole file again on `threads` threads; returns those that are not what their names say.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be read.
+    pub fn verify(&self, threads: usize, sink: &dyn Sink) -> Result<Vec<Entry>, MirrorError> {
+        let mut entries = self.entries()?;
+        entries.retain(|entry| entry.complete);
+        let total = entries.iter().map(|entry| entry.size).sum();
+        let step = Step::start(sink, "step.cache-verify", "", Some(total), "bytes");
+        let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let bad: Mutex<Result<Vec<usize>, MirrorError>> = Mutex::new(Ok(Vec::new()));
+        thread::scope(|scope| {
+            for _ in 0..threads.clamp(1, entries.len().max(1)) {
+                scope.spawn(|| {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(entry) = entries.get(number) else {
+                            return;
+                        };
+                        let found = hash_file(&entry.path);
+                        let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
+                        match (found, &mut *bad) {
+                            (Ok(found), Ok(bad)) if Some(found) != entry.digest => bad.push(number),
+                            (Err(source), Ok(_)) => {
+                                *bad = Err(MirrorError::file(&entry.path, source));
+                            }
+                            _ => {}
+                        }
+                        drop(bad);
+                        step.progress(done.fetch_add(entry.size, Ordering::Relaxed) + entry.size);
+                    }
+                });
+            }
+        });
+        let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        bad.sort_unstable();
+        step.finish();
+        Ok(bad
+            .into_iter()
+            .map(|number| entries[number].clone())
+            .collect())
+    }
+
     /// Opens the cache below `root`, making it where there is none.
     ///
     /// # Errors
@@ -89,6 +213,8 @@ impl Cache {
         let mut file = tempfile::Builder::new()
             .suffix(".partial")
             .tempfile_in(&self.folder)?;
+        // So that a clean-up can tell it from what a dead run left.
+        file.as_file().lock()?;
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 256 * 1024];
         let mut size = 0;
@@ -129,7 +255,18 @@ impl Cache {
     }
 }
 
-pub(crate) fn hash_file(path: &Path) -> io::Result<Digest> {
+/// The digest and the size of a file of this machine.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn measure(path: &Path) -> Result<Cached, MirrorError> {
+    let failed = |source| MirrorError::file(path, source);
+    let digest = hash_file(path).map_err(failed)?;
+    let size = fs::metadata(path).map_err(failed)?.len();
+    Ok(Cached { digest, size })
+}
+
+fn hash_file(path: &Path) -> io::Result<Digest> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

@@ -8,7 +8,7 @@ use sha1::Digest as _;
 use crate::archive::globs;
 use crate::download::{git_hasher, hex};
 use crate::web::{Ask, Page, parse, shown};
-use crate::{Cache, Cached, MirrorError, Web};
+use crate::{Cache, MirrorError, Web};
 
 /// Kind of a repository.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -171,7 +171,8 @@ impl<'a> Hub<'a> {
         Ok(url.into())
     }
 
-    /// Fetches a small file, of which the hub gives only git's name, and checks that name.
+    /// Fetches a small file, of which the hub gives only git's name, checks that name, and keeps the file in
+    /// `cache` where there is one.
     ///
     /// # Errors
     /// When the bytes are others than the listing promised.
@@ -179,8 +180,8 @@ impl<'a> Hub<'a> {
         &self,
         url: &str,
         file: &HubFile,
-        cache: &Cache,
-    ) -> Result<Cached, MirrorError> {
+        cache: Option<&Cache>,
+    ) -> Result<Digest, MirrorError> {
         if file.size > LARGEST_PLAIN_FILE {
             return Err(MirrorError::Answer {
                 url: url.to_owned(),
@@ -199,7 +200,10 @@ impl<'a> Hub<'a> {
                 resumed: false,
             });
         }
-        cache.take(&mut page.body.as_slice(), file.size)
+        match cache {
+            Some(cache) => Ok(cache.take(&mut page.body.as_slice(), file.size)?.digest),
+            None => Ok(Digest::of(&page.body)),
+        }
     }
 
     fn ask(&self, url: &str, wanted: &str) -> Result<Page, MirrorError> {

@@ -19,7 +19,7 @@ mod tags;
 mod web;
 
 pub use archive::{Extracted, Selection, extract};
-pub use cache::{Cache, Cached};
+pub use cache::{Cache, Cached, Entry, measure};
 pub use download::{Download, Downloader, Rewrite};
 pub use error::MirrorError;
 pub use hub::{Hub, HubFile, HubKind};

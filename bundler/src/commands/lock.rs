@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use bundle_mirror::{Hub, PackageIndex, Resolver};
+use bundle_mirror::{Cache, Hub, PackageIndex, Resolver};
 use console::View;
 use manifest_schema::Digest;
+use manifest_schema::lock::Lock;
 use manifest_schema::plan::Plan;
 use report::{Outcome, Trouble};
 
@@ -21,41 +22,29 @@ pub(crate) struct Args {
     /// Where to write the lock
     #[arg(long, short, default_value = "ferry.lock", value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    sources: Sources,
+    #[command(flatten)]
+    cache: CacheFlag,
+}
+
+/// Where a plan's words are looked up.
+#[derive(clap::Args)]
+pub(crate) struct Sources {
     /// Python package index [default: $UV_DEFAULT_INDEX, $UV_INDEX_URL, $PIP_INDEX_URL, PyPI]
     #[arg(long, value_name = "URL")]
     index_url: Option<String>,
     /// The uv program, which resolves requirements [default: $FERRY_UV, else uv on the path]
     #[arg(long, value_name = "FILE")]
     uv: Option<PathBuf>,
-    #[command(flatten)]
-    cache: CacheFlag,
 }
 
 impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
-        let text = std::fs::read(&self.plan).map_err(InputError::file(&self.plan))?;
-        let plan = Plan::parse(&text).map_err(|problem| InputError::Manifest {
-            path: self.plan.clone(),
-            problem,
-        })?;
-        let web = settings::web()?;
         let cache = self.cache.open()?;
-        let index_url = settings::index_url(self.index_url.as_deref());
-        let mut locker = Locker {
-            index: PackageIndex::new(&web, &index_url),
-            hub: Hub::new(&web, &settings::hub_endpoint()),
-            web: &web,
-            cache: &cache,
-            resolver: Resolver {
-                program: settings::uv(self.uv.as_deref()),
-                index_url,
-            },
-            plan_folder: folder_of(&self.plan)?,
-            lock_folder: folder_of(&self.output)?,
-            sink: view,
-            artifacts: std::collections::BTreeMap::new(),
-        };
-        let lock = locker.lock(&plan, Digest::of(&text))?;
+        let lock = self
+            .sources
+            .lock(&self.plan, &self.output, Some(&cache), view)?;
         write_whole(&self.output, &lock.to_bytes())?;
         let bytes: u64 = lock.artifacts.iter().map(|artifact| artifact.size.0).sum();
         view.note(
@@ -70,6 +59,40 @@ impl Args {
         });
         view.result(&result, &self.output.display().to_string());
         Ok(Outcome::Done)
+    }
+}
+
+impl Sources {
+    /// Locks a plan. `output` is where the lock is to be; small files that are fetched on the way go to `cache`.
+    pub(crate) fn lock(
+        &self,
+        plan_path: &Path,
+        output: &Path,
+        cache: Option<&Cache>,
+        view: &View,
+    ) -> Result<Lock, Trouble> {
+        let text = std::fs::read(plan_path).map_err(InputError::file(plan_path))?;
+        let plan = Plan::parse(&text).map_err(|problem| InputError::Manifest {
+            path: plan_path.to_owned(),
+            problem,
+        })?;
+        let web = settings::web()?;
+        let index_url = settings::index_url(self.index_url.as_deref());
+        let mut locker = Locker {
+            index: PackageIndex::new(&web, &index_url),
+            hub: Hub::new(&web, &settings::hub_endpoint()),
+            web: &web,
+            cache,
+            resolver: Resolver {
+                program: settings::uv(self.uv.as_deref()),
+                index_url,
+            },
+            plan_folder: folder_of(plan_path)?,
+            lock_folder: folder_of(output)?,
+            sink: view,
+            artifacts: std::collections::BTreeMap::new(),
+        };
+        locker.lock(&plan, Digest::of(&text))
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod errors;
 mod interrupt;
+mod looking;
 #[path = "../../mirror/tests/server/mod.rs"]
 mod server;
 mod tls;

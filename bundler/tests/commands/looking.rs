@@ -1,0 +1,396 @@
+//! The commands that look and tell: `plan`, `diff`, `cache`, `schema`, and the help of all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use insta::assert_snapshot;
+use manifest_schema::Digest;
+
+use crate::world::{World, weights};
+
+/// Every file below a folder with its bytes.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(super::looking::files(&path));
+        } else if !path.ends_with("asked-of-uv") {
+            files.insert(path.display().to_string(), fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+#[test]
+fn a_plan_shows_what_would_be_fetched_and_writes_nothing() {
+    let world = World::new();
+    world.write_plan(&world.plan());
+    let before = files(world.folder.path());
+    let said = world.run(&["plan", "plan.json", "--quiet"]).ended_with(0);
+    assert!(files(world.folder.path()) == before, "nothing is written");
+    let sized = said.shown();
+    assert_snapshot!(sized, @"
+    status 0
+    model org/model  Apache-2.0  0123456789abcdef0123456789abcdef01234567  1.5 MiB
+    dataset identity  Apache-2.0  —  544 B
+    backend cpu  cpu x86_64  1 wheels  589 B
+    = 6 artifacts, 1.5 MiB; 4 of them, 1.5 MiB, are still to be fetched
+    ");
+
+    let json = world
+        .run(&["plan", "plan.json", "--json"])
+        .ended_with(0)
+        .json();
+    assert!(json["changes"].is_null(), "there is no lock yet");
+    let to_fetch = json["fetch_bytes"].as_u64().unwrap();
+    world.keygen();
+    world.lock().ended_with(0);
+    world.build(&[]).ended_with(0);
+    let json = world
+        .run(&["plan", "plan.json", "--json"])
+        .ended_with(0)
+        .json();
+    assert_eq!(json["changes"]["things"], serde_json::json!([]));
+    assert_eq!(json["fetch_bytes"], 0);
+    assert!(to_fetch > weights().len() as u64);
+}
+
+#[test]
+fn a_plan_and_a_diff_say_what_changed_since_a_lock_or_a_bundle() {
+    let world = World::new();
+    world.built();
+    fs::rename(world.path("ferry.lock"), world.path("old.lock")).unwrap();
+    let mut plan = world.plan();
+    plan["release"] = 2.into();
+    plan["models"][0]["hub"]["include"] = serde_json::json!(["*.json"]);
+    plan["backends"][0]["versions"] = serde_json::json!({ "torch": "2.7.1" });
+    world.write_plan(&plan);
+    let planned = world.run(&["plan", "plan.json", "--against", "demo-1.ferry", "--json"]);
+    let planned = planned.ended_with(0).json();
+    world.lock().ended_with(0);
+    let shown = world
+        .run(&["diff", "old.lock", "ferry.lock"])
+        .ended_with(0)
+        .shown();
+    assert_snapshot!(shown, @"
+    status 0
+    ~ backend cpu
+        torch: — → 2.7.1
+    ~ bundle demo
+        release: 1 → 2
+    ~ model org/model
+        - model.safetensors
+    = +0 artifacts, 0 B
+    ");
+    let json = world
+        .run(&["diff", "demo-1.ferry", "ferry.lock", "--json"])
+        .ended_with(0)
+        .json();
+    assert_eq!(
+        (&json["same"], &json["changes"]),
+        (&false.into(), &planned["changes"])
+    );
+    let same = world
+        .run(&["diff", "demo-1.ferry", "old.lock", "--json"])
+        .ended_with(0)
+        .json();
+    assert_eq!(same["same"], true);
+}
+
+#[test]
+fn the_cache_is_listed_checked_and_cleared() {
+    let world = World::new();
+    world.built();
+    let cache = world.path("cache/sha256");
+    fs::write(cache.join(".tmpAbC.partial"), b"left by a dead run").unwrap();
+    let listed = world.run(&["cache", "list", "--json"]).ended_with(0).json();
+    let count = listed["files"].as_array().unwrap().len();
+    assert_eq!(count, fs::read_dir(&cache).unwrap().count());
+
+    let gone = |words: &[&str]| {
+        let said = world
+            .run(&[&["cache", "gc", "--json"], words].concat())
+            .ended_with(0);
+        said.json()["removed"].as_array().unwrap().len()
+    };
+    assert_eq!(gone(&["--dry-run"]), 1);
+    assert_eq!(
+        gone(&["--older-than", "1"]),
+        1,
+        "the leftover, and nothing that is young"
+    );
+    let members = gone(&["--keep", "ferry.lock", "--dry-run"]);
+    assert_eq!(
+        gone(&["--keep", "demo-1.ferry"]),
+        members,
+        "the bundle has the same lock"
+    );
+    assert_eq!(gone(&["--keep", "ferry.lock"]), 0);
+    world.build(&[]).ended_with(0);
+
+    assert_eq!(
+        world
+            .run(&["cache", "verify", "--json"])
+            .ended_with(0)
+            .json()["damaged"],
+        serde_json::json!([])
+    );
+    let path = cache.join(Digest::of(&weights()).hex());
+    let mut bytes = weights();
+    bytes[77] ^= 4;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let damaged = world
+        .run(&["cache", "verify", "--json"])
+        .ended_with(4)
+        .json();
+    assert_eq!(
+        damaged["damaged"][0]["digest"],
+        Digest::of(&weights()).to_string()
+    );
+    world.run(&["cache", "verify", "--delete"]).ended_with(0);
+    assert!(!path.exists());
+    world.build(&[]).ended_with(0);
+}
+
+#[test]
+fn schemas_are_those_that_are_published() {
+    let world = World::new();
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/json-schema");
+    for name in ["plan", "lock", "index", "profiles"] {
+        let said = world.run(&["schema", name]).ended_with(0);
+        let file = fs::read_to_string(published.join(format!("{name}.json"))).unwrap();
+        assert_eq!(said.data, file, "{name}");
+        let json = world.run(&["schema", name, "--json"]).ended_with(0).json();
+        assert_eq!(
+            json,
+            serde_json::from_str::<serde_json::Value>(&file).unwrap()
+        );
+    }
+}
+
+#[test]
+fn help_of_all_commands() {
+    let world = World::new();
+    let mut help = world.run(&["--help"]).ended_with(0).data;
+    for command in [
+        "init", "schema", "plan", "lock", "build", "verify", "inspect", "diff", "cache", "keygen",
+    ] {
+        let said = world.run(&[command, "-h"]).ended_with(0).data;
+        let own = said.split("\nOutput:").next().unwrap().trim_end();
+        help += &format!("\n$ ferry-bundler {command} -h\n{own}\n");
+    }
+    assert_snapshot!(help.replace("[default: 1]", "[default: N]").replace("[default: 2]", "[default: N]"), @"
+    Pack models, datasets and backends into one signed bundle for machines without a network
+
+    Exit status: 0 done; 1 failed; 2 the command line, plan or lock is wrong; 4 a signature or digest
+    does not hold; 5 this machine failed (disk, permission, network).
+
+    Usage: ferry-bundler [OPTIONS] <COMMAND>
+
+    Commands:
+      init     Write a plan to start from; what no flag answers is asked
+      schema   Print the JSON Schema of a manifest
+      plan     Show what a plan would fetch, how large it is and what changed since a lock; nothing is
+               written
+      lock     Pin everything a plan names to an address, a size and a SHA-256
+      build    Fetch what a lock names, check it, and write one signed bundle
+      verify   Check a bundle: signature, digests, every byte
+      inspect  Show what is in a bundle; this does not say that it may be trusted
+      diff     Show what changed from one lock or bundle to another; this does not say that a bundle may
+               be trusted
+      cache    Look after the folder of fetched files
+      keygen   Make a signing key, encrypted, and its trust root
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Output:
+          --json
+              Print one JSON object a line on standard output, the result last
+
+      -q, --quiet
+              Print nothing but errors and the result
+
+      -v, --verbose
+              Print more: every step, also the quick ones
+
+          --color <WHEN>
+              When to colour messages
+
+              Possible values:
+              - auto:   On a terminal, unless `NO_COLOR` is set
+              - always: Always
+              - never:  Never
+              
+              [default: auto]
+
+          --no-progress
+              Draw no progress bars; print a line as a step starts and ends
+
+          --lang <LANG>
+              Language of messages; taken from the locale when not given
+
+              Possible values:
+              - zh: Simplified Chinese
+              - en: English
+
+      -y, --yes
+              Answer yes to every question that a flag may answer
+
+    $ ferry-bundler init -h
+    Write a plan to start from; what no flag answers is asked
+
+    Usage: ferry-bundler init [OPTIONS]
+
+    Options:
+      -o, --output <FILE>          Where to write the plan [default: plan.json]
+          --name <NAME>            Name of the bundle
+          --model <REPO>           Model on the Hugging Face Hub, as `organisation/name`
+          --accept-license <SPDX>  Its licence, as an SPDX expression; naming it here accepts it
+          --revision <REVISION>    Branch, tag or commit of the model [default: main]
+      -h, --help                   Print help (see more with '--help')
+
+    $ ferry-bundler schema -h
+    Print the JSON Schema of a manifest
+
+    Usage: ferry-bundler schema [OPTIONS] [MANIFEST]
+
+    Arguments:
+      [MANIFEST]  Which one [default: plan] [possible values: plan, lock, index, profiles, provenance,
+                  site]
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    $ ferry-bundler plan -h
+    Show what a plan would fetch, how large it is and what changed since a lock; nothing is written
+
+    Usage: ferry-bundler plan [OPTIONS] <PLAN>
+
+    Arguments:
+      <PLAN>  The plan
+
+    Options:
+          --against <FILE>   A lock or bundle to compare with [default: ferry.lock, where there is one]
+          --index-url <URL>  Python package index [default: $UV_DEFAULT_INDEX, $UV_INDEX_URL,
+                             $PIP_INDEX_URL, PyPI]
+          --uv <FILE>        The uv program, which resolves requirements [default: $FERRY_UV, else uv on
+                             the path]
+          --cache <DIR>      Folder of fetched files [default: $FERRY_CACHE, else $XDG_CACHE_HOME/ferry
+                             or ~/.cache/ferry]
+      -h, --help             Print help (see more with '--help')
+
+    $ ferry-bundler lock -h
+    Pin everything a plan names to an address, a size and a SHA-256
+
+    Usage: ferry-bundler lock [OPTIONS] <PLAN>
+
+    Arguments:
+      <PLAN>  The plan
+
+    Options:
+      -o, --output <FILE>    Where to write the lock [default: ferry.lock]
+          --index-url <URL>  Python package index [default: $UV_DEFAULT_INDEX, $UV_INDEX_URL,
+                             $PIP_INDEX_URL, PyPI]
+          --uv <FILE>        The uv program, which resolves requirements [default: $FERRY_UV, else uv on
+                             the path]
+          --cache <DIR>      Folder of fetched files [default: $FERRY_CACHE, else $XDG_CACHE_HOME/ferry
+                             or ~/.cache/ferry]
+      -h, --help             Print help (see more with '--help')
+
+    $ ferry-bundler build -h
+    Fetch what a lock names, check it, and write one signed bundle
+
+    Usage: ferry-bundler build [OPTIONS] --key <DIR> <LOCK>
+
+    Arguments:
+      <LOCK>  The lock
+
+    Options:
+          --key <DIR>               Folder that `keygen` made
+          --passphrase-file <FILE>  File whose first line is the key's passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -o, --output <FILE>           Where to write the bundle [default: NAME-RELEASE.ferry]
+          --threads <THREADS>       Threads that hash [default: N]
+          --downloads <DOWNLOADS>   Downloads at a time [default: 4]
+          --mirror <FROM=TO>        Try addresses that begin with FROM at TO first (can be repeated)
+          --cache <DIR>             Folder of fetched files [default: $FERRY_CACHE, else
+                                    $XDG_CACHE_HOME/ferry or ~/.cache/ferry]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler verify -h
+    Check a bundle: signature, digests, every byte
+
+    Usage: ferry-bundler verify [OPTIONS] <--root <FINGERPRINT>|--key <FILE>> <BUNDLE>
+
+    Arguments:
+      <BUNDLE>  The bundle
+
+    Options:
+          --root <FINGERPRINT>  Fingerprint of the trust root, as `keygen` printed it [alias:
+                                --trust-root]
+          --key <FILE>          Public key in PEM that must have signed
+          --threads <THREADS>   Threads that hash [default: N]
+      -h, --help                Print help (see more with '--help')
+
+    $ ferry-bundler inspect -h
+    Show what is in a bundle; this does not say that it may be trusted
+
+    Usage: ferry-bundler inspect [OPTIONS] <BUNDLE>
+
+    Arguments:
+      <BUNDLE>  The bundle
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    $ ferry-bundler diff -h
+    Show what changed from one lock or bundle to another; this does not say that a bundle may be trusted
+
+    Usage: ferry-bundler diff [OPTIONS] <OLD> <NEW>
+
+    Arguments:
+      <OLD>  The older lock or bundle
+      <NEW>  The newer lock or bundle
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    $ ferry-bundler cache -h
+    Look after the folder of fetched files
+
+    Usage: ferry-bundler cache [OPTIONS] <COMMAND>
+
+    Commands:
+      list    List the files
+      gc      Remove what unfinished runs left behind, and files that are not wanted any more
+      verify  Hash every file again
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+          --cache <DIR>  Folder of fetched files [default: $FERRY_CACHE, else $XDG_CACHE_HOME/ferry or
+                         ~/.cache/ferry]
+      -h, --help         Print help (see more with '--help')
+
+    $ ferry-bundler keygen -h
+    Make a signing key, encrypted, and its trust root
+
+    Usage: ferry-bundler keygen [OPTIONS] <FOLDER>
+
+    Arguments:
+      <FOLDER>  Folder to make
+
+    Options:
+          --passphrase-file <FILE>  File whose first line is the passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -h, --help                    Print help (see more with '--help')
+    ");
+}
