@@ -81,12 +81,21 @@ impl Linear {
     }
 
     /// Adds a fresh correction that changes no output: A is random, B is zero.
+    ///
+    /// The random numbers are drawn as PEFT draws them, which makes both matrices as torch's linear layers and then
+    /// A once more: after the same seed the same job starts from the same adapter there and here.
     pub(crate) fn correct(&mut self, settings: &LoraSettings) -> Result<(), BackendError> {
         let (rows, columns) = self.weight.size2()?;
         let options = (Kind::Float, self.weight.device());
-        // Kaiming-uniform with a = sqrt(5) comes down to a bound of 1 / sqrt(inputs).
-        let bound = 1.0 / (columns as f64).sqrt();
-        let a = Tensor::f_empty([settings.rank, columns], options)?.f_uniform_(-bound, bound)?;
+        let linear = |rows: i64, columns: i64| -> Result<Tensor, BackendError> {
+            // Kaiming-uniform with a = sqrt(5), in torch's order of operations.
+            let deviation = (2.0_f64 / 6.0).sqrt() / (columns as f64).sqrt();
+            let bound = 3.0_f64.sqrt() * deviation;
+            Ok(Tensor::f_empty([rows, columns], options)?.f_uniform_(-bound, bound)?)
+        };
+        linear(settings.rank, columns)?;
+        linear(rows, settings.rank)?;
+        let a = linear(settings.rank, columns)?;
         let b = Tensor::f_zeros([rows, settings.rank], options)?;
         self.set_correction(a, b, settings);
         Ok(())
