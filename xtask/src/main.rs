@@ -33,8 +33,9 @@ struct Cli {
 enum Task {
     /// Pack, carry, install, fine-tune, chat and audit, on this machine and on real input
     Demo(demo::Args),
-    /// Time fine-tuning beside LLaMA-Factory
-    Bench(bench::Args),
+    /// Measure Ferry beside what a user would run instead
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Let PEFT read an adapter that Ferry trained
     Oracle(oracle::Args),
     /// Run everything that must hold: formatting, arrows, lints, tests, the static installer
@@ -52,7 +53,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo(args) => demo::run(&args),
-        Task::Bench(args) => bench::run(&args),
+        Task::Bench(bench) => bench::run(&bench),
         Task::Oracle(args) => oracle::run(&args),
         Task::Test => test::run(),
         Task::Arrows => arrows::check(),

@@ -20,13 +20,19 @@ pub(crate) struct Programs {
 /// Builds all three.
 pub(crate) fn build(libtorch: &Libtorch) -> Result<Programs> {
     let installer = installer()?;
-    shell::run(shell::cargo().args(["build", "--release", "-p", "ferry-bundler"]))?;
+    let bundler = bundler()?;
     let runtime = runtime(libtorch)?;
     Ok(Programs {
-        bundler: paths::target().join("release/ferry-bundler"),
+        bundler,
         installer,
         runtime,
     })
+}
+
+/// Builds the bundler.
+pub(crate) fn bundler() -> Result<PathBuf> {
+    shell::run(shell::cargo().args(["build", "--release", "-p", "ferry-bundler"]))?;
+    Ok(paths::target().join("release/ferry-bundler"))
 }
 
 /// Builds the runtime with its native engine.

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::watch::{median, watched};
 use crate::demo::{self, Language};
 use crate::{libtorch, paths, shell};
 
@@ -55,9 +55,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     fs::create_dir_all(&bench.place)?;
     println!(
-        "| job | program | first step s | tokens per CPU s | tokens per s | peak MB | last loss |"
+        "| job | program | first step s | tokens per CPU s | tokens per s | peak MB | first loss | last loss |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for (name, keys) in JOBS {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..args.runs.max(1) {
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("| {name} | Ferry | {ours} |");
         println!("| {name} | LLaMA-Factory | {theirs} |");
         println!(
-            "| {name} | ratio | {:.3} | {:.2} | {:.2} | {:.2} | |",
+            "| {name} | ratio | {:.3} | {:.2} | {:.2} | {:.2} | | |",
             ours.first_step / theirs.first_step,
             ours.per_cpu_second / theirs.per_cpu_second,
             ours.per_second / theirs.per_second,
@@ -138,26 +138,15 @@ impl Bench<'_> {
         fs::write(&job, self.job(keys, &output))?;
         let log = fs::File::create(self.place.join("log.txt"))?;
         let threads = self.args.threads.to_string();
-        let began = Instant::now();
-        let child = train
+        train
             .arg(&job)
             .env("OMP_NUM_THREADS", &threads)
             .env("MKL_NUM_THREADS", &threads)
             .current_dir(&self.place)
-            .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", train.get_program().display()))?;
-        let watched = watch(child, began, &output.join("trainer_log.jsonl"))?;
-        watched.with_context(|| {
-            let log = self.place.join("log.txt");
-            format!(
-                "{} failed, see {}",
-                train.get_program().display(),
-                log.display()
-            )
-        })
+            .stderr(log);
+        follow(train, &output.join("trainer_log.jsonl"))
+            .with_context(|| format!("see {}", self.place.join("log.txt").display()))
     }
 
     fn job(&self, keys: &str, output: &Path) -> String {
@@ -186,22 +175,20 @@ struct Measured {
     per_second: f64,
     /// Greatest resident memory.
     peak_mb: f64,
-    loss: f64,
+    first_loss: f64,
+    last_loss: f64,
 }
 
 impl Measured {
     fn median(runs: &[Self]) -> Self {
-        let of = |field: fn(&Self) -> f64| {
-            let mut values: Vec<f64> = runs.iter().map(field).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
+        let of = |field: fn(&Self) -> f64| median(runs.iter().map(field).collect());
         Self {
             first_step: of(|run| run.first_step),
             per_cpu_second: of(|run| run.per_cpu_second),
             per_second: of(|run| run.per_second),
             peak_mb: of(|run| run.peak_mb),
-            loss: of(|run| run.loss),
+            first_loss: of(|run| run.first_loss),
+            last_loss: of(|run| run.last_loss),
         }
     }
 }
@@ -210,8 +197,13 @@ impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:.2} | {:.0} | {:.0} | {:.0} | {:.4}",
-            self.first_step, self.per_cpu_second, self.per_second, self.peak_mb, self.loss
+            "{:.2} | {:.0} | {:.0} | {:.0} | {:.4} | {:.4}",
+            self.first_step,
+            self.per_cpu_second,
+            self.per_second,
+            self.peak_mb,
+            self.first_loss,
+            self.last_loss
         )
     }
 }
@@ -224,19 +216,16 @@ struct Step {
     loss: f64,
 }
 
-/// Follows `child` and its log to the end. `None` where it failed or logged fewer than two steps.
-fn watch(mut child: Child, began: Instant, log: &Path) -> Result<Option<Measured>> {
-    let (mut steps, mut peak_mb) = (BTreeMap::new(), 0.0_f64);
-    let status = loop {
-        let cpu = cpu_seconds(child.id());
-        peak_mb = peak_mb.max(peak(child.id()).unwrap_or(0.0));
-        let seconds = began.elapsed().as_secs_f64();
+/// Follows a run and its log to the end.
+fn follow(train: &mut Command, log: &Path) -> Result<Measured> {
+    let mut steps = BTreeMap::new();
+    let cost = watched(train, |seconds, cpu| {
         let text = fs::read_to_string(log).unwrap_or_default();
         for (at, line) in text.lines().enumerate() {
             let Ok(line) = serde_json::from_str::<Value>(line) else {
                 continue;
             };
-            if let (Some(cpu), Some(loss)) = (cpu, line["loss"].as_f64()) {
+            if let Some(loss) = line["loss"].as_f64() {
                 let tokens = line["total_tokens"].as_f64().unwrap_or(0.0);
                 steps.entry(at).or_insert(Step {
                     seconds,
@@ -246,44 +235,18 @@ fn watch(mut child: Child, began: Instant, log: &Path) -> Result<Option<Measured
                 });
             }
         }
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    })?;
     let steps: Vec<Step> = steps.into_values().collect();
-    let (Some(first), Some(last)) = (steps.first(), steps.last()) else {
-        return Ok(None);
+    let [first, .., last] = steps.as_slice() else {
+        bail!("{} holds fewer than two steps", log.display());
     };
-    if !status.success() || steps.len() < 2 {
-        return Ok(None);
-    }
     let tokens = last.tokens - first.tokens;
-    Ok(Some(Measured {
+    Ok(Measured {
         first_step: first.seconds,
         per_cpu_second: tokens / (last.cpu - first.cpu),
         per_second: tokens / (last.seconds - first.seconds),
-        peak_mb,
-        loss: last.loss,
-    }))
-}
-
-/// Processor time of a process, user and system; proc(5).
-fn cpu_seconds(process: u32) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
-}
-
-/// `USER_HZ`, which Linux shows to programs on every architecture that we build for.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Greatest resident memory of a process so far, in MB.
-fn peak(process: u32) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes / 1024.0)
+        peak_mb: cost.peak_mb,
+        first_loss: first.loss,
+        last_loss: last.loss,
+    })
 }
