@@ -1,7 +1,7 @@
 //! A lock and a full cache to what a bundle is built from: profiles, provenance, blobs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bundle_mirror::{Cache, Download, Extracted, Selection};
 use manifest_schema::lock::{Lock, LockedArtifact, LockedFile};
@@ -10,8 +10,10 @@ use manifest_schema::{
     PlacedFile, Profiles, Provenance, PythonEnvironment,
 };
 use report::{Sink, Step, Trouble};
+use walkdir::WalkDir;
 
 use crate::error::InputError;
+use crate::settings;
 
 /// Reads a lock and the cache.
 pub(crate) struct Assembler<'a> {
@@ -33,7 +35,10 @@ const LARGEST_TEXT: u64 = 64 << 20;
 
 impl Assembler<'_> {
     /// Takes the files of this machine into the cache, and checks that they are still those that were locked.
-    pub(crate) fn take_files(&self) -> Result<(), Trouble> {
+    ///
+    /// `brought` are folders with files that the lock pins and only their vendors may hand out.
+    pub(crate) fn take_files(&self, brought: &[PathBuf]) -> Result<(), Trouble> {
+        self.take_brought(brought)?;
         for artifact in &self.lock.artifacts {
             let Some(path) = &artifact.path else { continue };
             if self.cache.holds(&artifact.digest, artifact.size.0) {
@@ -53,18 +58,61 @@ impl Assembler<'_> {
         Ok(())
     }
 
+    /// Finds each file that must be brought by its size and SHA-256, whatever its name is.
+    fn take_brought(&self, folders: &[PathBuf]) -> Result<(), Trouble> {
+        let missing = |artifact: &&LockedArtifact| {
+            artifact.bring_from.is_some() && !self.cache.holds(&artifact.digest, artifact.size.0)
+        };
+        let mut wanted: Vec<_> = self.lock.artifacts.iter().filter(missing).collect();
+        for entry in folders
+            .iter()
+            .flat_map(|f| WalkDir::new(f).follow_links(true))
+        {
+            let entry = entry.map_err(|error| InputError::File {
+                path: error.path().map_or_else(PathBuf::new, Path::to_owned),
+                source: error.into(),
+            })?;
+            let size = entry.metadata().map_or(0, |found| found.len());
+            if !entry.file_type().is_file() || !wanted.iter().any(|a| a.size.0 == size) {
+                continue;
+            }
+            let found = bundle_mirror::measure(entry.path())?.digest;
+            if wanted.iter().any(|artifact| artifact.digest == found) {
+                self.cache.take_file(entry.path())?;
+                wanted.retain(|artifact| artifact.digest != found);
+            }
+        }
+        match wanted.first() {
+            None => Ok(()),
+            Some(artifact) => Err(InputError::NotBrought {
+                file_name: artifact.file_name.clone(),
+                digest: artifact.digest.to_string(),
+                size: artifact.size.to_string(),
+                from: artifact.bring_from.clone().unwrap_or_default(),
+            }
+            .into()),
+        }
+    }
+
     /// What must be fetched from elsewhere.
-    pub(crate) fn downloads(&self) -> Vec<Download> {
-        let remote = self.lock.artifacts.iter().filter(|a| !a.urls.is_empty());
-        remote
-            .map(|artifact| Download {
+    pub(crate) fn downloads(&self) -> Result<Vec<Download>, Trouble> {
+        let mut downloads = Vec::new();
+        for artifact in &self.lock.artifacts {
+            if artifact.urls.is_empty() || self.cache.holds(&artifact.digest, artifact.size.0) {
+                continue;
+            }
+            let name = &artifact.file_name;
+            downloads.push(Download {
                 digest: artifact.digest,
                 size: artifact.size.0,
-                file_name: artifact.file_name.clone(),
+                file_name: name.clone(),
                 urls: artifact.urls.clone(),
                 git_sha1: artifact.git_sha1.clone(),
-            })
-            .collect()
+                headers: artifact.headers.clone().into_iter().collect(),
+                secret_headers: settings::secrets(name, &artifact.secret_headers)?,
+            });
+        }
+        Ok(downloads)
     }
 
     /// Takes members out of archives, fills placeholders, and lists everything.
@@ -164,7 +212,8 @@ impl Work<'_> {
                     }
                     .into());
                 }
-                placed.push(self.fill(path, file.executable, &member, fill)?);
+                let executable = file.executable || member.executable;
+                placed.push(self.fill(path, executable, &member, fill)?);
             }
         }
         placed.sort_by(|a, b| a.path.cmp(&b.path));
@@ -183,6 +232,7 @@ impl Work<'_> {
                     member: String::new(),
                     digest: artifact.digest,
                     size: artifact.size.0,
+                    executable: false,
                 };
                 self.origins.insert(artifact.digest, origin(artifact, None));
                 return Ok(vec![(file.path.clone(), whole)]);

@@ -28,6 +28,19 @@ pub(crate) enum InputError {
         found: String,
         expected: String,
     },
+    #[error("`{name}` at `{revision}` is not what it was: {files}")]
+    RevisionChanged {
+        name: String,
+        revision: String,
+        files: String,
+    },
+    #[error("`{file_name}` ({digest}) must be brought: {from}")]
+    NotBrought {
+        file_name: String,
+        digest: String,
+        size: String,
+        from: String,
+    },
     #[error("`{}` exists already", path.display())]
     Exists { path: PathBuf },
     #[error("`{text}` is not {expected}")]
@@ -61,6 +74,8 @@ impl Diagnose for InputError {
             Self::Twice { .. } => "bundler.twice",
             Self::NothingTaken { .. } => "bundler.nothing-taken",
             Self::Changed { .. } => "bundler.changed",
+            Self::RevisionChanged { .. } => "bundler.revision-changed",
+            Self::NotBrought { .. } => "bundler.not-brought",
             Self::Exists { .. } => "bundler.exists",
             Self::Word { .. } => "bundler.word",
             Self::OtherKey { .. } => "bundler.other-key",
@@ -97,6 +112,26 @@ impl Diagnose for InputError {
             },
             Self::Path { path, found } => vec![("path", path.clone()), ("found", found.clone())],
             Self::Twice { owner, path } => vec![("owner", owner.clone()), ("path", path.clone())],
+            Self::RevisionChanged {
+                name,
+                revision,
+                files,
+            } => vec![
+                ("name", name.clone()),
+                ("revision", revision.clone()),
+                ("files", files.clone()),
+            ],
+            Self::NotBrought {
+                file_name,
+                digest,
+                size,
+                from,
+            } => vec![
+                ("file", file_name.clone()),
+                ("digest", digest.clone()),
+                ("size", size.clone()),
+                ("from", from.clone()),
+            ],
             Self::NothingTaken { repo } => vec![("repo", repo.clone())],
             Self::Changed {
                 path,
@@ -117,7 +152,9 @@ impl Diagnose for InputError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::File { .. } => Outcome::HostFault,
-            Self::Changed { .. } | Self::OtherKey { .. } => Outcome::Untrusted,
+            Self::Changed { .. } | Self::OtherKey { .. } | Self::RevisionChanged { .. } => {
+                Outcome::Untrusted
+            }
             _ => Outcome::Usage,
         }
     }

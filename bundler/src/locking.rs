@@ -3,23 +3,28 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use bundle_mirror::{Cache, Hub, HubKind, IndexFile, PackageIndex, Resolver, Web};
+use bundle_mirror::{Cache, Filter, Hub, IndexFile, ModelScope, PackageIndex, Resolver, Web};
 use manifest_schema::lock::{
     Lock, LockedArtifact, LockedBackend, LockedComponent, LockedFile, LockedPython,
 };
 use manifest_schema::plan::{
-    ArchiveKind, FileSource, HttpsSource, HubSource, Plan, PlanBackend, PlanComponent, PlanFile,
+    ArchiveKind, FolderSource, HttpsSource, OwnSource, Plan, PlanBackend, PlanComponent, PlanFile,
     PypiSource, Source, WheelTarget,
 };
 use manifest_schema::{BundlePath, ByteSize, ComponentKind, Digest, GlibcVersion, OriginKind};
 use report::{Sink, Step, Trouble};
+use walkdir::WalkDir;
 
 use crate::error::InputError;
+use crate::settings;
+
+mod hubs;
 
 /// What locking needs, and what it has pinned so far.
 pub(crate) struct Locker<'a> {
     pub(crate) index: PackageIndex<'a>,
     pub(crate) hub: Hub<'a>,
+    pub(crate) modelscope: ModelScope<'a>,
     pub(crate) web: &'a Web,
     /// Takes what is fetched on the way; `None` where nothing may be written.
     pub(crate) cache: Option<&'a Cache>,
@@ -74,7 +79,12 @@ impl Locker<'_> {
                 executable: true,
                 source: source.clone(),
             };
-            installers.insert(*arch, self.file(&file, None, None)?);
+            // `Plan::parse` made sure that it is one file.
+            installers.extend(
+                self.file(&file, None, None)?
+                    .pop()
+                    .map(|file| (*arch, file)),
+            );
         }
         Ok(Lock {
             format: 1,
@@ -96,12 +106,9 @@ impl Locker<'_> {
     ) -> Result<LockedComponent, Trouble> {
         let mut files = Vec::new();
         for file in &component.files {
-            files.push(self.file(file, None, Some(&component.license))?);
+            files.extend(self.file(file, None, Some(&component.license))?);
         }
-        let mut revision = None;
-        if let Some(hub) = &component.hub {
-            revision = Some(self.repository(kind, hub, &component.license, &mut files)?);
-        }
+        let revision = self.repositories(kind, component, &mut files)?;
         Ok(LockedComponent {
             kind,
             name: component.name.clone(),
@@ -113,47 +120,6 @@ impl Locker<'_> {
         })
     }
 
-    fn repository(
-        &mut self,
-        kind: ComponentKind,
-        source: &HubSource,
-        license: &str,
-        files: &mut Vec<LockedFile>,
-    ) -> Result<String, Trouble> {
-        let kind = match kind {
-            ComponentKind::Model => HubKind::Model,
-            ComponentKind::Dataset => HubKind::Dataset,
-        };
-        let repo = &source.repo;
-        let commit = self.hub.commit(kind, repo, &source.revision)?;
-        let found = self
-            .hub
-            .files(kind, repo, &commit, &source.include, &source.exclude)?;
-        if found.is_empty() {
-            let repo = repo.to_string();
-            return Err(InputError::NothingTaken { repo }.into());
-        }
-        for file in found {
-            let url = self.hub.file_url(kind, repo, &commit, &file.path)?;
-            let (digest, git_sha1) = if let Some(digest) = file.lfs {
-                (digest, None)
-            } else {
-                let digest = self.hub.take_small(&url, &file, self.cache)?;
-                (digest, Some(file.git_sha1.clone()))
-            };
-            let name = file.path.rsplit('/').next().unwrap_or(&file.path);
-            let mut artifact = pinned(digest, file.size, name, OriginKind::HuggingFace);
-            artifact.urls = vec![url];
-            artifact.project = Some(repo.to_string());
-            artifact.revision = Some(commit.clone());
-            artifact.git_sha1 = git_sha1;
-            artifact.license = Some(license.to_owned());
-            self.artifacts.entry(digest).or_insert(artifact);
-            files.push(whole(path(&file.path, repo.as_str())?, digest));
-        }
-        Ok(commit)
-    }
-
     fn backend(&mut self, backend: &PlanBackend) -> Result<LockedBackend, Trouble> {
         let python = backend.python.as_ref().map_or("3.11", |p| &p.version);
         let target = WheelTarget {
@@ -163,7 +129,7 @@ impl Locker<'_> {
         };
         let mut files = Vec::new();
         for file in &backend.files {
-            files.push(self.file(file, Some(&target), None)?);
+            files.extend(self.file(file, Some(&target), None)?);
         }
         let python = match &backend.python {
             None => None,
@@ -204,20 +170,70 @@ impl Locker<'_> {
         file: &PlanFile,
         target: Option<&WheelTarget>,
         license: Option<&str>,
-    ) -> Result<LockedFile, Trouble> {
+    ) -> Result<Vec<LockedFile>, Trouble> {
         let digest = match &file.source {
             Source::Pypi(source) => self.package(source, target, license)?,
             Source::Https(source) => self.pinned_url(source, license)?,
-            Source::File(source) => self.local(source, license)?,
+            Source::File(source) => self.local(&self.plan_folder.join(&source.path), license)?,
+            Source::Own(source) => self.slot(source, license),
+            Source::Folder(source) => return self.folder(file, source, license),
         };
         let mut locked = whole(file.path.clone(), digest);
         locked.executable = file.executable;
-        if let Source::Pypi(source) = &file.source {
-            locked.member.clone_from(&source.member);
-            locked.members.clone_from(&source.members);
-            locked.strip.clone_from(&source.strip);
+        let (member, members, strip) = file.source.taken();
+        locked.member = member.map(str::to_owned);
+        locked.members = members.to_vec();
+        strip.clone_into(&mut locked.strip);
+        Ok(vec![locked])
+    }
+
+    /// The files of a folder, ordered by path. Links are followed: a bundle holds bytes, not places.
+    fn folder(
+        &mut self,
+        file: &PlanFile,
+        source: &FolderSource,
+        license: Option<&str>,
+    ) -> Result<Vec<LockedFile>, Trouble> {
+        let folder = self.plan_folder.join(&source.path);
+        let filter = Filter::new(&source.include, &source.exclude)?;
+        let mut files = Vec::new();
+        for entry in WalkDir::new(&folder).follow_links(true).sort_by_file_name() {
+            let entry = entry.map_err(|error| InputError::File {
+                path: error.path().unwrap_or(&folder).to_owned(),
+                source: error.into(),
+            })?;
+            let below = entry.path().strip_prefix(&folder).unwrap_or(entry.path());
+            let below = below.to_string_lossy();
+            if !entry.file_type().is_file() || !filter.takes(&below) {
+                continue;
+            }
+            let digest = self.local(entry.path(), license)?;
+            let mut locked = whole(
+                path(&format!("{}/{below}", file.path), &source.path)?,
+                digest,
+            );
+            locked.executable = file.executable;
+            files.push(locked);
         }
-        Ok(locked)
+        if files.is_empty() {
+            let repo = source.path.clone();
+            return Err(InputError::NothingTaken { repo }.into());
+        }
+        Ok(files)
+    }
+
+    /// A file that is brought when the bundle is built.
+    fn slot(&mut self, source: &OwnSource, license: Option<&str>) -> Digest {
+        let mut artifact = pinned(
+            source.digest,
+            source.size.0,
+            &source.file_name,
+            OriginKind::Own,
+        );
+        artifact.bring_from = Some(source.from.clone());
+        artifact.license = license.map(str::to_owned);
+        self.artifacts.entry(source.digest).or_insert(artifact);
+        source.digest
     }
 
     fn package(
@@ -256,30 +272,29 @@ impl Locker<'_> {
     ) -> Result<Digest, Trouble> {
         let mut urls = vec![source.url.clone()];
         urls.extend(source.mirrors.iter().cloned());
-        let mut size = Err(None);
-        for url in &urls {
-            size = bundle_mirror::size_of(self.web, url).map_err(Some);
+        let name = source.url.split(['?', '#']).next().unwrap_or_default();
+        let name = name.rsplit('/').next().unwrap_or_default();
+        let headers: Vec<_> = source.headers.clone().into_iter().collect();
+        let secrets = settings::secrets(name, &source.secret_headers)?;
+        let mut size = Ok(0);
+        for (number, url) in urls.iter().enumerate() {
+            let secrets: &[_] = if number == 0 { &secrets } else { &[] };
+            size = bundle_mirror::size_with(self.web, url, &headers, secrets);
             if size.is_ok() {
                 break;
             }
         }
-        let size = match size {
-            Ok(size) => size,
-            Err(Some(error)) => return Err(error.into()),
-            Err(None) => 0,
-        };
-        let name = source.url.split(['?', '#']).next().unwrap_or_default();
-        let name = name.rsplit('/').next().unwrap_or_default();
-        let mut artifact = pinned(source.digest, size, name, OriginKind::Https);
+        let mut artifact = pinned(source.digest, size?, name, OriginKind::Https);
         artifact.urls = urls;
+        artifact.headers.clone_from(&source.headers);
+        artifact.secret_headers.clone_from(&source.secret_headers);
         artifact.license = license.map(str::to_owned);
         self.artifacts.entry(source.digest).or_insert(artifact);
         Ok(source.digest)
     }
 
-    fn local(&mut self, source: &FileSource, license: Option<&str>) -> Result<Digest, Trouble> {
-        let file = self.plan_folder.join(&source.path);
-        let file = file.canonicalize().map_err(InputError::file(&file))?;
+    fn local(&mut self, file: &Path, license: Option<&str>) -> Result<Digest, Trouble> {
+        let file = file.canonicalize().map_err(InputError::file(file))?;
         // Only hashed here: `build` takes it into the cache.
         let taken = bundle_mirror::measure(&file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -309,6 +324,9 @@ fn pinned(digest: Digest, size: u64, file_name: &str, kind: OriginKind) -> Locke
         file_name: file_name.to_owned(),
         kind,
         urls: Vec::new(),
+        headers: BTreeMap::new(),
+        secret_headers: BTreeMap::new(),
+        bring_from: None,
         path: None,
         project: None,
         version: None,

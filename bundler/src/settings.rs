@@ -1,5 +1,6 @@
 //! Flags and environment, read once.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -64,12 +65,71 @@ pub(crate) fn uv(flag: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("uv"))
 }
 
-/// A client that shows the hub, and nobody else, the token in `HF_TOKEN`.
+/// ModelScope's address.
+pub(crate) fn modelscope_endpoint() -> String {
+    variable("MODELSCOPE_ENDPOINT").unwrap_or_else(|| "https://www.modelscope.cn".to_owned())
+}
+
+/// A client that shows each hub, and nobody else, its token: `HF_TOKEN`, `MODELSCOPE_API_TOKEN`.
 pub(crate) fn web() -> Result<Web, MirrorError> {
-    let web = Web::new(Patience::default())?;
-    match variable("HF_TOKEN") {
-        Some(token) => web.with_token(&hub_endpoint(), Secret::new(&token)),
-        None => Ok(web),
+    let mut web = Web::new(Patience::default())?;
+    if let Some(token) = variable("HF_TOKEN") {
+        web = web.with_token(&hub_endpoint(), &Secret::new(&token))?;
+    }
+    if let Some(token) = variable("MODELSCOPE_API_TOKEN") {
+        let (home, token) = (modelscope_endpoint(), Secret::new(&token));
+        // Some of its servers read the one, some the other.
+        web = web.with_token(&home, &token)?;
+        web = web.with_cookie(&home, "m_session_id", &token)?;
+    }
+    Ok(web)
+}
+
+/// The values of headers whose secrets stand in variables.
+pub(crate) fn secrets(
+    file_name: &str,
+    headers: &BTreeMap<String, String>,
+) -> Result<Vec<(String, Secret)>, MirrorError> {
+    let mut secrets = Vec::new();
+    for (header, name) in headers {
+        let value = variable(name).ok_or_else(|| MirrorError::NoSecret {
+            file_name: file_name.to_owned(),
+            header: header.clone(),
+            variable: name.clone(),
+        })?;
+        secrets.push((header.clone(), Secret::new(&value)));
+    }
+    Ok(secrets)
+}
+
+/// Reads a number of bytes: `500K`, `20M`, `4.7G`, or plain. `K` is 1000, `Ki` is 1024.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(split.unwrap_or(text.len()));
+    let unit = unit
+        .trim()
+        .trim_end_matches(['B', 'b'])
+        .to_ascii_lowercase();
+    let factor: u64 = match unit.as_str() {
+        "" => 1,
+        "k" => 1000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        "ki" => 1 << 10,
+        "mi" => 1 << 20,
+        "gi" => 1 << 30,
+        _ => return Err("write it as 500K, 20M, 4.7G or 4Gi".to_owned()),
+    };
+    let wrong = || "write it as 500K, 20M, 4.7G or 4Gi".to_owned();
+    let exact = number.parse::<u64>().ok().map(|n| n.checked_mul(factor));
+    let bytes = match exact {
+        Some(bytes) => bytes.ok_or_else(wrong)?,
+        None => (number.parse::<f64>().map_err(|_| wrong())? * factor as f64) as u64,
+    };
+    if bytes == 0 {
+        Err("more than 0 bytes are needed".to_owned())
+    } else {
+        Ok(bytes)
     }
 }
 
@@ -98,4 +158,27 @@ pub(crate) fn passphrase(view: &View, file: Option<&Path>, twice: bool) -> Resul
 
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_bytes_is_read_as_people_write_it() {
+        for (text, expected) in [
+            ("7", Some(7)),
+            ("500K", Some(500_000)),
+            ("4.7GB", Some(4_700_000_000)),
+            ("4Gi", Some(4 << 30)),
+            ("2 MiB", Some(2 << 20)),
+            ("0", None),
+            ("0.1", None),
+            ("-1", None),
+            ("1T5", None),
+            ("99999999999999G", None),
+        ] {
+            assert_eq!(bytes(text).ok(), expected, "{text}");
+        }
+    }
 }

@@ -5,9 +5,10 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use manifest_schema::Digest;
 
+use crate::filter::globs;
 use crate::{Cache, MirrorError};
 
 /// Which members to take.
@@ -28,6 +29,8 @@ pub struct Extracted {
     pub digest: Digest,
     /// How many bytes.
     pub size: u64,
+    /// Whether the archive marks it as a program.
+    pub executable: bool,
 }
 
 /// More than any library or model file that is shipped inside a package; less than a disk.
@@ -83,7 +86,10 @@ fn from_zip(
             continue;
         }
         let size = member.size();
-        taken.push(take(&mut member, &member_name, size, name, cache)?);
+        let executable = member.unix_mode().is_some_and(|mode| mode & 0o111 != 0);
+        let mut one = take(&mut member, &member_name, size, name, cache)?;
+        one.executable = executable;
+        taken.push(one);
     }
     Ok(taken)
 }
@@ -96,6 +102,7 @@ fn from_tar(
 ) -> Result<Vec<Extracted>, MirrorError> {
     let mut archive = tar::Archive::new(GzDecoder::new(BufReader::new(file)));
     let mut taken = Vec::new();
+    let mut links = Vec::new();
     for entry in archive.entries().map_err(|error| damaged(name, error))? {
         let mut entry = entry.map_err(|error| damaged(name, error))?;
         let path = entry.path().map_err(|error| damaged(name, error))?;
@@ -103,13 +110,87 @@ fn from_tar(
             continue;
         };
         let member = member.to_owned();
-        if !entry.header().entry_type().is_file() || !wanted.has(&member) {
+        if !wanted.has(&member) {
             continue;
         }
-        let size = entry.size();
-        taken.push(take(&mut entry, &member, size, name, cache)?);
+        let kind = entry.header().entry_type();
+        if kind.is_symlink() || kind.is_hard_link() {
+            let target = entry.link_name().map_err(|error| damaged(name, error))?;
+            let target = target.as_deref().and_then(Path::to_str).unwrap_or_default();
+            links.push((
+                member.clone(),
+                points_to(&member, target, kind.is_symlink()),
+            ));
+        } else if kind.is_file() {
+            let size = entry.size();
+            let mode = entry.header().mode().unwrap_or_default();
+            let mut one = take(&mut entry, &member, size, name, cache)?;
+            one.executable = mode & 0o111 != 0;
+            taken.push(one);
+        }
     }
+    follow(links, &mut taken, name)?;
     Ok(taken)
+}
+
+/// The member that a link stands for; `None` where it leaves the archive.
+fn points_to(member: &str, target: &str, symbolic: bool) -> Option<String> {
+    if target.starts_with('/') {
+        return None;
+    }
+    // A hard link names a member from the top, whose own folder is not part of our names.
+    let mut parts: Vec<&str> = Vec::new();
+    let target = if symbolic {
+        parts.extend(member.split('/'));
+        parts.pop();
+        target
+    } else {
+        target.split_once('/')?.1
+    };
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// Gives each link the bytes of the file that it leads to. A bundle holds files only, and equal files once.
+///
+/// Links to folders, and links to what was not wanted, are left out: what needs them is found missing on its own.
+fn follow(
+    mut links: Vec<(String, Option<String>)>,
+    taken: &mut Vec<Extracted>,
+    archive: &str,
+) -> Result<(), MirrorError> {
+    if let Some((member, _)) = links.iter().find(|(_, target)| target.is_none()) {
+        let problem = format!("the link `{member}` leads out of it");
+        return Err(damaged(archive, problem));
+    }
+    // Each round resolves at least one link of a chain, or none is left that can be.
+    loop {
+        let before = links.len();
+        links.retain(|(member, target)| {
+            let found = taken
+                .iter()
+                .find(|one| Some(&one.member) == target.as_ref());
+            let Some(found) = found.cloned() else {
+                return true;
+            };
+            taken.push(Extracted {
+                member: member.clone(),
+                ..found
+            });
+            false
+        });
+        if links.len() == before {
+            return Ok(());
+        }
+    }
 }
 
 fn take(
@@ -135,6 +216,7 @@ fn take(
         member: member.to_owned(),
         digest: cached.digest,
         size,
+        executable: false,
     })
 }
 
@@ -190,16 +272,44 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// One matcher of several patterns. `*` goes across `/`, as the Hub's own client has it.
-pub(crate) fn globs(patterns: &[String]) -> Result<GlobSet, MirrorError> {
-    let bad = |pattern: &str, source| MirrorError::Pattern {
-        pattern: pattern.to_owned(),
-        source,
-    };
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(Glob::new(pattern).map_err(|error| bad(pattern, error))?);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_leads_to_a_member_or_out() {
+        for (member, target, symbolic, expected) in [
+            ("bin/python3", "python3.11", true, Some("bin/python3.11")),
+            ("lib/a/b.so", "../c.so", true, Some("lib/c.so")),
+            ("lib/b.so", "../../etc/passwd", true, None),
+            ("lib/b.so", "/etc/passwd", true, None),
+            ("bin/x", "python/bin/y", false, Some("bin/y")),
+        ] {
+            let found = points_to(member, target, symbolic);
+            assert_eq!(found.as_deref(), expected, "{member} -> {target}");
+        }
     }
-    set.build()
-        .map_err(|error| bad(&patterns.join(", "), error))
+
+    #[test]
+    fn links_of_links_are_followed_and_circles_end() {
+        let file = Extracted {
+            member: "a".to_owned(),
+            digest: Digest::of(b"a"),
+            size: 1,
+            executable: true,
+        };
+        let link = |from: &str, to: &str| (from.to_owned(), Some(to.to_owned()));
+        let links = vec![
+            link("c", "b"),
+            link("b", "a"),
+            link("x", "y"),
+            link("y", "x"),
+        ];
+        let mut taken = vec![file];
+        follow(links, &mut taken, "t").unwrap();
+        let names: Vec<_> = taken.iter().map(|one| one.member.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert!(taken[2].executable);
+        assert!(follow(vec![("z".to_owned(), None)], &mut taken, "t").is_err());
+    }
 }

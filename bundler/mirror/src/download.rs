@@ -14,8 +14,9 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use sha1::{Digest as _, Sha1};
 use sha2::{Digest as _, Sha256};
 
-use crate::web::{Ask, header, parse, shown};
-use crate::{Cache, MirrorError, Web};
+use crate::rate::RateLimit;
+use crate::web::{Ask, Credential, header, parse, shown};
+use crate::{Cache, MirrorError, Secret, Web};
 
 /// A file to fetch: what its bytes must be, and where they may be had.
 #[derive(Clone, Debug)]
@@ -30,6 +31,24 @@ pub struct Download {
     pub urls: Vec<String>,
     /// Git's name of the bytes, checked as well where it is known.
     pub git_sha1: Option<String>,
+    /// Headers that the places ask for.
+    pub headers: Vec<(String, String)>,
+    /// Headers that only the host of the first place may see.
+    pub secret_headers: Vec<(String, Secret)>,
+}
+
+impl Download {
+    fn credentials(&self) -> Result<Vec<Credential>, MirrorError> {
+        let mut credentials = Vec::new();
+        for (name, value) in &self.secret_headers {
+            credentials.push(Credential {
+                home: parse(self.urls.first().map_or("", String::as_str))?,
+                name: name.clone(),
+                value: value.clone(),
+            });
+        }
+        Ok(credentials)
+    }
 }
 
 /// Addresses that begin with `from` are tried first with `to` in its place.
@@ -49,6 +68,8 @@ pub struct Downloader<'a> {
     pub cache: &'a Cache,
     /// Mirrors to try before the places in a lock.
     pub rewrites: &'a [Rewrite],
+    /// Bound of all downloads together.
+    pub limit: Option<&'a RateLimit>,
 }
 
 /// Headway that makes up for a failure: a long file over a bad line needs more than five attempts.
@@ -199,8 +220,11 @@ impl Downloader<'_> {
         if partial.length == download.size && download.size > 0 {
             return Ok(());
         }
+        let credentials = download.credentials()?;
         let ask = |from: u64| Ask {
             range: (from > 0).then_some((from, None)),
+            headers: &download.headers,
+            credentials: &credentials,
             ..Ask::default()
         };
         let on_disk = |source| MirrorError::file(self.cache.partial(&download.digest), source);
@@ -251,6 +275,9 @@ impl Downloader<'_> {
                     found,
                     expected: download.size,
                 });
+            }
+            if let Some(limit) = self.limit {
+                limit.pay(count);
             }
             partial.append(&buffer[..count]).map_err(on_disk)?;
             step.progress(partial.length);

@@ -12,12 +12,14 @@ use report::{Args, Diagnose, Outcome};
 #[non_exhaustive]
 pub enum MirrorError {
     /// A server answered with an error.
-    #[error("{url} answered {status}")]
+    #[error("{url} answered {status}{}", in_brackets(reason.as_deref()))]
     Status {
         /// The address, without its query.
         url: String,
         /// The HTTP status.
         status: u16,
+        /// What the server says of it, such as `GatedRepo`.
+        reason: Option<String>,
         /// How long the server asked to wait.
         wait: Option<Duration>,
     },
@@ -28,6 +30,32 @@ pub enum MirrorError {
         url: String,
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A secret cannot stand in a header.
+    #[error("the secret for the header `{header}` of {url} has letters that no header may have")]
+    Credential {
+        /// The address, without its query.
+        url: String,
+        /// The header.
+        header: String,
+    },
+    /// A variable that should hold a secret is not set.
+    #[error("`{file_name}` needs the header `{header}`, and the variable {variable} is not set")]
+    NoSecret {
+        /// The file.
+        file_name: String,
+        /// The header.
+        header: String,
+        /// The environment variable.
+        variable: String,
+    },
+    /// A repository whose terms must be accepted, or that is private.
+    #[error("{wanted} is not open to this token: {problem}")]
+    Gated {
+        /// The repository.
+        wanted: String,
+        /// What the hub said.
+        problem: String,
     },
     /// The answer ended early.
     #[error("{url} ended after {found} of {expected} bytes")]
@@ -193,48 +221,33 @@ impl MirrorError {
         }
     }
 
-    /// The error and its causes on one line.
-    pub(crate) fn line(&self) -> String {
-        let mut line = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
-        line
-    }
-}
-
-impl Diagnose for MirrorError {
-    fn code(&self) -> &'static str {
+    /// The values of what can go wrong on the way from a server.
+    fn transfer_args(&self) -> Args {
         match self {
-            Self::Status { .. } => "mirror.status",
-            Self::Connection { .. } => "mirror.connection",
-            Self::CutShort { .. } => "mirror.cut-short",
-            Self::SizeDiffers { .. } => "mirror.size-differs",
-            Self::DigestDiffers { .. } => "mirror.digest-differs",
-            Self::Redirect { .. } => "mirror.redirect",
-            Self::EveryPlaceFailed { .. } => "mirror.every-place-failed",
-            Self::File { .. } => "mirror.file",
-            Self::CacheDamaged { .. } => "mirror.cache-damaged",
-            Self::Answer { .. } => "mirror.answer",
-            Self::NoFile { .. } => "mirror.no-file",
-            Self::Hub { .. } => "mirror.hub",
-            Self::NoResolver { .. } => "mirror.no-resolver",
-            Self::Unsolvable { .. } => "mirror.unsolvable",
-            Self::Forbidden { .. } => "mirror.forbidden",
-            Self::Pattern { .. } => "mirror.pattern",
-            Self::Archive { .. } => "mirror.archive",
-            Self::NoMember { .. } => "mirror.no-member",
-        }
-    }
-
-    fn args(&self) -> Args {
-        match self {
-            Self::Status { url, status, .. } => {
-                vec![("url", url.clone()), ("status", status.to_string())]
+            Self::Status {
+                url,
+                status,
+                reason,
+                ..
+            } => vec![
+                ("url", url.clone()),
+                (
+                    "status",
+                    format!("{status}{}", in_brackets(reason.as_deref())),
+                ),
+            ],
+            Self::Credential { url, header } => {
+                vec![("url", url.clone()), ("header", header.clone())]
             }
+            Self::NoSecret {
+                file_name,
+                header,
+                variable,
+            } => vec![
+                ("file", file_name.clone()),
+                ("header", header.clone()),
+                ("variable", variable.clone()),
+            ],
             Self::Connection { url, .. } => vec![("url", url.clone())],
             Self::CutShort {
                 url,
@@ -272,6 +285,52 @@ impl Diagnose for MirrorError {
                 ("digest", digest.to_string()),
                 ("failures", failures.join("; ")),
             ],
+            _ => Args::new(),
+        }
+    }
+
+    /// The error and its causes on one line.
+    pub(crate) fn line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line
+    }
+}
+
+impl Diagnose for MirrorError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Status { .. } => "mirror.status",
+            Self::Connection { .. } => "mirror.connection",
+            Self::Credential { .. } => "mirror.credential",
+            Self::NoSecret { .. } => "mirror.no-secret",
+            Self::Gated { .. } => "mirror.gated",
+            Self::CutShort { .. } => "mirror.cut-short",
+            Self::SizeDiffers { .. } => "mirror.size-differs",
+            Self::DigestDiffers { .. } => "mirror.digest-differs",
+            Self::Redirect { .. } => "mirror.redirect",
+            Self::EveryPlaceFailed { .. } => "mirror.every-place-failed",
+            Self::File { .. } => "mirror.file",
+            Self::CacheDamaged { .. } => "mirror.cache-damaged",
+            Self::Answer { .. } => "mirror.answer",
+            Self::NoFile { .. } => "mirror.no-file",
+            Self::Hub { .. } => "mirror.hub",
+            Self::NoResolver { .. } => "mirror.no-resolver",
+            Self::Unsolvable { .. } => "mirror.unsolvable",
+            Self::Forbidden { .. } => "mirror.forbidden",
+            Self::Pattern { .. } => "mirror.pattern",
+            Self::Archive { .. } => "mirror.archive",
+            Self::NoMember { .. } => "mirror.no-member",
+        }
+    }
+
+    fn args(&self) -> Args {
+        match self {
             Self::File { path, .. } => vec![("path", path.display().to_string())],
             Self::CacheDamaged {
                 path,
@@ -293,7 +352,7 @@ impl Diagnose for MirrorError {
                 ("version", version.clone()),
                 ("wanted", wanted.clone()),
             ],
-            Self::Hub { wanted, problem } => {
+            Self::Hub { wanted, problem } | Self::Gated { wanted, problem } => {
                 vec![("wanted", wanted.clone()), ("problem", problem.clone())]
             }
             Self::NoResolver { program, .. } => vec![("program", program.display().to_string())],
@@ -310,14 +369,17 @@ impl Diagnose for MirrorError {
             Self::NoMember { archive, member } => {
                 vec![("archive", archive.clone()), ("member", member.clone())]
             }
+            _ => self.transfer_args(),
         }
     }
 
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Pattern { .. } | Self::Forbidden { .. } | Self::NoResolver { .. } => {
-                Outcome::Usage
-            }
+            Self::Pattern { .. }
+            | Self::Forbidden { .. }
+            | Self::NoResolver { .. }
+            | Self::Credential { .. }
+            | Self::NoSecret { .. } => Outcome::Usage,
             Self::DigestDiffers { .. } | Self::SizeDiffers { .. } | Self::CacheDamaged { .. } => {
                 Outcome::Untrusted
             }
@@ -329,4 +391,8 @@ impl Diagnose for MirrorError {
             _ => Outcome::Failed,
         }
     }
+}
+
+fn in_brackets(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(" ({reason})"))
 }

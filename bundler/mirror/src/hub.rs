@@ -1,12 +1,11 @@
 //! The Hugging Face Hub: a revision to a commit, a commit to its files, each with the digest the Hub knows.
 
-use globset::GlobSet;
 use manifest_schema::{Digest, RepoName};
 use serde::Deserialize;
 use sha1::Digest as _;
 
-use crate::archive::globs;
 use crate::download::{git_hasher, hex};
+use crate::filter::Filter;
 use crate::web::{Ask, Page, parse, shown};
 use crate::{Cache, MirrorError, Web};
 
@@ -20,7 +19,7 @@ pub enum HubKind {
 }
 
 impl HubKind {
-    fn api(self) -> &'static str {
+    pub(crate) fn api(self) -> &'static str {
         match self {
             Self::Model => "models",
             Self::Dataset => "datasets",
@@ -114,11 +113,7 @@ impl<'a> Hub<'a> {
         include: &[String],
         exclude: &[String],
     ) -> Result<Vec<HubFile>, MirrorError> {
-        let (include_set, exclude_set) = (globs(include)?, globs(exclude)?);
-        let taken = |path: &str| {
-            let matches = |set: &GlobSet| set.is_match(path);
-            (include.is_empty() || matches(&include_set)) && !matches(&exclude_set)
-        };
+        let filter = Filter::new(include, exclude)?;
         let mut next = Some(format!(
             "{}/api/{}/{repo}/tree/{commit}?recursive=true&expand=false",
             self.endpoint,
@@ -140,7 +135,7 @@ impl<'a> Hub<'a> {
                 });
             }
             for entry in entries {
-                if entry.kind == "file" && taken(&entry.path) {
+                if entry.kind == "file" && filter.takes(&entry.path) {
                     files.push(entry.into_file(&page)?);
                 }
             }
@@ -182,13 +177,7 @@ impl<'a> Hub<'a> {
         file: &HubFile,
         cache: Option<&Cache>,
     ) -> Result<Digest, MirrorError> {
-        if file.size > LARGEST_PLAIN_FILE {
-            return Err(MirrorError::Answer {
-                url: url.to_owned(),
-                problem: format!("{} bytes and no SHA-256", file.size),
-            });
-        }
-        let page = self.web.text(url, Ask::default(), file.size)?;
+        let page = plain_file(self.web, url, file.size)?;
         let mut hasher = git_hasher(page.body.len() as u64);
         hasher.update(&page.body);
         let found = hex(&hasher.finalize());
@@ -210,14 +199,39 @@ impl<'a> Hub<'a> {
         self.web
             .text(url, Ask::default(), LARGEST_ANSWER)
             .map_err(|error| match error {
-                MirrorError::Status { url, status, .. } if matches!(status, 401 | 403 | 404) => {
-                    MirrorError::Hub {
-                        wanted: wanted.to_owned(),
-                        problem: format!("{url} answered {status}"),
-                    }
-                }
+                MirrorError::Status {
+                    status: 401 | 403 | 404,
+                    ..
+                } => refused(wanted, &error),
                 other => other,
             })
+    }
+}
+
+/// Fetches a file that has no SHA-256 at its hub.
+pub(crate) fn plain_file(web: &Web, url: &str, size: u64) -> Result<Page, MirrorError> {
+    if size > LARGEST_PLAIN_FILE {
+        return Err(MirrorError::Answer {
+            url: url.split('?').next().unwrap_or_default().to_owned(),
+            problem: format!("{size} bytes and no SHA-256"),
+        });
+    }
+    web.text(url, Ask::default(), size)
+}
+
+/// What a hub's refusal means: not there, or not for this token.
+pub(crate) fn refused(wanted: &str, error: &MirrorError) -> MirrorError {
+    let (wanted, problem) = (wanted.to_owned(), error.to_string());
+    let gated = match error {
+        MirrorError::Status { status, reason, .. } => {
+            *status == 403 || reason.as_deref() == Some("GatedRepo")
+        }
+        _ => false,
+    };
+    if gated {
+        MirrorError::Gated { wanted, problem }
+    } else {
+        MirrorError::Hub { wanted, problem }
     }
 }
 

@@ -7,8 +7,8 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use serde::Deserialize;
 
 use crate::tags::{WheelName, same_version};
-use crate::web::{Ask, Page, header, parse, shown};
-use crate::{MirrorError, Web};
+use crate::web::{Ask, Credential, Page, header, parse, shown};
+use crate::{MirrorError, Secret, Web};
 
 /// A project's name as the index spells it (PEP 503).
 pub fn normalized(name: &str) -> String {
@@ -138,13 +138,38 @@ fn is_sdist(file_name: &str, project: &str, version: &str) -> bool {
 /// # Errors
 /// When the server does not answer, or does not say.
 pub fn size_of(web: &Web, url: &str) -> Result<u64, MirrorError> {
+    size_with(web, url, &[], &[])
+}
+
+/// [`size_of`] a file whose server asks for headers; `secrets` are shown to that server alone.
+///
+/// # Errors
+/// When the server does not answer, or does not say.
+pub fn size_with(
+    web: &Web,
+    url: &str,
+    headers: &[(String, String)],
+    secrets: &[(String, Secret)],
+) -> Result<u64, MirrorError> {
+    let home = parse(url)?;
+    let credential = |(name, value): &(String, Secret)| Credential {
+        home: home.clone(),
+        name: name.clone(),
+        value: value.clone(),
+    };
+    let credentials: Vec<Credential> = secrets.iter().map(credential).collect();
+    let plain = Ask {
+        headers,
+        credentials: &credentials,
+        ..Ask::default()
+    };
     let first_byte = Ask {
         range: Some((0, Some(0))),
-        ..Ask::default()
+        ..plain
     };
     let response = match web.patiently(url, first_byte) {
         // An empty file has no first byte.
-        Err(MirrorError::Status { status: 416, .. }) => web.patiently(url, Ask::default())?,
+        Err(MirrorError::Status { status: 416, .. }) => web.patiently(url, plain)?,
         other => other?,
     };
     let told = match header(response.headers(), CONTENT_RANGE.as_str()) {

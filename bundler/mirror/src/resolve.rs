@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use manifest_schema::plan::WheelTarget;
 
-use crate::archive::globs;
+use crate::filter::globs;
 use crate::{MirrorError, normalized};
 
 /// One distribution at one version.
@@ -58,7 +58,9 @@ impl Resolver {
                 &target.python,
             ])
             .args(["--only-binary", ":all:", "--no-header", "--no-annotate"])
-            .args(["--default-index", &self.index_url])
+            // Not an argument: every user of this machine may read those, and the address may hold a password.
+            .env("UV_DEFAULT_INDEX", &self.index_url)
+            .env_remove("UV_INDEX_URL")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -75,10 +77,7 @@ impl Resolver {
         if !output.status.success() {
             return Err(MirrorError::Unsolvable {
                 target: format!("{platform}, Python {}", target.python),
-                problem: String::from_utf8_lossy(&output.stderr)
-                    .split_whitespace()
-                    .collect::<Vec<_>>()
-                    .join(" "),
+                problem: without_login(&String::from_utf8_lossy(&output.stderr)),
             });
         }
         let pins = pins(&String::from_utf8_lossy(&output.stdout));
@@ -92,6 +91,20 @@ impl Resolver {
             source,
         }
     }
+}
+
+/// What uv said, in one line, with user names and passwords taken out of addresses.
+fn without_login(text: &str) -> String {
+    let word = |word: &str| match (word.find("://"), word.find('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}{}", &word[..scheme + 3], &word[at + 1..])
+        }
+        _ => word.to_owned(),
+    };
+    text.split_whitespace()
+        .map(word)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Reads `name[extra]==version ; marker` lines; comments and options are passed over.
@@ -128,6 +141,13 @@ fn refuse(pins: &[Pin], forbid: &[String]) -> Result<(), MirrorError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_password_is_repeated() {
+        let said = "  x Failed to fetch: `https://me:hush@example.org/simple/`\n  a@b https://c/ ";
+        let expected = "x Failed to fetch: `https://example.org/simple/` a@b https://c/";
+        assert_eq!(without_login(said), expected);
+    }
 
     #[test]
     fn pins_are_read_and_forbidden_ones_refused() {

@@ -4,11 +4,13 @@ use std::io::Read;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, LOCATION, RANGE,
-    RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, COOKIE, DATE, HeaderMap, HeaderValue,
+    LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
 
@@ -52,13 +54,25 @@ impl Patience {
 /// A client for every source. Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
 pub struct Web {
     client: Client,
-    token: Option<(Url, Secret)>,
+    credentials: Vec<Credential>,
     pub(crate) patience: Patience,
+}
+
+/// A header that only one scheme, host and port may see.
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    pub(crate) home: Url,
+    pub(crate) name: String,
+    pub(crate) value: Secret,
 }
 
 /// What to ask for.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ask<'a> {
+    /// Headers for every server on the way.
+    pub(crate) headers: &'a [(String, String)],
+    /// Headers for one server alone.
+    pub(crate) credentials: &'a [Credential],
     pub(crate) accept: Option<&'a str>,
     /// First byte wanted, and last, when not all of them.
     pub(crate) range: Option<(u64, Option<u64>)>,
@@ -83,7 +97,7 @@ impl Web {
             })?;
         Ok(Self {
             client,
-            token: None,
+            credentials: Vec::new(),
             patience,
         })
     }
@@ -92,8 +106,54 @@ impl Web {
     ///
     /// # Errors
     /// When `endpoint` is not an address.
-    pub fn with_token(mut self, endpoint: &str, token: Secret) -> Result<Self, MirrorError> {
-        self.token = Some((parse(endpoint)?, token));
+    pub fn with_token(self, endpoint: &str, token: &Secret) -> Result<Self, MirrorError> {
+        let value = Secret::new(&format!("Bearer {}", token.reveal()));
+        self.with_header(endpoint, AUTHORIZATION.as_str(), value)
+    }
+
+    /// Sends a cookie to the scheme, host and port of `endpoint`, and to no other.
+    ///
+    /// # Errors
+    /// When `endpoint` is not an address.
+    pub fn with_cookie(
+        self,
+        endpoint: &str,
+        name: &str,
+        value: &Secret,
+    ) -> Result<Self, MirrorError> {
+        let value = Secret::new(&format!("{name}={}", value.reveal()));
+        self.with_header(endpoint, COOKIE.as_str(), value)
+    }
+
+    /// Takes the user name and password out of an address, sends them to its host and to no other, and returns the
+    /// address without them.
+    ///
+    /// # Errors
+    /// When `address` is not an address.
+    pub fn with_login(self, address: &str) -> Result<(Self, String), MirrorError> {
+        let mut url = parse(address)?;
+        if url.username().is_empty() && url.password().is_none() {
+            return Ok((self, address.to_owned()));
+        }
+        let plain = |text: &str| percent_decode(text);
+        let login = [
+            plain(url.username()),
+            plain(url.password().unwrap_or_default()),
+        ]
+        .join(":");
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        let value = Secret::new(&format!("Basic {}", STANDARD.encode(login)));
+        let web = self.with_header(url.as_str(), AUTHORIZATION.as_str(), value)?;
+        Ok((web, url.into()))
+    }
+
+    fn with_header(mut self, home: &str, name: &str, value: Secret) -> Result<Self, MirrorError> {
+        self.credentials.push(Credential {
+            home: parse(home)?,
+            name: name.to_owned(),
+            value,
+        });
         Ok(self)
     }
 
@@ -110,6 +170,7 @@ impl Web {
                 return Err(MirrorError::Status {
                     url: shown(&at),
                     status: status.as_u16(),
+                    reason: header(response.headers(), "x-error-code"),
                     wait: wait(response.headers()),
                 });
             }
@@ -192,12 +253,18 @@ impl Web {
             let last = last.map_or_else(String::new, |last| last.to_string());
             request = request.header(RANGE, format!("bytes={first}-{last}"));
         }
-        if let Some((_, token)) = self
-            .token
-            .as_ref()
-            .filter(|(home, _)| home.origin() == url.origin())
-        {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        for (name, value) in ask.headers {
+            request = request.header(name, value);
+        }
+        let credentials = self.credentials.iter().chain(ask.credentials);
+        for credential in credentials.filter(|one| one.home.origin() == url.origin()) {
+            let value = HeaderValue::from_str(credential.value.reveal());
+            let mut value = value.map_err(|_| MirrorError::Credential {
+                url: shown(url),
+                header: credential.name.clone(),
+            })?;
+            value.set_sensitive(true);
+            request = request.header(&credential.name, value);
         }
         request.send().map_err(|source| MirrorError::Connection {
             url: shown(url),
@@ -251,6 +318,26 @@ pub(crate) fn shown(url: &Url) -> String {
     url.into()
 }
 
+/// Undoes `%XX` in a user name or password.
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// `Retry-After`, which is a number of seconds or a date.
 ///
 /// A date is read against the server's own `Date`, so that a wrong clock on either side does no harm.
@@ -299,6 +386,7 @@ mod tests {
             let error = MirrorError::Status {
                 url: String::new(),
                 status: 429,
+                reason: None,
                 wait: Some(Duration::from_secs(seconds)),
             };
             patience.pause(0, &error)

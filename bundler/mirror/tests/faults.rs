@@ -12,10 +12,10 @@ mod server;
 use std::time::{Duration, Instant};
 
 use bundle_mirror::{
-    Cache, Download, Downloader, Hub, HubKind, MirrorError, Patience, Secret, Web,
+    Cache, Download, Downloader, Hub, HubKind, MirrorError, Patience, RateLimit, Secret, Web,
 };
 use manifest_schema::{Digest, RepoName};
-use report::Silent;
+use report::{Diagnose as _, Silent};
 use server::{Answer, Asked, Server, honest};
 
 const QUICK: Patience = Patience {
@@ -48,12 +48,15 @@ impl Place {
             file_name: "file".to_owned(),
             urls: urls.iter().map(|url| format!("{url}/file")).collect(),
             git_sha1: None,
+            headers: Vec::new(),
+            secret_headers: Vec::new(),
         };
         let web = Web::new(QUICK).unwrap();
         let downloader = Downloader {
             web: &web,
             cache: &self.cache,
             rewrites: &[],
+            limit: None,
         };
         downloader.fetch_all(&[download], 2, &Silent)
     }
@@ -201,7 +204,7 @@ fn the_hub_gives_files_by_pages_and_its_token_stays_with_it() {
     assert!(!format!("{token:?}").contains("hf_secret"));
     let web = Web::new(QUICK)
         .unwrap()
-        .with_token(&hub.url, token)
+        .with_token(&hub.url, &token)
         .unwrap();
     let client = Hub::new(&web, &hub.url);
     let repo = RepoName::parse("org/model").unwrap();
@@ -234,4 +237,86 @@ fn the_hub_gives_files_by_pages_and_its_token_stays_with_it() {
             .all(|a| a.header("authorization").is_none())
     );
     assert_eq!(other.asked().len(), 1);
+}
+
+#[test]
+fn a_refusal_of_the_hub_says_whether_the_repository_is_closed_or_not_there() {
+    for (status, reason, code) in [
+        (403, "GatedRepo", "mirror.gated"),
+        (401, "GatedRepo", "mirror.gated"),
+        (404, "RevisionNotFound", "mirror.hub"),
+        (401, "RepoNotFound", "mirror.hub"),
+    ] {
+        let server = Server::new(move |_, _| Answer::new(status, b"").with("X-Error-Code", reason));
+        let web = Web::new(QUICK).unwrap();
+        let repo = RepoName::parse("org/model").unwrap();
+        let hub = Hub::new(&web, &server.url);
+        let error = hub.commit(HubKind::Model, &repo, "main").unwrap_err();
+        assert_eq!(error.code(), code);
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn all_downloads_together_keep_to_the_rate() {
+    let server = Server::new(|_, asked| honest(asked, &vec![asked.path.as_bytes()[1]; 300_000]));
+    let place = Place::new();
+    let downloads: Vec<Download> = (b'a'..=b'd')
+        .map(|letter| Download {
+            digest: Digest::of(&vec![letter; 300_000]),
+            size: 300_000,
+            file_name: char::from(letter).to_string(),
+            urls: vec![format!("{}/{}", server.url, char::from(letter))],
+            git_sha1: None,
+            headers: Vec::new(),
+            secret_headers: Vec::new(),
+        })
+        .collect();
+    let web = Web::new(QUICK).unwrap();
+    let limit = RateLimit::new(1_200_000);
+    let downloader = Downloader {
+        web: &web,
+        cache: &place.cache,
+        rewrites: &[],
+        limit: Some(&limit),
+    };
+    let started = Instant::now();
+    downloader.fetch_all(&downloads, 4, &Silent).unwrap();
+    assert!(
+        started.elapsed() >= Duration::from_millis(990),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn a_header_for_one_host_is_not_shown_to_another_and_a_plain_one_goes_along() {
+    let storage = good();
+    let elsewhere = format!("{}/object", storage.url);
+    let vendor = Server::new(move |_, _| Answer::new(302, b"").with("Location", &elsewhere));
+    let place = Place::new();
+    let body = body();
+    let download = Download {
+        digest: Digest::of(&body),
+        size: body.len() as u64,
+        file_name: "driver.run".to_owned(),
+        urls: vec![format!("{}/driver.run", vendor.url)],
+        git_sha1: None,
+        headers: vec![("Referer".to_owned(), "https://vendor.example/".to_owned())],
+        secret_headers: vec![("X-Token".to_owned(), Secret::new("hush"))],
+    };
+    let web = Web::new(QUICK).unwrap();
+    let downloader = Downloader {
+        web: &web,
+        cache: &place.cache,
+        rewrites: &[],
+        limit: None,
+    };
+    downloader.fetch(&download, &Silent).unwrap();
+    let (first, second) = (&vendor.asked()[0], &storage.asked()[0]);
+    assert_eq!(
+        (first.header("x-token"), second.header("x-token")),
+        (Some("hush"), None)
+    );
+    assert_eq!(second.header("referer"), Some("https://vendor.example/"));
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bundle_format::{BuildOptions, BundleInput, SigningKey};
-use bundle_mirror::{Downloader, Rewrite};
+use bundle_mirror::{Downloader, RateLimit, Rewrite};
 use console::View;
 use manifest_schema::lock::Lock;
 use report::{Outcome, Trouble};
@@ -36,6 +36,12 @@ pub(crate) struct Args {
     /// Try addresses that begin with FROM at TO first (can be repeated)
     #[arg(long, value_name = "FROM=TO", value_parser = settings::rewrite)]
     mirror: Vec<Rewrite>,
+    /// Bytes a second that all downloads together may take, such as 20M
+    #[arg(long, value_name = "BYTES", value_parser = settings::bytes)]
+    limit_rate: Option<u64>,
+    /// Folder with files that only their vendors may hand out; they are found by SHA-256 (can be repeated)
+    #[arg(long, value_name = "DIR")]
+    bring: Vec<PathBuf>,
     #[command(flatten)]
     cache: CacheFlag,
 }
@@ -57,18 +63,22 @@ impl Args {
         let key = SigningKey::from_encrypted_pem(&private, passphrase.as_bytes())?;
         let cache = self.cache.open()?;
         let web = settings::web()?;
+        // An index that asks for a login asks again for the files.
+        let (web, _) = web.with_login(&settings::index_url(None))?;
         let assembler = Assembler {
             lock: &lock,
             lock_folder: folder_of(&self.lock)?,
             cache: &cache,
         };
+        let limit = self.limit_rate.map(RateLimit::new);
         let downloader = Downloader {
             web: &web,
             cache: &cache,
             rewrites: &self.mirror,
+            limit: limit.as_ref(),
         };
-        assembler.take_files()?;
-        downloader.fetch_all(&assembler.downloads(), self.downloads, view)?;
+        assembler.take_files(&self.bring)?;
+        downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
         let parts = assembler.assemble(view)?;
         let output = self
             .output

@@ -65,7 +65,7 @@ impl Args {
                 files: Vec::new(),
                 hub: Some(HubSource {
                     repo,
-                    revision: self.revision,
+                    revision: Some(self.revision),
                     include: [
                         "*.safetensors",
                         "*.json",
@@ -78,6 +78,7 @@ impl Args {
                     .to_vec(),
                     exclude: Vec::new(),
                 }),
+                modelscope: None,
                 fill: std::collections::BTreeMap::new(),
                 dataset_info: None,
             }],

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use bundle_mirror::{Cache, Hub, PackageIndex, Resolver};
+use bundle_mirror::{Cache, Hub, ModelScope, PackageIndex, Resolver};
 use console::View;
 use manifest_schema::Digest;
-use manifest_schema::lock::Lock;
+use manifest_schema::lock::{Lock, LockedComponent, LockedFile};
 use manifest_schema::plan::Plan;
 use report::{Outcome, Trouble};
 
+use crate::commands::diff::lock_of;
 use crate::error::InputError;
 use crate::locking::Locker;
 use crate::output::write_whole;
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     output: PathBuf,
     #[command(flatten)]
     sources: Sources,
+    /// Take other bytes under a revision that the old lock names too: the revision was moved or rewritten
+    #[arg(long)]
+    accept_changed: bool,
     #[command(flatten)]
     cache: CacheFlag,
 }
@@ -45,6 +49,12 @@ impl Args {
         let lock = self
             .sources
             .lock(&self.plan, &self.output, Some(&cache), view)?;
+        if self.output.is_file() && !self.accept_changed {
+            // An old lock that cannot be read has nothing to say about revisions.
+            if let Ok(old) = lock_of(&self.output) {
+                revisions(&old, &lock, view)?;
+            }
+        }
         write_whole(&self.output, &lock.to_bytes())?;
         let bytes: u64 = lock.artifacts.iter().map(|artifact| artifact.size.0).sum();
         view.note(
@@ -76,16 +86,18 @@ impl Sources {
             path: plan_path.to_owned(),
             problem,
         })?;
-        let web = settings::web()?;
-        let index_url = settings::index_url(self.index_url.as_deref());
+        // uv takes the login from the address; no address in a lock may have one.
+        let with_login = settings::index_url(self.index_url.as_deref());
+        let (web, index_url) = settings::web()?.with_login(&with_login)?;
         let mut locker = Locker {
             index: PackageIndex::new(&web, &index_url),
             hub: Hub::new(&web, &settings::hub_endpoint()),
+            modelscope: ModelScope::new(&web, &settings::modelscope_endpoint()),
             web: &web,
             cache,
             resolver: Resolver {
                 program: settings::uv(self.uv.as_deref()),
-                index_url,
+                index_url: with_login,
             },
             plan_folder: folder_of(plan_path)?,
             lock_folder: folder_of(output)?,
@@ -94,6 +106,45 @@ impl Sources {
         };
         locker.lock(&plan, Digest::of(&text))
     }
+}
+
+/// Says which revisions moved on, and refuses one that is the same with other files.
+fn revisions(old: &Lock, new: &Lock, view: &View) -> Result<(), InputError> {
+    for component in &new.components {
+        let same = |c: &&LockedComponent| c.kind == component.kind && c.name == component.name;
+        let Some(before) = old.components.iter().find(same) else {
+            continue;
+        };
+        let (Some(was), Some(is)) = (&before.revision, &component.revision) else {
+            continue;
+        };
+        let name = component.name.to_string();
+        if was != is {
+            let args = [("name", name), ("old", was.clone()), ("new", is.clone())];
+            view.note("bundler.revision-moved", &args);
+            continue;
+        }
+        let pinned = |lock: &Lock, file: &LockedFile| {
+            let mut artifacts = lock.artifacts.iter();
+            artifacts.any(|a| a.digest == file.artifact && a.revision.as_ref() == Some(is))
+        };
+        let changed = component.files.iter().filter(|file| {
+            let mut there = before.files.iter().filter(|old| old.path == file.path);
+            there.any(|old_file| {
+                old_file.artifact != file.artifact && pinned(old, old_file) && pinned(new, file)
+            })
+        });
+        let files: Vec<String> = changed.map(|file| file.path.to_string()).collect();
+        if !files.is_empty() {
+            let (revision, files) = (is.clone(), files.join(", "));
+            return Err(InputError::RevisionChanged {
+                name,
+                revision,
+                files,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The folder that a file is in, without links.

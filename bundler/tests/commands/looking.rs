@@ -162,7 +162,10 @@ fn schemas_are_those_that_are_published() {
     for name in ["plan", "lock", "index", "profiles"] {
         let said = world.run(&["schema", name]).ended_with(0);
         let file = fs::read_to_string(published.join(format!("{name}.json"))).unwrap();
-        assert_eq!(said.data, file, "{name}");
+        assert!(
+            said.data == file,
+            "{name}: run FERRY_WRITE_SCHEMAS=1 cargo test -p manifest-schema"
+        );
         let json = world.run(&["schema", name, "--json"]).ended_with(0).json();
         assert_eq!(
             json,
@@ -302,6 +305,8 @@ fn help_of_all_commands() {
                              $PIP_INDEX_URL, PyPI]
           --uv <FILE>        The uv program, which resolves requirements [default: $FERRY_UV, else uv on
                              the path]
+          --accept-changed   Take other bytes under a revision that the old lock names too: the revision
+                             was moved or rewritten
           --cache <DIR>      Folder of fetched files [default: $FERRY_CACHE, else $XDG_CACHE_HOME/ferry
                              or ~/.cache/ferry]
       -h, --help             Print help (see more with '--help')
@@ -322,6 +327,9 @@ fn help_of_all_commands() {
           --threads <THREADS>       Threads that hash [default: N]
           --downloads <DOWNLOADS>   Downloads at a time [default: 4]
           --mirror <FROM=TO>        Try addresses that begin with FROM at TO first (can be repeated)
+          --limit-rate <BYTES>      Bytes a second that all downloads together may take, such as 20M
+          --bring <DIR>             Folder with files that only their vendors may hand out; they are
+                                    found by SHA-256 (can be repeated)
           --cache <DIR>             Folder of fetched files [default: $FERRY_CACHE, else
                                     $XDG_CACHE_HOME/ferry or ~/.cache/ferry]
       -h, --help                    Print help (see more with '--help')

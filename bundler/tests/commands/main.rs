@@ -12,6 +12,7 @@ mod interrupt;
 mod looking;
 #[path = "../../mirror/tests/server/mod.rs"]
 mod server;
+mod sources;
 mod tls;
 mod way;
 mod world;

@@ -134,6 +134,15 @@ pub struct LockedArtifact {
     /// Where it is, in the order to try.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
+    /// Headers that the addresses ask for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Headers with a secret, and the environment variable that holds each. Only the first address's host sees them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_headers: BTreeMap<String, String>,
+    /// A file that whoever builds must bring: where to get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bring_from: Option<String>,
     /// A file of this machine: its path, relative to the lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -174,8 +183,10 @@ impl Lock {
                     "each artifact once",
                 ));
             }
-            if artifact.urls.is_empty() && artifact.path.is_none() {
-                return Err(ManifestError::value(at, "no place", "`urls` or `path`"));
+            let placed = artifact.path.is_some() || artifact.bring_from.is_some();
+            if artifact.urls.is_empty() && !placed {
+                let expected = "`urls`, `path` or `bring_from`";
+                return Err(ManifestError::value(at, "no place", expected));
             }
         }
         for (at, file) in lock.files() {

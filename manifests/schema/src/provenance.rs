@@ -71,8 +71,13 @@ pub enum OriginKind {
     Https,
     /// The Hugging Face Hub, or a mirror of it.
     HuggingFace,
+    /// ModelScope.
+    #[serde(rename = "modelscope")]
+    ModelScope,
     /// A file on the builder's machine.
     File,
+    /// A file that whoever built the bundle got from its vendor.
+    Own,
     /// Made while the bundle was built.
     Built,
 }

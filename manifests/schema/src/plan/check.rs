@@ -1,0 +1,253 @@
+//! What the types of a plan alone cannot say.
+
+use std::collections::BTreeSet;
+
+use super::{
+    HttpsSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PypiSource, Source,
+    read,
+};
+
+impl Plan {
+    /// Reads a plan and checks that it makes sense in itself.
+    ///
+    /// # Errors
+    /// Names the place, what was found there and what was expected.
+    pub fn parse(text: &[u8]) -> Result<Self, ManifestError> {
+        let plan: Self = read(text)?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Checks what the types alone cannot say.
+    fn check(&self) -> Result<(), ManifestError> {
+        if self.format != 1 {
+            return Err(ManifestError::value("format", self.format.to_string(), "1"));
+        }
+        for (list, components) in [("models", &self.models), ("datasets", &self.datasets)] {
+            let mut names = BTreeSet::new();
+            for (position, component) in components.iter().enumerate() {
+                let at = format!("{list}[{position}]");
+                if !names.insert(&component.name) {
+                    return Err(ManifestError::value(
+                        format!("{at}.name"),
+                        format!("`{}` a second time", component.name),
+                        "each name once",
+                    ));
+                }
+                component.check(&at, &self.accept_licenses)?;
+            }
+        }
+        let mut names = BTreeSet::new();
+        for (position, backend) in self.backends.iter().enumerate() {
+            let at = format!("backends[{position}]");
+            if !names.insert(&backend.name) {
+                return Err(ManifestError::value(
+                    format!("{at}.name"),
+                    format!("`{}` a second time", backend.name),
+                    "each name once",
+                ));
+            }
+            backend.check(&at)?;
+        }
+        for (arch, source) in &self.installers {
+            let at = format!("installers.{arch}");
+            if source.is_group() {
+                return Err(ManifestError::value(at, "a group of files", "one file"));
+            }
+            check_source(source, &at)?;
+        }
+        Ok(())
+    }
+}
+
+impl PlanComponent {
+    fn check(&self, at: &str, accepted: &[String]) -> Result<(), ManifestError> {
+        if !accepted.contains(&self.license) {
+            return Err(ManifestError::value(
+                format!("{at}.license"),
+                format!("`{}`, which was not accepted", self.license),
+                "a licence that `accept_licenses` lists",
+            ));
+        }
+        if self.files.is_empty() && self.hub.is_none() && self.modelscope.is_none() {
+            return Err(ManifestError::value(
+                at,
+                "no files",
+                "`files`, `hub` or `modelscope`",
+            ));
+        }
+        for key in self.fill.keys() {
+            if key.is_empty() || key.trim() != key || key.contains(['{', '}']) {
+                return Err(ManifestError::value(
+                    format!("{at}.fill"),
+                    format!("the key `{key}`"),
+                    "a word without braces or spaces around it",
+                ));
+            }
+        }
+        check_files(&self.files, at)
+    }
+}
+
+impl PlanBackend {
+    fn check(&self, at: &str) -> Result<(), ManifestError> {
+        check_files(&self.files, at)?;
+        if let Some(python) = &self.python {
+            check_python_version(&python.version, &format!("{at}.python.version"))?;
+        }
+        Ok(())
+    }
+}
+
+fn check_files(files: &[PlanFile], at: &str) -> Result<(), ManifestError> {
+    let mut paths = BTreeSet::new();
+    for (position, file) in files.iter().enumerate() {
+        let at = format!("{at}.files[{position}]");
+        // A folder may take several groups; a file has one source.
+        if !file.source.is_group() && !paths.insert(&file.path) {
+            return Err(ManifestError::value(
+                format!("{at}.path"),
+                format!("`{}` a second time", file.path),
+                "each path once",
+            ));
+        }
+        check_source(&file.source, &format!("{at}.source"))?;
+    }
+    Ok(())
+}
+
+fn check_source(source: &Source, at: &str) -> Result<(), ManifestError> {
+    let (member, members, _) = source.taken();
+    if member.is_some() && !members.is_empty() {
+        let found = "`member` and `members`";
+        return Err(ManifestError::value(at, found, "one of the two"));
+    }
+    match source {
+        Source::Pypi(source) => check_pypi(source, &format!("{at}.pypi")),
+        Source::Https(source) => check_https(source, &format!("{at}.https")),
+        Source::File(file) => check_text(&file.path, &format!("{at}.file.path"), "a path"),
+        Source::Folder(folder) => check_text(&folder.path, &format!("{at}.folder.path"), "a path"),
+        Source::Own(own) => {
+            let at = format!("{at}.own");
+            check_text(&own.from, &format!("{at}.from"), "where to get the file")?;
+            check_text(&own.file_name, &format!("{at}.file_name"), "its name")
+        }
+    }
+}
+
+fn check_text(text: &str, at: &str, expected: &str) -> Result<(), ManifestError> {
+    if text.is_empty() {
+        return Err(ManifestError::value(at, "nothing", expected));
+    }
+    Ok(())
+}
+
+fn check_pypi(source: &PypiSource, at: &str) -> Result<(), ManifestError> {
+    if let Some(target) = &source.target {
+        check_python_version(&target.python, &format!("{at}.target.python"))?;
+    }
+    for (key, text) in [("project", &source.project), ("version", &source.version)] {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+!".contains(&b);
+        if text.is_empty() || !text.bytes().all(plain) {
+            return Err(ManifestError::value(
+                format!("{at}.{key}"),
+                format!("`{text}`"),
+                format!("the exact {key}, without operators or spaces"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_https(source: &HttpsSource, at: &str) -> Result<(), ManifestError> {
+    for url in std::iter::once(&source.url).chain(&source.mirrors) {
+        let at = format!("{at}.url");
+        // Plain HTTP is as good here: the digest is pinned.
+        let rest = url.strip_prefix("https://").or(url.strip_prefix("http://"));
+        let Some(rest) = rest else {
+            let expected = "an address that begins with `https://`";
+            return Err(ManifestError::value(at, format!("`{url}`"), expected));
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.contains('@') {
+            // Not shown: it may be a password.
+            let found = "an address with a user name or a password";
+            let expected =
+                "an address without; `secret_headers` names a variable that holds a secret";
+            return Err(ManifestError::value(at, found, expected));
+        }
+    }
+    for (name, value) in &source.headers {
+        check_header(name, &format!("{at}.headers"))?;
+        let secret = [
+            "authorization",
+            "cookie",
+            "proxy-authorization",
+            "private-token",
+        ];
+        if secret.contains(&name.to_ascii_lowercase().as_str()) {
+            let found = format!("`{name}`");
+            let expected = "headers without secrets; this one belongs in `secret_headers`";
+            return Err(ManifestError::value(
+                format!("{at}.headers"),
+                found,
+                expected,
+            ));
+        }
+        if !value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            let found = format!("the value of `{name}`");
+            return Err(ManifestError::value(
+                format!("{at}.headers"),
+                found,
+                "printable ASCII",
+            ));
+        }
+    }
+    for (name, variable) in &source.secret_headers {
+        check_header(name, &format!("{at}.secret_headers"))?;
+        let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+        if variable.is_empty() || !variable.bytes().all(plain) {
+            // Not shown: someone may have put the secret itself here.
+            let (at, found) = (
+                format!("{at}.secret_headers"),
+                format!("the value of `{name}`"),
+            );
+            let expected = "the name of an environment variable, such as `VENDOR_TOKEN`";
+            return Err(ManifestError::value(at, found, expected));
+        }
+    }
+    Ok(())
+}
+
+/// The name of a header that does not steer the transfer itself.
+fn check_header(name: &str, at: &str) -> Result<(), ManifestError> {
+    let ours = [
+        "host",
+        "range",
+        "accept-encoding",
+        "content-length",
+        "connection",
+        "transfer-encoding",
+    ];
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    let good = !name.is_empty() && name.bytes().all(plain);
+    if good && !ours.contains(&name.to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    let expected = "the name of a header that the transfer itself does not need";
+    Err(ManifestError::value(at, format!("`{name}`"), expected))
+}
+
+fn check_python_version(version: &str, at: &str) -> Result<(), ManifestError> {
+    let good = version
+        .split_once('.')
+        .is_some_and(|(major, minor)| major == "3" && minor.parse::<u8>().is_ok());
+    if good {
+        return Ok(());
+    }
+    Err(ManifestError::value(
+        at,
+        format!("`{version}`"),
+        "a Python version such as `3.11`",
+    ))
+}
