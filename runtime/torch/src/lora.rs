@@ -93,8 +93,8 @@ impl Linear {
             let bound = 3.0_f64.sqrt() * deviation;
             Ok(Tensor::f_empty([rows, columns], options)?.f_uniform_(-bound, bound)?)
         };
-        linear(settings.rank, columns)?;
-        linear(rows, settings.rank)?;
+        // Drawn and dropped, as there.
+        let _ = (linear(settings.rank, columns)?, linear(rows, settings.rank)?);
         let a = linear(settings.rank, columns)?;
         let b = Tensor::f_zeros([rows, settings.rank], options)?;
         self.set_correction(a, b, settings);
