@@ -94,7 +94,10 @@ impl Linear {
             Ok(Tensor::f_empty([rows, columns], options)?.f_uniform_(-bound, bound)?)
         };
         // Drawn and dropped, as there.
-        let _ = (linear(settings.rank, columns)?, linear(rows, settings.rank)?);
+        let _ = (
+            linear(settings.rank, columns)?,
+            linear(rows, settings.rank)?,
+        );
         let a = linear(settings.rank, columns)?;
         let b = Tensor::f_zeros([rows, settings.rank], options)?;
         self.set_correction(a, b, settings);
