@@ -7,7 +7,10 @@ use console::{Flags, View};
 use install_steps::{DiskError, Prefix};
 use report::{Outcome, Trouble};
 
-use crate::commands::{audit, install, preflight, probe, rollback, status, uninstall, verify};
+use crate::commands::{
+    audit, gc, install, inventory, log, preflight, probe, rollback, status, support_bundle, trust,
+    uninstall, verify,
+};
 
 /// Verifies a bundle, checks the machine, installs and proves it
 #[derive(Debug, Parser)]
@@ -37,6 +40,16 @@ pub(crate) enum Command {
     Uninstall(uninstall::Args),
     /// Check every installed file: is it what was signed, by whom, where did it come from
     Audit(audit::Args),
+    /// Remove what nothing needs any more
+    Gc(gc::Args),
+    /// Say what was done here, when, by whom, from which bundle
+    Log(log::Args),
+    /// Say which trust roots count here, add one or remove one
+    Trust(trust::Args),
+    /// List what is here already, for a bundle that carries only the rest
+    Inventory(inventory::Args),
+    /// Write one readable file for somebody who helps
+    SupportBundle(support_bundle::Args),
 }
 
 impl Command {
@@ -50,6 +63,11 @@ impl Command {
             Self::Rollback(args) => args.run(view),
             Self::Uninstall(args) => args.run(view),
             Self::Audit(args) => args.run(view),
+            Self::Gc(args) => args.run(view),
+            Self::Log(args) => args.run(view),
+            Self::Trust(args) => args.run(view),
+            Self::Inventory(args) => args.run(view),
+            Self::SupportBundle(args) => args.run(view),
         }
     }
 }

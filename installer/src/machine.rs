@@ -1,5 +1,6 @@
 //! The machine that a command speaks about, and its verdict on a backend.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use console::View;
@@ -133,7 +134,7 @@ pub(crate) fn refuse_unfit(
     })
 }
 
-/// A check as one line, with its remedy below where it did not pass.
+/// A check as one line; where it did not pass, with its code, the reason and the remedy below.
 pub(crate) fn check_line(view: &View, check: &Check) -> String {
     let mark = match check.verdict {
         Verdict::Pass => "✓",
@@ -141,29 +142,29 @@ pub(crate) fn check_line(view: &View, check: &Check) -> String {
         Verdict::Stop => "✗",
     };
     let found = console::text(view.language(), check.code, &check.args);
-    let text = found
-        .as_ref()
-        .map_or(check.code, |found| found.text.as_str());
-    let remedy = found
-        .as_ref()
-        .and_then(|found| found.hint.as_ref())
-        .filter(|_| check.verdict != Verdict::Pass);
-    match remedy {
-        Some(remedy) => format!("  {mark} [{}] {text}\n      → {remedy}", check.code),
-        None => format!("  {mark} {text}"),
+    let Some(found) = found else {
+        return format!("  {mark} {}", check.code);
+    };
+    if check.verdict == Verdict::Pass {
+        return format!("  {mark} {}", found.text);
     }
+    let mut lines = format!("  {mark} [{}] {}", check.code, found.text);
+    if let Some(why) = found.why {
+        let _ = write!(lines, "\n      {why}");
+    }
+    if let Some(remedy) = found.hint {
+        let _ = write!(lines, "\n      → {remedy}");
+    }
+    lines
 }
 
 /// A check for another program.
-pub(crate) fn check_json(check: &Check) -> serde_json::Value {
-    let verdict = match check.verdict {
-        Verdict::Pass => "pass",
-        Verdict::Warn => "warn",
-        Verdict::Stop => "stop",
-    };
+pub(crate) fn check_json(view: &View, check: &Check) -> serde_json::Value {
+    let found = console::text(view.language(), check.code, &check.args);
+    let (why, remedy) = found.map_or((None, None), |found| (found.why, found.hint));
     serde_json::json!({
-        "code": check.code, "verdict": verdict, "found": check.found, "needed": check.needed,
-        "overridable": check.overridable,
+        "code": check.code, "verdict": check.verdict, "found": check.found, "needed": check.needed,
+        "overridable": check.overridable, "why": why, "remedy": remedy,
     })
 }
 

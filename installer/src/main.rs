@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod machine;
 mod trust;
+mod write;
 
 use std::process::ExitCode;
 

@@ -49,7 +49,7 @@ pub(crate) struct Root {
     trust_root: Option<Digest>,
 }
 
-fn fingerprint(text: &str) -> Result<Digest, IdError> {
+pub(crate) fn fingerprint(text: &str) -> Result<Digest, IdError> {
     let plain: String = text
         .chars()
         .filter(|c| !c.is_whitespace() && *c != ':')
@@ -83,7 +83,7 @@ impl Root {
             }
             roots.trust(named);
         } else if !roots.contains(&offered) {
-            compare(view, &offered)?;
+            compare(view, &offered, "--trust-root")?;
             roots.trust(offered);
         }
         Ok(sealed.verify(&roots)?)
@@ -91,12 +91,12 @@ impl Root {
 }
 
 /// Shows a fingerprint, and lets a person type its first characters from the other source.
-fn compare(view: &View, offered: &Digest) -> Result<(), Trouble> {
+pub(crate) fn compare(view: &View, offered: &Digest, flag: &str) -> Result<(), Trouble> {
     let hex = offered.hex();
     let groups: Vec<&str> = (0..8).map(|part| &hex[8 * part..8 * part + 8]).collect();
     view.note("installer.root-shown", &[("fingerprint", groups.join(" "))]);
     let none: &[(&str, String)] = &[];
-    let flag = format!("--trust-root {hex}");
+    let flag = format!("{flag} {hex}");
     let answer = view.ask("installer.root-question", none, None, &flag)?;
     let answer: String = answer.chars().filter(|c| !c.is_whitespace()).collect();
     if answer.len() >= 8 && hex.starts_with(&answer.to_lowercase()) {

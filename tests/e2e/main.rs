@@ -7,6 +7,7 @@
 
 #[path = "../attacks/mod.rs"]
 mod attacks;
+mod commands;
 mod emulated;
 mod install;
 mod install_script;

@@ -38,31 +38,79 @@ fn recorded(name: &str) -> String {
     hosts.join(name).display().to_string()
 }
 
-/// A bundle with a backend for every machine of this file.
+/// Name, chip, processor and versions of a backend.
+type Made<'a> = (&'a str, &'a str, Arch, &'a [(&'a str, &'a str)]);
+
+/// A bundle with a backend for every machine that is recorded, as far as one can be made.
 fn fleet() -> Site {
     let data = b"[{\"text\": \"hello\"}]\n".to_vec();
     let mut fake = Fake::with_dataset("demo", 1, &[("data.json", data)]);
-    let mut ascend = backend("ascend-910b", "ascend-910b", Arch::Aarch64);
-    ascend.glibc = "2.28".parse().ok();
-    for (name, version) in [("torch_npu", "2.9.0"), ("cann", "8.5.0")] {
-        ascend.versions.insert(name.to_owned(), version.to_owned());
-    }
-    fake.profiles.backends = vec![
-        ascend,
-        backend("cpu-aarch64", "cpu", Arch::Aarch64),
-        backend("cpu-x86-64", "cpu", Arch::X86_64),
+    let (arm, x86) = (Arch::Aarch64, Arch::X86_64);
+    let cann = [
+        ("torch", "2.9.0"),
+        ("torch_npu", "2.9.0"),
+        ("cann", "8.5.0"),
     ];
+    let old = [
+        ("torch", "2.5.1"),
+        ("torch_npu", "2.5.1"),
+        ("cann", "8.1.RC1"),
+    ];
+    let made: [Made; 8] = [
+        ("ascend-910a", "ascend-910a", arm, &old),
+        ("ascend-910b", "ascend-910b", arm, &cann),
+        ("ascend-910c", "ascend-910c", arm, &cann),
+        ("ascend-310p", "ascend-310p", x86, &cann),
+        (
+            "hygon-dcu",
+            "hygon-dcu",
+            x86,
+            &[("dtk", "26.04"), ("driver", "6.3")],
+        ),
+        (
+            "cambricon-mlu",
+            "cambricon-mlu",
+            x86,
+            &[("torch_mlu", "1.29.2")],
+        ),
+        ("cpu-aarch64", "cpu", arm, &[]),
+        ("cpu-x86-64", "cpu", x86, &[]),
+    ];
+    for (name, chip, arch, versions) in made {
+        let mut backend = backend(name, chip, arch);
+        backend.glibc = "2.28".parse().ok();
+        backend.versions = versions
+            .iter()
+            .map(|(name, version)| ((*name).into(), (*version).into()))
+            .collect();
+        fake.profiles.backends.push(backend);
+    }
     fake.blobs.push(RUNTIME.to_vec());
     Site::of(fake)
 }
 
 const LANGUAGES: [&str; 2] = ["en", "zh"];
-const HOSTS: [&str; 3] = ["laptop", "kunpeng-910b-kylin", "kunpeng-910b-driver-broken"];
+const HOSTS: [&str; 12] = [
+    "kunpeng-910b-driver-broken",
+    "kunpeng-910b-kylin",
+    "kylin-910c",
+    "kylin-hygon-k100-ai",
+    "kylin-mlu370",
+    "laptop",
+    "loongson",
+    "mixed-910b-310p-nvidia",
+    "ubuntu-300i-duo",
+    "unknown-ascend-model",
+    "uos-910a",
+    "vm-910b-no-driver",
+];
+/// Machines of which the probe and the plan are shown too.
+const SHOWN: [&str; 3] = ["laptop", "kunpeng-910b-kylin", "kunpeng-910b-driver-broken"];
 
 #[test]
 fn probes() {
     let site = fleet();
-    for host in HOSTS {
+    for host in SHOWN {
         for lang in LANGUAGES {
             let said = site.bare(&["probe", "--host", &recorded(host), "--lang", lang]);
             matches(&site, &format!("probe-{host}-{lang}"), &said);
@@ -75,9 +123,10 @@ fn preflights_and_plans() {
     let site = fleet();
     let bundle = site.bundle("1").display().to_string();
     let trust = site.fingerprint();
+    let mut chosen = String::new();
     for host in HOSTS {
+        let folder = recorded(host);
         for lang in LANGUAGES {
-            let folder = recorded(host);
             let rest = [
                 &bundle,
                 "--host",
@@ -93,15 +142,43 @@ fn preflights_and_plans() {
                 &format!("preflight-{host}-{lang}"),
                 &site.installer(&words),
             );
-            let words = [&["install", "--dry-run"], &rest[..]].concat();
-            matches(
-                &site,
-                &format!("plan-{host}-{lang}"),
-                &site.installer(&words),
-            );
+            if SHOWN.contains(&host) {
+                let words = [&["install", "--dry-run"], &rest[..]].concat();
+                matches(
+                    &site,
+                    &format!("plan-{host}-{lang}"),
+                    &site.installer(&words),
+                );
+            }
         }
+        // What install does is what preflight says.
+        let rest = [&bundle, "--host", &folder, "--json", "--trust-root", &trust];
+        let said = site.installer(&[&["preflight"], &rest[..]].concat());
+        let would = said.json()["chosen"].as_str().map(str::to_owned);
+        let install = site.installer(&[&["install", "--dry-run"], &rest[..]].concat());
+        let does = install.json()["backend"].as_str().map(str::to_owned);
+        assert_eq!(
+            (would.clone(), said.status),
+            (does, install.status),
+            "{host}"
+        );
+        let _ = writeln!(chosen, "{host}: {}", would.as_deref().unwrap_or("-"));
     }
     assert!(!site.prefix().exists(), "looking changes nothing");
+    insta::assert_snapshot!(chosen, @r"
+    kunpeng-910b-driver-broken: -
+    kunpeng-910b-kylin: ascend-910b
+    kylin-910c: ascend-910c
+    kylin-hygon-k100-ai: hygon-dcu
+    kylin-mlu370: cambricon-mlu
+    laptop: cpu-x86-64
+    loongson: -
+    mixed-910b-310p-nvidia: ascend-910b
+    ubuntu-300i-duo: -
+    unknown-ascend-model: -
+    uos-910a: ascend-910a
+    vm-910b-no-driver: -
+    ");
 }
 
 #[test]
@@ -142,8 +219,7 @@ fn help_of_every_command() {
         .collect();
     for command in commands {
         let said = site.bare(&[&command, "--help"]).ended_with(0);
-        all.data
-            .push_str(&format!("\n===== {command}\n{}", said.data));
+        let _ = write!(all.data, "\n===== {command}\n{}", said.data);
     }
     for line in all.data.lines() {
         assert!(line.chars().count() <= 80, "{line}");

@@ -1,6 +1,7 @@
 //! Chinese and English texts, both embedded: no file to lose on an offline machine.
 //!
-//! An entry is a code with a `text` and, for errors, a `hint`; both may name arguments in braces:
+//! An entry is a code with a `text` and, for errors and checks, a `hint`; a check also says `why`. All may name
+//! arguments in braces:
 //!
 //! ```toml
 //! ["bundle.unreadable"]
@@ -41,6 +42,8 @@ impl Language {
 pub struct Text {
     /// What happened, with found and needed values.
     pub text: String,
+    /// Why it matters.
+    pub why: Option<String>,
     /// What to do next.
     pub hint: Option<String>,
 }
@@ -55,6 +58,7 @@ pub fn text<N: AsRef<str>>(language: Language, code: &str, args: &[(N, String)])
     }?;
     Some(Text {
         text: fill(&entry.text, args),
+        why: entry.why.as_ref().map(|why| fill(why, args)),
         hint: entry.hint.as_ref().map(|hint| fill(hint, args)),
     })
 }
@@ -121,6 +125,7 @@ fn parse(source: &str) -> Catalog {
                 code,
                 Text {
                     text,
+                    why: string(&entry, "why"),
                     hint: string(&entry, "hint"),
                 },
             ))
@@ -160,6 +165,11 @@ mod tests {
                 names(&english.text),
                 names(&chinese.text),
                 "text of `{code}`"
+            );
+            assert_eq!(
+                english.why.is_some(),
+                chinese.why.is_some(),
+                "why of `{code}`"
             );
             assert_eq!(
                 english.hint.is_some(),

@@ -1,8 +1,8 @@
 //! Facts of accelerators: the PCI bus, `/dev`, version files, the vendor's tool.
 
 use manifest_schema::Arch;
-use manifest_schema::chip::{Chip, Devices, Nodes, Stack};
-use manifest_schema::site::{Device, DeviceState, Fact, Release, Site, ToolReport};
+use manifest_schema::chip::{Bus, Family, Nodes, Stack, Tool, VersionFile, VersionFormat};
+use manifest_schema::site::{Device, DeviceState, Fact, Release, Site, ToolReport, VendorSoftware};
 
 use crate::host::Host;
 use crate::system::fact;
@@ -12,46 +12,25 @@ use crate::{release, tool};
 /// say whether it can be used.
 pub(crate) fn fill(host: &dyn Host, site: &mut Site) {
     let functions = pci_functions(host);
-    for chip in Chip::all() {
-        let (Some(devices), Some(nodes), Some(stack)) = (&chip.devices, &chip.nodes, &chip.stack)
-        else {
-            continue;
-        };
-        let mut found: Vec<Device> = functions
+    let arch = site.arch.as_ref().map(|arch| arch.value);
+    for family in Family::all() {
+        let Some(bus) = &family.bus else { continue };
+        let mut devices: Vec<Device> = functions
             .iter()
-            .filter(|function| devices.claims(&function.vendor, &function.class))
-            // Two chips of one vendor share a class: the file that knows the model keeps the device.
-            .filter(|function| {
-                !site
-                    .devices
-                    .iter()
-                    .any(|known| known.address == function.address)
-            })
-            .map(|function| identify(function.clone(), devices, chip))
+            .filter(|function| bus.claims(&function.vendor, &function.class))
+            .map(|function| identify(function.clone(), bus, family))
             .collect();
-        let made = nodes_of(host, nodes);
-        let software = software(
-            host,
-            stack,
-            site.arch.as_ref().map(|arch| arch.value),
-            &found,
-        );
-        set_states(&mut found, &chip.name, nodes, &made, &software);
-        site.devices.append(&mut found);
-        site.nodes.extend(made);
-        site.driver = site.driver.take().or(software.driver);
-        site.firmware = site.firmware.take().or(software.firmware);
-        site.cann = site.cann.take().or(software.toolkit);
-        site.tool = site.tool.take().or(software.tool);
+        let vendor = software(host, family, arch, !devices.is_empty());
+        set_states(&mut devices, family.nodes.as_ref(), &vendor);
+        let found_something = vendor.driver.is_some()
+            || vendor.toolkit.is_some()
+            || vendor.tool.is_some()
+            || !vendor.nodes.is_empty();
+        if found_something || !devices.is_empty() {
+            site.vendors.push(vendor);
+        }
+        site.devices.append(&mut devices);
     }
-}
-
-/// The vendor's software that was found.
-struct Software {
-    driver: Option<Fact<Release>>,
-    firmware: Option<Fact<Release>>,
-    toolkit: Option<Fact<Release>>,
-    tool: Option<Fact<ToolReport>>,
 }
 
 fn pci_functions(host: &dyn Host) -> Vec<Device> {
@@ -77,6 +56,7 @@ fn pci_functions(host: &dyn Host) -> Vec<Device> {
             device,
             subsystem,
             class,
+            family: String::new(),
             chip: None,
             product: None,
             state: DeviceState::UnknownModel,
@@ -85,21 +65,104 @@ fn pci_functions(host: &dyn Host) -> Vec<Device> {
     functions
 }
 
-fn identify(mut device: Device, devices: &Devices, chip: &Chip) -> Device {
-    if let Some(model) = devices.model(&device.device, &device.subsystem) {
+fn identify(mut device: Device, bus: &Bus, family: &Family) -> Device {
+    device.family.clone_from(&family.name);
+    if let Some((chip, model)) = family.identify(&device.device, &device.subsystem) {
         device.chip = Some(chip.name.clone());
         device.product = Some(model.product.clone());
         device.state = DeviceState::Ready;
-    } else if let Some(model) = devices.other(&device.device, &device.subsystem) {
-        device.product = Some(model.product.clone());
-        device.state = DeviceState::OtherChip;
+    } else if bus.any_model.is_some() {
+        device.chip.clone_from(&bus.any_model);
+        device.state = DeviceState::Ready;
     }
     device
 }
 
+/// What the family's software left here. Its tool is asked only where a device or a driver is: other programs
+/// have the same names.
+fn software(host: &dyn Host, family: &Family, arch: Option<Arch>, devices: bool) -> VendorSoftware {
+    let mut vendor = VendorSoftware {
+        family: family.name.clone(),
+        nodes: family
+            .nodes
+            .as_ref()
+            .map(|nodes| nodes_of(host, nodes))
+            .unwrap_or_default(),
+        ..VendorSoftware::default()
+    };
+    let Some(stack) = &family.stack else {
+        return vendor;
+    };
+    let root = root_of(host, stack);
+    let fill = |path: &str| {
+        path.replace("{root}", &root)
+            .replace("{arch}", arch.map_or("unknown", Arch::as_str))
+    };
+    let first = |files: &[VersionFile]| {
+        files.iter().find_map(|file| {
+            let path = fill(&file.path);
+            fact(version_in(&host.read(&path).ok()?, file), &path)
+        })
+    };
+    vendor.driver = first(&stack.driver);
+    vendor.firmware = first(&stack.firmware);
+    vendor.toolkit = first(&stack.toolkit);
+    if let Some(tool) = stack
+        .tool
+        .as_ref()
+        .filter(|_| devices || vendor.driver.is_some())
+    {
+        vendor.tool = ask_tool(host, tool, &fill);
+        let said = vendor.tool.as_ref().and_then(|report| {
+            let version = report.value.driver.clone()?;
+            let release = Release {
+                version,
+                ..Release::default()
+            };
+            fact(Some(release), &report.source)
+        });
+        vendor.driver = vendor.driver.or(said);
+    }
+    vendor
+}
+
+fn root_of(host: &dyn Host, stack: &Stack) -> String {
+    let Some(root) = &stack.root else {
+        return "/".to_owned();
+    };
+    let said = host
+        .read(&root.file)
+        .ok()
+        .and_then(|text| release::keys(&text).get(&root.key.to_lowercase()).cloned());
+    let root = said.unwrap_or_else(|| root.default.clone());
+    root.trim_end_matches('/').to_owned()
+}
+
+fn version_in(text: &str, file: &VersionFile) -> Option<Release> {
+    match file.format {
+        VersionFormat::Keys => release::parse(text),
+        VersionFormat::Word => {
+            let rest = match &file.after {
+                Some(after) => text.split_once(after.as_str())?.1,
+                None => text,
+            };
+            let version = rest
+                .split_whitespace()
+                .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
+            Some(Release {
+                version: version.to_owned(),
+                ..Release::default()
+            })
+        }
+    }
+}
+
 fn nodes_of(host: &dyn Host, nodes: &Nodes) -> Vec<String> {
     let numbered = |name: &str| {
-        name.strip_prefix(&nodes.each)
+        nodes
+            .each
+            .as_ref()
+            .and_then(|each| name.strip_prefix(each.as_str()))
             .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
     let mut names = host.list("/dev").unwrap_or_default();
@@ -107,47 +170,16 @@ fn nodes_of(host: &dyn Host, nodes: &Nodes) -> Vec<String> {
     names
 }
 
-fn software(host: &dyn Host, stack: &Stack, arch: Option<Arch>, found: &[Device]) -> Software {
-    let root = host
-        .read(&stack.root_file)
-        .ok()
-        .and_then(|text| {
-            release::keys(&text)
-                .get(&stack.root_key.to_lowercase())
-                .cloned()
-        })
-        .unwrap_or_else(|| stack.root_default.clone());
-    let root = root.trim_end_matches('/');
-    let fill = |path: &str| {
-        path.replace("{root}", root)
-            .replace("{arch}", arch.map_or("unknown", Arch::as_str))
-    };
-    let read = |path: &str| {
-        let path = fill(path);
-        fact(release::parse(&host.read(&path).ok()?), &path)
-    };
-    let driver = read(&stack.driver);
-    // Without a device and a driver there is nothing to ask, and the name may be another's program.
-    let tool = (driver.is_some() || !found.is_empty()).then(|| ask_tool(host, stack, &fill));
-    Software {
-        firmware: read(&stack.firmware),
-        toolkit: stack.toolkit.iter().find_map(|path| read(path)),
-        tool: tool.flatten(),
-        driver,
-    }
-}
-
 fn ask_tool(
     host: &dyn Host,
-    stack: &Stack,
+    vendor: &Tool,
     fill: &dyn Fn(&str) -> String,
 ) -> Option<Fact<ToolReport>> {
-    let vendor = &stack.tool;
     let libraries: Vec<String> = vendor.libraries.iter().map(|path| fill(path)).collect();
     let list: Vec<&str> = vendor.list.iter().map(String::as_str).collect();
     let text = host.run(&vendor.program, &list, &libraries).ok()?;
     let mut report = tool::parse_list(vendor.layout, &text);
-    if let Some(first) = report.chips.first() {
+    if let Some(first) = report.chips.first().filter(|_| !vendor.board.is_empty()) {
         let board: Vec<String> = vendor
             .board
             .iter()
@@ -157,39 +189,78 @@ fn ask_tool(
         let text = host.run(&vendor.program, &board, &libraries);
         report.compatibility = text.ok().and_then(|text| tool::parse_compatibility(&text));
     }
-    fact(
-        Some(report),
-        &format!("{} {}", vendor.program, list.join(" ")),
-    )
+    let words: Vec<&str> = std::iter::once(vendor.program.as_str())
+        .chain(list)
+        .collect();
+    fact(Some(report), &words.join(" "))
 }
 
-fn set_states(
-    devices: &mut [Device],
-    chip: &str,
-    nodes: &Nodes,
-    made: &[String],
-    software: &Software,
-) {
-    let shared_made = nodes.shared.iter().all(|name| made.contains(name));
-    for device in devices
-        .iter_mut()
-        .filter(|device| device.chip.as_deref() == Some(chip))
-    {
-        let listed = software.tool.as_ref().map(|tool| {
-            tool.value
-                .chips
-                .iter()
-                .filter(|chip| chip.bus == device.address)
-                .collect::<Vec<_>>()
-        });
-        device.state = match listed {
-            _ if software.driver.is_none() && !shared_made => DeviceState::DriverMissing,
+fn set_states(devices: &mut [Device], nodes: Option<&Nodes>, vendor: &VendorSoftware) {
+    let shared_made = nodes.is_none_or(|nodes| {
+        nodes.shared.iter().all(|name| vendor.nodes.contains(name))
+            // Without shared nodes the chips' own tell whether a driver serves them.
+            && !(nodes.shared.is_empty() && vendor.nodes.is_empty())
+    });
+    let report = vendor.tool.as_ref().map(|tool| &tool.value);
+    for device in devices.iter_mut().filter(|device| device.chip.is_some()) {
+        device.state = match report {
+            _ if vendor.driver.is_none() && (!shared_made || nodes.is_none()) => {
+                DeviceState::DriverMissing
+            }
             _ if !shared_made => DeviceState::DriverBroken,
-            Some(chips) if chips.is_empty() => DeviceState::DriverBroken,
-            Some(chips) if chips.iter().any(|chip| chip.health != "OK") => DeviceState::Unhealthy,
-            _ => DeviceState::Ready,
+            Some(report) => state_by_tool(report, &device.address),
+            None => DeviceState::Ready,
         };
     }
 }
 
+/// A list without addresses cannot tell one chip from another: then it speaks for all.
+fn state_by_tool(report: &ToolReport, address: &str) -> DeviceState {
+    let named = report.chips.iter().any(|chip| chip.bus.is_some());
+    let mut chips = report
+        .chips
+        .iter()
+        .filter(|chip| !named || chip.bus.as_deref() == Some(address))
+        .peekable();
+    if chips.peek().is_none() {
+        DeviceState::DriverBroken
+    } else if chips.all(|chip| chip.health == "OK") {
+        DeviceState::Ready
+    } else {
+        DeviceState::Unhealthy
+    }
+}
+
 const PCI: &str = "/sys/bus/pci/devices";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_the_first_number_after_its_words() {
+        let file = |after: Option<&str>| VersionFile {
+            path: String::new(),
+            format: VersionFormat::Word,
+            after: after.map(str::to_owned),
+        };
+        for (text, after, expected) in [
+            ("6.3.31-V1.5.0a\n", None, Some("6.3.31-V1.5.0a")),
+            (
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\nGCC version: 12",
+                Some("Kernel Module"),
+                Some("535.104.05"),
+            ),
+            (
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build",
+                Some("Kernel Module"),
+                Some("580.65.06"),
+            ),
+            ("nothing", None, None),
+            ("1.2", Some("absent"), None),
+        ] {
+            let found = version_in(text, &file(after)).map(|release| release.version);
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+    }
+}

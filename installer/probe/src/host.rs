@@ -3,6 +3,7 @@
 //! ```text
 //! etc/ proc/ sys/ usr/       files as they were
 //! dev.txt                    names under /dev, one a line
+//! there.txt                  paths that are there without being kept, one a line
 //! cmd/<program args>.txt     what a program printed; `/` becomes `_`
 //! ```
 
@@ -95,7 +96,11 @@ impl Host for RecordedHost {
     }
 
     fn exists(&self, path: &str) -> bool {
-        below(&self.root, path).is_ok_and(|path| path.exists())
+        let noted = || {
+            let noted = read_bounded(&self.root.join("there.txt")).unwrap_or_default();
+            noted.lines().any(|line| line == path)
+        };
+        below(&self.root, path).is_ok_and(|path| path.exists()) || noted()
     }
 }
 

@@ -18,7 +18,7 @@ mod system;
 mod tool;
 mod versions;
 
-pub use fit::{Check, Verdict, fit};
+pub use fit::{Check, Kinship, Verdict, fit, kinship};
 pub use host::{Host, RealHost, RecordedHost};
 pub use probe::{FactLine, facts, probe};
 pub use record::record;

@@ -1,6 +1,6 @@
 //! Gathers a [`Site`] from a [`Host`], and prints it as lines of facts.
 
-use manifest_schema::site::{Fact, Site};
+use manifest_schema::site::{DeviceState, Fact, Site, VendorSoftware};
 
 use crate::host::Host;
 use crate::{accelerator, system};
@@ -12,6 +12,7 @@ use crate::{accelerator, system};
 pub fn probe(host: &dyn Host) -> Site {
     let mut site = Site {
         cpu: system::cpu(host),
+        machine: system::machine(host),
         arch: system::arch(host),
         os: system::os(host),
         kernel: system::kernel(host),
@@ -20,8 +21,12 @@ pub fn probe(host: &dyn Host) -> Site {
         memory: system::memory(host),
         python: system::python(host),
         user: system::user(host),
+        selinux: system::selinux(host),
+        clock: system::clock(host),
+        programs: system::programs(host),
         ..Site::default()
     };
+    site.kernel_headers = system::kernel_headers(host, site.kernel.as_ref());
     accelerator::fill(host, &mut site);
     site
 }
@@ -74,50 +79,80 @@ pub fn facts(site: &Site) -> Vec<FactLine> {
     push(&mut lines, "user", site.user.as_ref(), |user| {
         format!("{} ({})", user.name, user.groups.join(" "))
     });
+    push(&mut lines, "selinux", site.selinux.as_ref(), Clone::clone);
+    push(&mut lines, "clock", site.clock.as_ref(), Clone::clone);
+    push(&mut lines, "headers", site.kernel_headers.as_ref(), |_| {
+        "+".to_owned()
+    });
+    if !site.programs.is_empty() {
+        let value = site.programs.join(" ");
+        lines.push(FactLine {
+            name: "programs",
+            value,
+            source: "/usr/bin".to_owned(),
+        });
+    }
     for device in &site.devices {
         lines.push(FactLine {
             name: "device",
             value: format!(
-                "{}:{} {} {}: {:?}",
+                "{}:{} {} {}: {}",
                 device.vendor,
                 device.device,
                 device.chip.as_deref().unwrap_or("-"),
                 device.product.as_deref().unwrap_or("-"),
-                device.state
+                state(device.state)
             ),
             source: device.address.clone(),
         });
     }
-    if !site.nodes.is_empty() {
-        let source = "/dev".to_owned();
+    for vendor in &site.vendors {
+        of_vendor(&mut lines, vendor);
+    }
+    lines
+}
+
+/// What one vendor's software left.
+fn of_vendor(lines: &mut Vec<FactLine>, vendor: &VendorSoftware) {
+    let family = &vendor.family;
+    if !vendor.nodes.is_empty() {
+        let value = format!("{family}: {}", vendor.nodes.join(" "));
         lines.push(FactLine {
             name: "nodes",
-            value: site.nodes.join(" "),
-            source,
+            value,
+            source: "/dev".to_owned(),
         });
     }
     for (name, release) in [
-        ("driver", &site.driver),
-        ("firmware", &site.firmware),
-        ("cann", &site.cann),
+        ("driver", &vendor.driver),
+        ("firmware", &vendor.firmware),
+        ("toolkit", &vendor.toolkit),
     ] {
-        push(
-            &mut lines,
-            name,
-            release.as_ref(),
-            |release| match &release.inner {
-                Some(inner) => format!("{} ({inner})", release.version),
-                None => release.version.clone(),
-            },
-        );
+        push(lines, name, release.as_ref(), |release| {
+            match &release.inner {
+                Some(inner) => format!("{family}: {} ({inner})", release.version),
+                None => format!("{family}: {}", release.version),
+            }
+        });
     }
-    push(&mut lines, "tool", site.tool.as_ref(), |tool| {
-        match &tool.complaint {
-            Some(complaint) => complaint.clone(),
-            None => format!("{} chips listed", tool.chips.len()),
+    push(lines, "tool", vendor.tool.as_ref(), |tool| {
+        if let Some(complaint) = &tool.complaint {
+            return format!("{family}: {complaint}");
         }
+        let name = tool.chips.first().map_or("?", |chip| chip.name.as_str());
+        format!("{family}: {} x {name}", tool.chips.len())
     });
-    lines
+}
+
+/// The state as `--json` names it.
+fn state(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Ready => "ready",
+        DeviceState::DriverMissing => "driver-missing",
+        DeviceState::DriverBroken => "driver-broken",
+        DeviceState::Unhealthy => "unhealthy",
+        DeviceState::UnknownModel => "unknown-model",
+    }
 }
 
 fn push<T>(

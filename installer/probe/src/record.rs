@@ -1,6 +1,7 @@
 //! Records a machine as a folder that [`RecordedHost`](crate::RecordedHost) reads back.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub fn record(host: &dyn Host, folder: &Path) -> io::Result<Site> {
         host,
         folder: folder.to_owned(),
         failure: RefCell::new(None),
+        there: RefCell::default(),
     };
     let site = probe(&tape);
     match tape.failure.into_inner() {
@@ -30,6 +32,7 @@ struct Tape<'a> {
     host: &'a dyn Host,
     folder: PathBuf,
     failure: RefCell<Option<io::Error>>,
+    there: RefCell<BTreeSet<String>>,
 }
 
 impl Tape<'_> {
@@ -72,7 +75,19 @@ impl Host for Tape<'_> {
     }
 
     fn exists(&self, path: &str) -> bool {
-        self.host.exists(path)
+        let there = self.host.exists(path);
+        if there {
+            let mut noted = self.there.borrow_mut();
+            noted.insert(path.to_owned());
+            let mut lines = noted
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join("\n");
+            lines.push('\n');
+            self.keep(Ok(self.folder.join("there.txt")), &lines);
+        }
+        there
     }
 }
 

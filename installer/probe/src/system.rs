@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use manifest_schema::chip::{Chip, Processor};
+use manifest_schema::chip::{Family, Processor};
 use manifest_schema::os::OsTable;
 use manifest_schema::site::{Cpu, Fact, Os, User};
 use manifest_schema::{Arch, ByteSize, GlibcVersion};
@@ -21,6 +21,15 @@ pub(crate) fn fact<T>(value: Option<T>, source: &str) -> Option<Fact<T>> {
 pub(crate) fn cpu(host: &dyn Host) -> Option<Fact<Cpu>> {
     let source = "/proc/cpuinfo";
     fact(parse_cpu(&host.read(source).ok()?), source)
+}
+
+/// What the kernel calls the processor, also where no program is built for it.
+pub(crate) fn machine(host: &dyn Host) -> Option<Fact<String>> {
+    let text = host.run("uname", &["-m"], &[]).ok()?;
+    fact(
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        "uname -m",
+    )
 }
 
 /// Asks `uname -m`, then looks which loader of shared libraries there is.
@@ -91,6 +100,54 @@ pub(crate) fn memory(host: &dyn Host) -> Option<Fact<ByteSize>> {
     fact(kib.checked_mul(1024).map(ByteSize), source)
 }
 
+/// `SELinux`, where the kernel has it.
+pub(crate) fn selinux(host: &dyn Host) -> Option<Fact<String>> {
+    let source = "/sys/fs/selinux/enforce";
+    let word = match host.read(source).ok()?.trim() {
+        "1" => "enforcing",
+        "0" => "permissive",
+        _ => return None,
+    };
+    fact(Some(word.to_owned()), source)
+}
+
+/// The clock, asked of a program so that a recording keeps its answer.
+pub(crate) fn clock(host: &dyn Host) -> Option<Fact<String>> {
+    let text = host.run("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"], &[]).ok()?;
+    let text = text.trim().to_owned();
+    fact(
+        Some(text).filter(|text| text.len() == 20 && text.ends_with('Z')),
+        "date -u",
+    )
+}
+
+/// What a driver is built against: the headers of exactly this kernel.
+pub(crate) fn kernel_headers(
+    host: &dyn Host,
+    kernel: Option<&Fact<String>>,
+) -> Option<Fact<String>> {
+    let path = format!("/lib/modules/{}/build", kernel?.value);
+    host.exists(&path).then(|| Fact {
+        value: path.clone(),
+        source: path,
+    })
+}
+
+/// Of the programs that installing a backend or a driver may need, those that are there.
+pub(crate) fn programs(host: &dyn Host) -> Vec<String> {
+    let there = |name: &&&str| {
+        let folders = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"];
+        folders
+            .iter()
+            .any(|folder| host.exists(&format!("{folder}/{name}")))
+    };
+    PROGRAMS
+        .iter()
+        .filter(there)
+        .map(|name| (*name).to_owned())
+        .collect()
+}
+
 /// Version of the system's Python.
 pub(crate) fn python(host: &dyn Host) -> Option<Fact<String>> {
     let text = host.run("python3", &["--version"], &[]).ok()?;
@@ -123,11 +180,16 @@ fn parse_cpu(text: &str) -> Option<Cpu> {
         .lines()
         .filter(|line| line.starts_with("processor"))
         .count();
-    let vendor = value_of("vendor_id").or_else(|| value_of("CPU implementer"))?;
+    // Loongson's kernel prints neither: its model name begins with the maker's.
+    let model = || value_of("Model Name").or_else(|| value_of("model name"));
+    let maker = || model().and_then(|name| name.split([' ', '-']).next().map(str::to_owned));
+    let vendor = value_of("vendor_id")
+        .or_else(|| value_of("CPU implementer"))
+        .or_else(maker)?;
     let part = value_of("CPU part");
-    let table = Chip::all().iter().flat_map(|chip| &chip.processors);
+    let table = Family::all().iter().flat_map(|family| &family.processors);
     let known = best_processor(table, &vendor, part.as_deref());
-    let name = value_of("model name").or_else(|| known.map(|row| row.name.clone()));
+    let name = model().or_else(|| known.map(|row| row.name.clone()));
     Some(Cpu {
         vendor,
         part,
@@ -214,6 +276,11 @@ fn kib_of(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// `tar`, `gzip` and `bash` unpack vendors' installers, the next four build a driver, the last two run containers.
+const PROGRAMS: [&str; 9] = [
+    "tar", "gzip", "bash", "gcc", "make", "dkms", "lspci", "docker", "podman",
+];
+
 const LOADERS: [(&str, &str); 2] = [
     ("/lib64/ld-linux-x86-64.so.2", "x86_64"),
     ("/lib/ld-linux-aarch64.so.1", "aarch64"),
@@ -260,6 +327,11 @@ mod tests {
                 "processor\t: 0\nvendor_id\t: HygonGenuine\nmodel name\t: Hygon C86 7285\n",
                 "HygonGenuine",
                 Some("Hygon C86 7285"),
+            ),
+            (
+                "processor\t: 0\nCPU Family\t: Loongson-64bit\nModel Name\t: Loongson-3C5000\n",
+                "Loongson",
+                Some("Loongson-3C5000"),
             ),
         ] {
             let cpu = parse_cpu(text).unwrap();

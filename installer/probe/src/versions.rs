@@ -8,7 +8,7 @@ use manifest_schema::site::VersionRange;
 /// Parts of a dotted version. Numbers compare as numbers, words without case and above all numbers.
 fn parts(version: &str) -> impl Iterator<Item = (u64, String)> {
     version
-        .split('.')
+        .split(['.', '-'])
         .filter(|part| !part.is_empty())
         .map(|part| match part.parse() {
             Ok(number) => (number, String::new()),
@@ -35,12 +35,21 @@ pub(crate) fn holds(range: &VersionRange, version: &str) -> bool {
             && compare(version, &range.high) != Ordering::Greater)
 }
 
-/// The row of a table for a toolkit: the one that names most parts of its version.
-pub(crate) fn row<'a>(table: &'a [Pairing], toolkit: &str) -> Option<&'a Pairing> {
-    table
+/// The rows of a table for a toolkit: those that name most parts of its version.
+pub(crate) fn rows<'a>(table: &'a [Pairing], toolkit: &str) -> Vec<&'a Pairing> {
+    let depth = |pairing: &Pairing| parts(&pairing.toolkit).count();
+    let mut rows: Vec<&Pairing> = table
         .iter()
         .filter(|pairing| begins_with(toolkit, &pairing.toolkit))
-        .max_by_key(|pairing| parts(&pairing.toolkit).count())
+        .collect();
+    let deepest = rows.iter().map(|row| depth(row)).max();
+    rows.retain(|row| Some(depth(row)) == deepest);
+    rows
+}
+
+/// Whether `version` is `least` or newer.
+pub(crate) fn at_least(version: &str, least: &str) -> bool {
+    begins_with(version, least) || compare(version, least) != Ordering::Less
 }
 
 fn compare(one: &str, other: &str) -> Ordering {
@@ -110,6 +119,19 @@ mod tests {
             ("9", "", false),
         ] {
             assert_eq!(begins_with(version, prefix), expected, "{version} {prefix}");
+        }
+    }
+
+    #[test]
+    fn a_newer_driver_is_enough() {
+        for (version, least, expected) in [
+            ("535.104.05", "525.60.13", true),
+            ("525", "525", true),
+            ("470.57", "525", false),
+            ("6.3.31-V1.5.0a", "6.3.31", true),
+            ("6.2.13-V1.0", "6.3", false),
+        ] {
+            assert_eq!(at_least(version, least), expected, "{version} {least}");
         }
     }
 

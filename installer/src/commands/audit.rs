@@ -2,61 +2,172 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
+use clap::ValueEnum;
 use console::View;
-use install_steps::{AuditError, AuditedFile, ReleaseName, Standing, audit};
+use install_steps::{
+    Audit, AuditError, AuditedFile, Journal, Loose, Prefix, ReleaseName, Standing, Unlogged, audit,
+    loose, unlogged,
+};
 use manifest_schema::KeyId;
 use report::{Outcome, Trouble};
+use serde::Serialize;
 use serde_json::json;
 
+use super::{audit_report, log};
 use crate::cli::At;
+use crate::write::write_new;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Audit this release instead of the current one
     #[arg(long, value_name = "RELEASE", value_parser = super::rollback::release_name)]
     release: Option<ReleaseName>,
+    /// Audit every release, the log against what is there, and who else could change it
+    #[arg(long, conflicts_with = "release")]
+    deep: bool,
+    /// Also write the whole audit as a document
+    #[arg(long, value_name = "FORM")]
+    report: Option<Form>,
+    /// Where to write the document [default: ferry-audit.html or ferry-audit.json]
+    #[arg(long, value_name = "FILE", requires = "report")]
+    output: Option<PathBuf>,
     #[command(flatten)]
     at: At,
+}
+
+/// Form of a document.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    /// A page that needs nothing but a browser.
+    Html,
+    /// For other programs.
+    Json,
+}
+
+/// All that was found.
+#[derive(Serialize)]
+pub(super) struct Findings {
+    pub(super) audits: Vec<Audit>,
+    pub(super) unlogged: Vec<Unlogged>,
+    pub(super) loose: Vec<Loose>,
+}
+
+impl Findings {
+    /// How many things are not as they should be. A `current` that lags behind the log is a power cut's doing.
+    pub(super) fn wrong(&self) -> usize {
+        let files: usize = self
+            .audits
+            .iter()
+            .map(|audit| audit.problems().count())
+            .sum();
+        let forged = |found: &&Unlogged| !matches!(found, Unlogged::Current { .. });
+        files + self.loose.len() + self.unlogged.iter().filter(forged).count()
+    }
 }
 
 impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
-        let name = match self.release {
-            Some(name) => name,
-            None => prefix
-                .current()?
-                .ok_or_else(|| AuditError::NothingInstalled {
-                    prefix: prefix.path().to_owned(),
-                })?,
+        let names = self.names(&prefix)?;
+        let mut findings = Findings {
+            audits: vec![],
+            unlogged: vec![],
+            loose: vec![],
         };
-        let report = audit(&prefix, &name, view)?;
-        let mut lines = lines(view, &report.files);
-        let wrong = report.problems().count();
-        let keys: Vec<&str> = report.keys.iter().map(KeyId::as_str).collect();
-        let args = [
-            ("release", name.to_string()),
-            ("files", report.files.len().to_string()),
-            ("wrong", wrong.to_string()),
-            ("keys", keys.join(", ")),
-            ("root", report.root.hex()),
-            ("entries", report.log_entries.to_string()),
-        ];
-        let code = if wrong == 0 {
-            "installer.audit-good"
-        } else {
-            "installer.audit-bad"
-        };
-        lines.push(view.text(code, &args));
-        let value = json!({ "good": wrong == 0, "wrong": wrong, "audit": report });
-        view.result(&value, &lines.join("\n"));
+        for name in &names {
+            findings.audits.push(audit(&prefix, name, view)?);
+        }
+        if self.deep {
+            findings.unlogged = unlogged(&prefix, &Journal::read(&prefix)?)?;
+            findings.loose = loose(&prefix)?;
+        }
+        let mut shown = Vec::new();
+        for audit in &findings.audits {
+            shown.extend(lines(view, &audit.files));
+            shown.push(summary(view, audit));
+        }
+        shown.extend(findings.unlogged.iter().map(|found| log::line(view, found)));
+        let none: &[(&str, String)] = &[];
+        shown.extend(
+            findings
+                .loose
+                .iter()
+                .map(|loose| format!("✗ {}  {}", loose.path, view.text(loose.how.code(), none))),
+        );
+        let written = self.write(view, &findings)?;
+        if let Some(path) = &written {
+            shown.push(view.text(
+                "installer.audit-written",
+                &[("path", path.display().to_string())],
+            ));
+        }
+        let wrong = findings.wrong();
+        let value = json!({
+            "good": wrong == 0, "wrong": wrong, "audit": findings.audits.first(),
+            "audits": if self.deep { json!(findings.audits) } else { json!(null) },
+            "unlogged": findings.unlogged, "loose": findings.loose, "report": written,
+        });
+        view.result(&value, &shown.join("\n"));
         Ok(if wrong == 0 {
             Outcome::Done
         } else {
             Outcome::Untrusted
         })
     }
+
+    fn names(&self, prefix: &Prefix) -> Result<Vec<ReleaseName>, Trouble> {
+        let nothing = || AuditError::NothingInstalled {
+            prefix: prefix.path().to_owned(),
+        };
+        let names = match &self.release {
+            Some(name) => vec![name.clone()],
+            None if self.deep => prefix.installed()?,
+            None => prefix.current()?.into_iter().collect(),
+        };
+        if names.is_empty() {
+            Err(nothing().into())
+        } else {
+            Ok(names)
+        }
+    }
+
+    fn write(&self, view: &View, findings: &Findings) -> Result<Option<PathBuf>, Trouble> {
+        let Some(form) = self.report else {
+            return Ok(None);
+        };
+        let (name, text) = match form {
+            Form::Html => ("ferry-audit.html", audit_report::page(view, findings)),
+            Form::Json => {
+                let text = serde_json::to_string_pretty(findings).unwrap_or_default();
+                ("ferry-audit.json", text + "\n")
+            }
+        };
+        let path = self.output.clone().unwrap_or_else(|| PathBuf::from(name));
+        write_new(&path, text.as_bytes())?;
+        Ok(Some(path))
+    }
+}
+
+/// How one release stands as a whole.
+pub(super) fn summary(view: &View, audit: &Audit) -> String {
+    let wrong = audit.problems().count();
+    let keys: Vec<&str> = audit.keys.iter().map(KeyId::as_str).collect();
+    let args = [
+        ("release", audit.release.to_string()),
+        ("files", audit.files.len().to_string()),
+        ("wrong", wrong.to_string()),
+        ("keys", keys.join(", ")),
+        ("root", audit.root.hex()),
+        ("entries", audit.log_entries.to_string()),
+    ];
+    let code = if wrong == 0 {
+        "installer.audit-good"
+    } else {
+        "installer.audit-bad"
+    };
+    view.text(code, &args)
 }
 
 /// A line for each file; unless `--verbose` is given, one for all good files of a wheel, which can be thousands.
@@ -106,7 +217,7 @@ fn line(view: &View, file: &AuditedFile) -> String {
     line
 }
 
-fn standing(standing: Standing) -> &'static str {
+pub(super) fn standing(standing: Standing) -> &'static str {
     match standing {
         Standing::Signed => "installer.standing.signed",
         Standing::Derived => "installer.standing.derived",

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use bundle_format::Verified;
 use console::View;
-use host_probe::{fit, probe};
-use install_steps::{Choices, InstallPlan};
-use manifest_schema::BackendName;
-use report::{Outcome, Trouble};
-use serde_json::json;
+use host_probe::{Check, Kinship, Verdict, fit, kinship, probe};
+use install_steps::{Choices, InstallPlan, Place, PlanError, Prefix};
+use manifest_schema::site::Site;
+use manifest_schema::{Backend, BackendName, KeyId};
+use report::{Diagnose, Outcome, Trouble};
+use serde_json::{Value, json};
 
 use crate::cli::At;
-use crate::machine::{check_json, check_line, host, program_folders};
+use crate::machine::{check_json, check_line, choose, host, program_folders};
 use crate::trust::Root;
 
 #[derive(clap::Args, Debug)]
@@ -37,50 +39,188 @@ impl Args {
         let prefix = self.at.prefix()?;
         let bundle = self.root.open(view, &self.bundle, &prefix)?;
         let site = probe(&*host(self.host.as_deref())?);
-        let mut lines = Vec::new();
-        let mut verdicts = Vec::new();
-        let mut fits = bundle.profiles.backends.is_empty();
+        let mut report = Report::default();
+        report.add(view, "installer.of-bundle", &[], &[trust(&bundle)]);
         let wanted = |name: &BackendName| self.backend.as_ref().is_none_or(|only| only == name);
-        for backend in bundle.profiles.backends.iter().filter(|b| wanted(&b.name)) {
-            let checks = fit(&site, backend);
-            let good = !checks.iter().any(|check| check.stops(&self.overridden));
-            fits |= good;
-            let code = if good {
-                "installer.fits"
-            } else {
-                "installer.fits-not"
-            };
-            lines.push(view.text(code, &[("backend", backend.name.to_string())]));
-            lines.extend(checks.iter().map(|check| check_line(view, check)));
-            let checks: Vec<_> = checks.iter().map(check_json).collect();
-            verdicts.push(json!({ "backend": backend.name, "fits": good, "checks": checks }));
+        let backends = &bundle.profiles.backends;
+        for backend in backends.iter().filter(|backend| wanted(&backend.name)) {
+            report.backend(
+                view,
+                &site,
+                backend,
+                &self.overridden,
+                self.backend.is_some(),
+            );
         }
-        let chosen = crate::machine::choose(
-            &site,
-            &bundle.profiles.backends,
-            self.backend.as_ref(),
-            &self.overridden,
-        );
+        let chosen = choose(&site, backends, self.backend.as_ref(), &self.overridden);
+        let chosen = match chosen {
+            Ok(chosen) => chosen.map(|(name, _)| name),
+            Err(trouble) if trouble.diagnose().outcome() == Outcome::HardwareUnfit => {
+                report.lines.push(view.explain(&trouble));
+                report.verdict(&trouble);
+                None
+            }
+            Err(trouble) => return Err(trouble),
+        };
         // A recorded machine's disk is not here to be measured.
-        if let (true, None, Ok(chosen)) = (fits, &self.host, chosen) {
-            let choices = Choices {
-                backend: chosen.map(|(name, _)| name),
-                allow_downgrade: true,
-                program_folders: program_folders(),
-            };
-            let plan = InstallPlan::compute(&bundle, &prefix, &choices)?;
-            let args = [
-                ("needed", plan.needed.to_string()),
-                ("free", plan.free.to_string()),
-            ];
-            lines.push(view.text("installer.space", &args));
+        if self.host.is_none() && report.fits {
+            let checks = machine(&bundle, &prefix, chosen.clone(), &self.overridden)?;
+            report.add(
+                view,
+                "installer.of-prefix",
+                &[("prefix", at(&prefix))],
+                &checks,
+            );
+            report.fits &= !checks.iter().any(|check| check.stops(&self.overridden));
         }
-        let value = json!({ "fits": fits, "backends": verdicts });
-        view.result(&value, &lines.join("\n"));
-        Ok(if fits {
+        let (code, name) = match (&chosen, report.fits) {
+            (Some(name), true) => ("installer.would-install", name.to_string()),
+            (None, true) => ("installer.would-install-data", String::new()),
+            (_, false) => ("installer.would-not-install", String::new()),
+        };
+        report.lines.push(view.text(code, &[("backend", name)]));
+        let value = json!({
+            "fits": report.fits, "chosen": chosen.filter(|_| report.fits), "checks": report.checks,
+            "backends": report.backends, "error": report.error,
+        });
+        view.result(&value, &report.lines.join("\n"));
+        Ok(if report.fits {
             Outcome::Done
         } else {
             Outcome::HardwareUnfit
         })
     }
+}
+
+/// What is shown in the end.
+struct Report {
+    fits: bool,
+    lines: Vec<String>,
+    /// Checks of the bundle and of the prefix.
+    checks: Vec<Value>,
+    backends: Vec<Value>,
+    error: Option<Value>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            fits: true,
+            lines: vec![],
+            checks: vec![],
+            backends: vec![],
+            error: None,
+        }
+    }
+}
+
+impl Report {
+    fn add(&mut self, view: &View, title: &str, args: &[(&str, String)], checks: &[Check]) {
+        self.lines.push(view.text(title, args));
+        self.lines
+            .extend(checks.iter().map(|check| check_line(view, check)));
+        self.checks
+            .extend(checks.iter().map(|check| check_json(view, check)));
+    }
+
+    /// Every check of a backend; of one for other machines, only why it is.
+    fn backend(
+        &mut self,
+        view: &View,
+        site: &Site,
+        backend: &Backend,
+        overridden: &[String],
+        asked: bool,
+    ) {
+        let checks = fit(site, backend);
+        let good = !checks.iter().any(|check| check.stops(overridden));
+        let other =
+            |check: &&Check| check.verdict == Verdict::Stop && ELSEWHERE.contains(&check.code);
+        let stranger = kinship(site, backend) < Kinship::SameChip;
+        let elsewhere = checks.iter().find(other).filter(|check| {
+            !asked && !view.is_verbose() && (stranger || check.code == "host.arch")
+        });
+        let code = match (good, elsewhere) {
+            (true, _) => "installer.fits",
+            (false, None) => "installer.fits-not",
+            (false, Some(_)) => "installer.fits-elsewhere",
+        };
+        self.lines
+            .push(view.text(code, &[("backend", backend.name.to_string())]));
+        match elsewhere {
+            Some(check) => self
+                .lines
+                .push(format!("  - {}", view.text(check.code, &check.args))),
+            None => self
+                .lines
+                .extend(checks.iter().map(|check| check_line(view, check))),
+        }
+        let checks: Vec<_> = checks.iter().map(|check| check_json(view, check)).collect();
+        self.backends
+            .push(json!({ "backend": backend.name, "fits": good, "checks": checks }));
+    }
+
+    fn verdict(&mut self, trouble: &Trouble) {
+        self.fits = false;
+        self.error = Some(trouble.to_json());
+    }
+}
+
+/// What says that a backend is for other machines than this.
+const ELSEWHERE: [&str; 3] = ["host.arch", "host.device-other-chip", "host.device-absent"];
+
+fn at(prefix: &Prefix) -> String {
+    prefix.path().display().to_string()
+}
+
+/// The bundle was opened, so its signatures hold: that is shown with the keys and the root.
+fn trust(bundle: &Verified) -> Check {
+    let keys: Vec<&str> = bundle.key_ids.iter().map(KeyId::as_str).collect();
+    Check::new(
+        "installer.bundle-trusted",
+        Verdict::Pass,
+        &keys.join(" "),
+        &bundle.fingerprint.hex(),
+    )
+}
+
+/// The disk below the prefix, the room on it, the log, a Python where one is needed.
+fn machine(
+    bundle: &Verified,
+    prefix: &Prefix,
+    backend: Option<BackendName>,
+    overridden: &[String],
+) -> Result<Vec<Check>, Trouble> {
+    let place = Place::of(prefix)?;
+    let found = format!("{} {}", place.kind, place.mount.display());
+    let mut checks = vec![match place.obstacle {
+        None => Check::new("install.place", Verdict::Pass, &found, "-"),
+        Some(obstacle) => Check::new(obstacle.code(), Verdict::Stop, &found, "-"),
+    }];
+    let choices = Choices {
+        backend,
+        allow_downgrade: overridden.iter().any(|code| code == "install.downgrade"),
+        program_folders: program_folders(),
+    };
+    match InstallPlan::compute(bundle, prefix, &choices) {
+        Ok(plan) => {
+            let (free, needed) = (plan.free.to_string(), plan.needed.to_string());
+            checks.push(Check::new("install.space", Verdict::Pass, &free, &needed));
+        }
+        Err(PlanError::NoSpace { free, needed, .. }) => {
+            let (free, needed) = (free.to_string(), needed.to_string());
+            checks.push(Check::new(
+                "install.space-missing",
+                Verdict::Stop,
+                &free,
+                &needed,
+            ));
+        }
+        Err(error) => {
+            let mut check = Check::new(error.code(), Verdict::Stop, &error.to_string(), "-");
+            check.args = error.args();
+            checks.push(check);
+        }
+    }
+    Ok(checks)
 }

@@ -11,7 +11,7 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use manifest_schema::{BackendName, Digest, KeyId};
+use manifest_schema::{BackendName, ByteSize, Digest, KeyId};
 use report::{Args, Diagnose, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,56 @@ pub enum Action {
         /// Its name.
         release: ReleaseName,
     },
+    /// A root is trusted no more.
+    Distrust {
+        /// SHA-256 of the root document.
+        fingerprint: Digest,
+    },
+    /// What nothing needs any more was removed.
+    Sweep {
+        /// How many files and folders.
+        things: usize,
+        /// Their bytes.
+        bytes: ByteSize,
+    },
+}
+
+impl Action {
+    /// Catalogue code of the line that tells of it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Trust { .. } => "install.action.trust",
+            Self::Install { .. } => "install.action.install",
+            Self::Rollback { .. } => "install.action.rollback",
+            Self::Remove { .. } => "install.action.remove",
+            Self::Distrust { .. } => "install.action.distrust",
+            Self::Sweep { .. } => "install.action.sweep",
+        }
+    }
+
+    /// Values of that line.
+    pub fn args(&self) -> Args {
+        match self {
+            Self::Trust { fingerprint } | Self::Distrust { fingerprint } => {
+                vec![("fingerprint", fingerprint.hex())]
+            }
+            Self::Install {
+                release, statement, ..
+            } => {
+                vec![
+                    ("release", release.to_string()),
+                    ("statement", statement.hex()),
+                ]
+            }
+            Self::Rollback { release, from } => {
+                vec![("release", release.to_string()), ("from", from.to_string())]
+            }
+            Self::Remove { release } => vec![("release", release.to_string())],
+            Self::Sweep { things, bytes } => {
+                vec![("things", things.to_string()), ("bytes", bytes.to_string())]
+            }
+        }
+    }
 }
 
 #[expect(
@@ -135,6 +185,8 @@ fn is_false(value: &bool) -> bool {
 #[derive(Debug)]
 pub struct Journal {
     entries: Vec<Entry>,
+    /// Digest of each entry's line.
+    digests: Vec<Digest>,
     last: Digest,
     /// Bytes of the whole lines; what follows was cut off.
     length: u64,
@@ -154,6 +206,7 @@ impl Journal {
         };
         let mut journal = Self {
             entries: Vec::new(),
+            digests: Vec::new(),
             last: Digest::from_bytes([0; 32]),
             length: 0,
         };
@@ -173,6 +226,7 @@ impl Journal {
             };
             journal.entries.push(entry);
             journal.last = Digest::of(whole);
+            journal.digests.push(journal.last);
             journal.length += line.len() as u64;
         }
         Ok(journal)
@@ -181,6 +235,16 @@ impl Journal {
     /// Every entry, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Digest of the last line: whoever notes it can tell later that nothing before it was changed or lost.
+    pub fn head(&self) -> Digest {
+        self.last
+    }
+
+    /// Whether the log went through a head that somebody noted.
+    pub fn went_through(&self, head: &Digest) -> bool {
+        self.digests.contains(head)
     }
 
     /// Adds an entry and waits until it is on the disk.
@@ -208,6 +272,7 @@ impl Journal {
         disk.append(&path, self.length, line.as_bytes())?;
         self.length += line.len() as u64;
         self.last = digest;
+        self.digests.push(digest);
         self.entries.push(entry);
         Ok(())
     }

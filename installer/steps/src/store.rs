@@ -203,6 +203,33 @@ impl Write for Bounded {
     }
 }
 
+/// Every blob of the store that is whole, by its digest: each is read. One that is not is left out.
+///
+/// # Errors
+/// When the store cannot be listed or read.
+pub fn stored_blobs(prefix: &Prefix, sink: &dyn Sink) -> Result<Vec<Digest>, DiskError> {
+    let store = prefix.store();
+    let mut names = crate::environment::walk(&store)?;
+    names.retain(|name| Digest::parse_hex(name).is_ok());
+    let step = Step::start(
+        sink,
+        "install.working.check",
+        "",
+        Some(names.len() as u64),
+        "files",
+    );
+    let mut blobs = Vec::new();
+    for (count, name) in names.iter().enumerate() {
+        let found = hash_file(&store.join(name))?;
+        if found.hex() == *name {
+            blobs.push(found);
+        }
+        step.progress(count as u64 + 1);
+    }
+    step.finish();
+    Ok(blobs)
+}
+
 /// Removes blobs that no release links to any more. Returns how many.
 pub(crate) fn collect_garbage(disk: &dyn Disk, prefix: &Prefix) -> Result<usize, DiskError> {
     let store = prefix.store();

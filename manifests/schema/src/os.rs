@@ -12,6 +12,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use crate::GlibcVersion;
+
 /// One file of `manifests/oses/`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +42,10 @@ pub struct Edition {
     /// Not meant for this use: a desktop.
     #[serde(default)]
     pub refused: bool,
+    /// How the release of its own kernel begins: what drivers bring ready-made modules for.
+    pub kernel: Option<String>,
+    /// Its glibc, for plans that are made far from the machine; the probe measures it.
+    pub glibc: Option<GlibcVersion>,
     /// Where the row was read.
     pub source: String,
     /// Whether two independent sources agree.
@@ -104,26 +110,28 @@ fn all_hold(conditions: &[Condition], release: &BTreeMap<String, String>) -> boo
 static TABLES: LazyLock<Vec<OsTable>> = LazyLock::new(|| {
     FILES
         .iter()
-        .map(|text| toml::from_str(text).expect("a test parses every embedded system file"))
+        .map(|(_, text)| toml::from_str(text).expect("a test parses every embedded system file"))
         .collect()
 });
 
-const FILES: [&str; 3] = [
-    include_str!("../../oses/debian.toml"),
-    include_str!("../../oses/kylin-v10.toml"),
-    include_str!("../../oses/uos-20.toml"),
-];
+/// Name and text of every file, listed by the build script.
+const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/oses.rs"));
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_folder_is_embedded_and_parses() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../oses");
-        assert_eq!(std::fs::read_dir(folder).unwrap().count(), FILES.len());
-        for text in FILES {
-            toml::from_str::<OsTable>(text).unwrap();
+    fn every_file_parses_is_named_for_its_system_and_names_known_chips() {
+        for (name, text) in FILES {
+            let table: OsTable = toml::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(*name, format!("{}.toml", table.name));
+            for edition in &table.editions {
+                assert!(!edition.source.is_empty(), "{name} {}", edition.name);
+                for chip in &edition.chips {
+                    assert!(crate::chip::Chip::named(chip).is_some(), "{name}: {chip}");
+                }
+            }
         }
     }
 
@@ -150,7 +158,30 @@ mod tests {
                 &[("ID", "kylin"), ("VERSION", "V10 (Unheard)")],
                 Some(("kylin-v10", None)),
             ),
-            (&[("ID", "kylin"), ("VERSION", "V11 (Swan25)")], None),
+            (
+                &[("ID", "kylin"), ("VERSION", "V11 (Swan25)")],
+                Some(("kylin-v11", Some("2503"))),
+            ),
+            (
+                &[("ID", "openEuler"), ("VERSION", "22.03 (LTS-SP4)")],
+                Some(("openeuler", Some("22.03 SP4"))),
+            ),
+            (
+                &[("ID", "openEuler"), ("VERSION", "22.03 LTS")],
+                Some(("openeuler", Some("22.03"))),
+            ),
+            (
+                &[("ID", "openEuler"), ("VERSION", "22.03 (LTS-SP3)")],
+                Some(("openeuler", Some("22.03 SP3"))),
+            ),
+            (
+                &[("ID", "anolis"), ("PLATFORM_ID", "platform:an8")],
+                Some(("anolis", Some("8"))),
+            ),
+            (
+                &[("ID", "ubuntu"), ("VERSION_ID", "22.04")],
+                Some(("ubuntu", Some("22.04"))),
+            ),
             (
                 &[
                     ("ID", "uos"),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, ByteSize, GlibcVersion};
+use crate::{Arch, ByteSize, Digest, GlibcVersion};
 
 /// A value and where it was read.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -23,7 +23,9 @@ pub struct Fact<T> {
 pub struct Site {
     /// The CPU.
     pub cpu: Option<Fact<Cpu>>,
-    /// Architecture.
+    /// What the kernel calls the processor, as `uname -m` prints it.
+    pub machine: Option<Fact<String>>,
+    /// Architecture, where it is one that programs are built for.
     pub arch: Option<Fact<Arch>>,
     /// Operating system.
     pub os: Option<Fact<Os>>,
@@ -39,18 +41,74 @@ pub struct Site {
     pub python: Option<Fact<String>>,
     /// Who runs the probe, and the groups that they are in.
     pub user: Option<Fact<User>>,
+    /// `SELinux`: `enforcing`, `permissive` or `disabled`.
+    pub selinux: Option<Fact<String>>,
+    /// The machine's clock, UTC, to the second.
+    pub clock: Option<Fact<String>>,
+    /// Where the headers of the running kernel are, which a driver is built against.
+    pub kernel_headers: Option<Fact<String>>,
+    /// Programs that installing may need, of those that are there.
+    pub programs: Vec<String>,
     /// Accelerators on the PCI bus.
     pub devices: Vec<Device>,
-    /// Names under `/dev` that a chip's driver makes.
+    /// The software of each family of accelerators that is here, in part or whole.
+    pub vendors: Vec<VendorSoftware>,
+}
+
+/// What one vendor's software left on the machine.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct VendorSoftware {
+    /// The family's name in the chip tables.
+    pub family: String,
+    /// Names under `/dev` that its driver makes.
     pub nodes: Vec<String>,
-    /// The accelerator's driver.
+    /// The driver.
     pub driver: Option<Fact<Release>>,
-    /// The accelerator's firmware.
+    /// The firmware.
     pub firmware: Option<Fact<Release>>,
-    /// The accelerator's toolkit.
-    pub cann: Option<Fact<Release>>,
+    /// The toolkit: CANN, DTK and so on.
+    pub toolkit: Option<Fact<Release>>,
     /// What the vendor's tool said.
     pub tool: Option<Fact<ToolReport>>,
+}
+
+impl Site {
+    /// The software of a family, where there is any.
+    pub fn vendor(&self, family: &str) -> Option<&VendorSoftware> {
+        self.vendors.iter().find(|vendor| vendor.family == family)
+    }
+}
+
+/// What a machine has already: `installer inventory` writes it, and a bundler packs only the rest.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Inventory {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// The machine.
+    pub site: Site,
+    /// Its Pythons.
+    pub interpreters: Vec<Interpreter>,
+    /// Statement digests of the releases that are installed.
+    pub releases: Vec<Digest>,
+    /// Blobs in the store, each read and found whole.
+    pub blobs: Vec<Digest>,
+}
+
+/// One Python, by what it says of itself.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Interpreter {
+    /// Program name, such as `python3.11`.
+    #[serde(default)]
+    pub program: String,
+    /// Interpreter tag of wheels, such as `cp311`.
+    pub interpreter: String,
+    /// ABI tag of wheels, such as `cp37m`.
+    pub abi: String,
+    /// Platform tags of wheels that run here, newest first.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    /// Its environment for requirement markers (PEP 508).
+    pub markers: BTreeMap<String, String>,
 }
 
 /// The CPU.
@@ -103,6 +161,8 @@ pub struct Device {
     pub subsystem: String,
     /// PCI class, six hex digits.
     pub class: String,
+    /// The family's name in the chip tables.
+    pub family: String,
     /// The chip, where the number is known to be one.
     pub chip: Option<String>,
     /// The product, where the tables know one.
@@ -123,8 +183,6 @@ pub enum DeviceState {
     DriverBroken,
     /// The driver runs and reports a fault of the device.
     Unhealthy,
-    /// A model of a known vendor that is known to be another chip.
-    OtherChip,
     /// A model of a known vendor that no table knows.
     UnknownModel,
 }
@@ -154,6 +212,8 @@ pub struct VersionRange {
 pub struct ToolReport {
     /// Version that the tool prints.
     pub version: Option<String>,
+    /// Version of the driver that the tool prints.
+    pub driver: Option<String>,
     /// Chips that it lists.
     pub chips: Vec<ToolChip>,
     /// The tool's own word on driver against firmware, such as `OK`.
@@ -173,8 +233,8 @@ pub struct ToolChip {
     pub name: String,
     /// `OK`, or what is wrong.
     pub health: String,
-    /// PCI address, in lower case.
-    pub bus: String,
+    /// PCI address, in lower case, where the tool prints it.
+    pub bus: Option<String>,
     /// Device memory in use, MiB. Not zero on an idle chip.
     pub memory_used: Option<u64>,
     /// Device memory in all, MiB.

@@ -1,0 +1,207 @@
+//! Rules about the system: processor, C library, kernel, memory, clock, what a driver is built with.
+
+use manifest_schema::Backend;
+use manifest_schema::chip::{Chip, Family};
+use manifest_schema::os::{Edition, OsTable};
+use manifest_schema::site::{DeviceState, Os, Site};
+
+use super::{Check, NOTHING, UNKNOWN, Verdict, known};
+
+pub(super) fn arch(site: &Site, backend: &Backend) -> Check {
+    let right = site
+        .arch
+        .as_ref()
+        .is_some_and(|arch| arch.value == backend.arch);
+    let verdict = if right { Verdict::Pass } else { Verdict::Stop };
+    // A processor that no program is built for still has a name.
+    let found = site.machine.as_ref().map(|machine| &machine.value);
+    let found = match &site.arch {
+        Some(arch) => arch.value.to_string(),
+        None => known(found),
+    };
+    Check::new("host.arch", verdict, &found, backend.arch.as_str())
+}
+
+pub(super) fn glibc(site: &Site, backend: &Backend) -> Option<Check> {
+    let needed = backend.glibc?;
+    let found = site.glibc.as_ref().map(|glibc| glibc.value);
+    let verdict = match found {
+        Some(found) if found >= needed => Verdict::Pass,
+        Some(_) => Verdict::Stop,
+        None => Verdict::Warn,
+    };
+    Some(Check::new(
+        "host.glibc",
+        verdict,
+        &known(found.as_ref()),
+        &needed.to_string(),
+    ))
+}
+
+/// The edition that the tables know the system as.
+fn edition(os: &Os) -> Option<&'static Edition> {
+    let table = OsTable::named(os.table.as_deref()?)?;
+    let name = os.edition.as_deref()?;
+    table.editions.iter().find(|edition| edition.name == name)
+}
+
+pub(super) fn os(site: &Site, chip: &Chip, family: &Family) -> Check {
+    let needed = listed(chip, family);
+    let Some(os) = site.os.as_ref().map(|os| &os.value) else {
+        return Check::new("host.os-unrecognised", Verdict::Warn, UNKNOWN, &needed);
+    };
+    let found = match &os.edition {
+        Some(edition) => format!("{} [{edition}]", os.name),
+        None => os.name.clone(),
+    };
+    let accelerated = family.bus.is_some();
+    let (code, verdict) = match edition(os) {
+        Some(edition) if edition.refused => ("host.os-refused", Verdict::Stop),
+        Some(edition) if !accelerated || edition.chips.contains(&chip.name) => {
+            ("host.os", Verdict::Pass)
+        }
+        None if !accelerated => ("host.os-unrecognised", Verdict::Warn),
+        _ => ("host.os-unlisted", Verdict::Stop),
+    };
+    let check = Check::new(code, verdict, &found, &needed).with("chip", &chip.title);
+    if verdict == Verdict::Stop {
+        check.overridable()
+    } else {
+        check
+    }
+}
+
+/// The systems that list a chip, as the tables name them.
+fn listed(chip: &Chip, family: &Family) -> String {
+    if family.bus.is_none() {
+        return "Linux".to_owned();
+    }
+    let mut names = Vec::new();
+    for table in OsTable::all() {
+        let mut editions: Vec<&str> = table
+            .editions
+            .iter()
+            .filter(|edition| edition.chips.contains(&chip.name))
+            .map(|edition| edition.name.as_str())
+            .collect();
+        editions.dedup();
+        if !editions.is_empty() {
+            names.push(format!("{} {}", table.name, editions.join("/")));
+        }
+    }
+    if names.is_empty() {
+        NOTHING.to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+pub(super) fn memory(site: &Site, chip: &Chip) -> Check {
+    let needed = manifest_schema::ByteSize(chip.least_memory);
+    let found = site.memory.as_ref().map(|memory| memory.value);
+    // Less is slow or fails late, it does not fail to install: a person may know better.
+    let enough = found.is_some_and(|found| found >= needed);
+    let verdict = if enough { Verdict::Pass } else { Verdict::Warn };
+    Check::new(
+        "host.memory",
+        verdict,
+        &known(found.as_ref()),
+        &needed.to_string(),
+    )
+}
+
+/// Nothing is said of the usual page.
+pub(super) fn page_size(site: &Site) -> Option<Check> {
+    let found = site.page_size.as_ref()?.value;
+    (found != 4096).then(|| Check::new("host.page-size", Verdict::Warn, &found.to_string(), "4096"))
+}
+
+/// A clock that is behind this program's own age makes a log that nobody believes, and certificates fail.
+pub(super) fn clock(site: &Site) -> Option<Check> {
+    let found = &site.clock.as_ref()?.value;
+    (found.as_str() < BUILT_AFTER).then(|| {
+        Check::new(
+            "host.clock",
+            Verdict::Warn,
+            found,
+            &format!("> {BUILT_AFTER}"),
+        )
+    })
+}
+
+/// Nothing is said where it forbids nothing.
+pub(super) fn selinux(site: &Site) -> Option<Check> {
+    let found = &site.selinux.as_ref()?.value;
+    (found == "enforcing").then(|| Check::new("host.selinux", Verdict::Warn, found, "permissive"))
+}
+
+/// Where a driver is still to be installed: the kernel that it has modules for, or what it is built with.
+pub(super) fn to_build_a_driver(site: &Site, family: &Family) -> Vec<Check> {
+    let wanting = [DeviceState::DriverMissing, DeviceState::DriverBroken];
+    let ours = |name: &str| name == family.name;
+    if !site
+        .devices
+        .iter()
+        .any(|d| ours(&d.family) && wanting.contains(&d.state))
+    {
+        return Vec::new();
+    }
+    let mut checks = Vec::new();
+    let kernel = site.kernel.as_ref().map(|kernel| kernel.value.as_str());
+    let stock = site
+        .os
+        .as_ref()
+        .and_then(|os| edition(&os.value))
+        .and_then(|edition| edition.kernel.as_deref());
+    let is_stock = kernel
+        .zip(stock)
+        .is_some_and(|(kernel, stock)| kernel.starts_with(stock));
+    let (found, needed) = (kernel.unwrap_or(UNKNOWN), stock.unwrap_or(UNKNOWN));
+    if is_stock {
+        checks.push(Check::new("host.kernel", Verdict::Pass, found, needed));
+    } else {
+        let headers = site.kernel_headers.is_some();
+        let verdict = if headers {
+            Verdict::Pass
+        } else {
+            Verdict::Warn
+        };
+        let code = if headers {
+            "host.kernel-headers"
+        } else {
+            "host.kernel-headers-missing"
+        };
+        checks.push(Check::new(code, verdict, found, needed));
+    }
+    let missing = |names: &[&'static str]| -> Vec<&'static str> {
+        let there = |name: &&str| site.programs.iter().any(|known| known == name);
+        names.iter().copied().filter(|name| !there(name)).collect()
+    };
+    let needed: &[&str] = if is_stock {
+        &["tar", "gzip", "bash"]
+    } else {
+        &["tar", "gzip", "bash", "gcc", "make"]
+    };
+    let missing = missing(needed);
+    if missing.is_empty() {
+        checks.push(Check::new(
+            "host.programs",
+            Verdict::Pass,
+            &needed.join(" "),
+            &needed.join(" "),
+        ));
+    } else {
+        let missing = missing.join(" ");
+        let check = Check::new(
+            "host.programs-missing",
+            Verdict::Warn,
+            NOTHING,
+            &needed.join(" "),
+        );
+        checks.push(check.with("missing", &missing));
+    }
+    checks
+}
+
+/// Before this, this program did not exist.
+const BUILT_AFTER: &str = "2026-01-01T00:00:00Z";

@@ -1,0 +1,160 @@
+//! The disk below the prefix: what kind of file system, and what it does not allow.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::disk::DiskError;
+use crate::prefix::Prefix;
+
+/// Where the prefix lies, or would lie.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Place {
+    /// The mount point.
+    pub mount: PathBuf,
+    /// The file system, as the kernel names it.
+    pub kind: String,
+    /// Something that an install needs and this place does not allow.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// What a place does not allow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// It is mounted read-only.
+    ReadOnly,
+    /// No program may run from it.
+    NoPrograms,
+    /// It knows no links, or no permission bits.
+    NoLinks,
+    /// This user may not write there.
+    NotPermitted,
+}
+
+impl Obstacle {
+    /// Catalogue code of the check that says so.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "install.place-read-only",
+            Self::NoPrograms => "install.place-no-programs",
+            Self::NoLinks => "install.place-no-links",
+            Self::NotPermitted => "install.place-not-permitted",
+        }
+    }
+}
+
+impl Place {
+    /// Looks at the file system of `prefix`, or of its nearest parent that is there.
+    ///
+    /// # Errors
+    /// When the kernel's list of mounts cannot be read.
+    pub fn of(prefix: &Prefix) -> Result<Self, DiskError> {
+        let there = nearest(prefix.path());
+        let mounts = Path::new("/proc/self/mounts");
+        let text = fs::read_to_string(mounts).map_err(DiskError::of("read", mounts))?;
+        let mut place = find(&text, there);
+        let writable = rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok();
+        if place.obstacle.is_none() && !writable {
+            place.obstacle = Some(Obstacle::NotPermitted);
+        }
+        Ok(place)
+    }
+}
+
+fn nearest(path: &Path) -> &Path {
+    path.ancestors()
+        .find(|candidate| candidate.exists())
+        .unwrap_or(Path::new("/"))
+}
+
+/// The mount that holds `path`: the longest mount point above it, and of equal ones the last, which hides the others.
+fn find(mounts: &str, path: &Path) -> Place {
+    let mut best = Place {
+        mount: PathBuf::from("/"),
+        kind: "?".to_owned(),
+        obstacle: None,
+    };
+    for line in mounts.lines() {
+        let mut fields = line.split(' ');
+        let (Some(_), Some(point), Some(kind), Some(options)) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let mount = PathBuf::from(unescape(point));
+        if !path.starts_with(&mount) || mount.as_os_str().len() < best.mount.as_os_str().len() {
+            continue;
+        }
+        let has = |wanted: &str| options.split(',').any(|option| option == wanted);
+        let obstacle = if has("ro") {
+            Some(Obstacle::ReadOnly)
+        } else if NO_LINKS.contains(&kind) {
+            Some(Obstacle::NoLinks)
+        } else if has("noexec") {
+            Some(Obstacle::NoPrograms)
+        } else {
+            None
+        };
+        best = Place {
+            mount,
+            kind: kind.to_owned(),
+            obstacle,
+        };
+    }
+    best
+}
+
+/// The kernel writes a blank in a path as `\040`.
+fn unescape(text: &str) -> String {
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (code, plain)| {
+        text.replace(code, plain)
+    })
+}
+
+/// File systems without hard links, symbolic links or permission bits: sticks and cameras.
+const NO_LINKS: [&str; 6] = ["vfat", "msdos", "exfat", "ntfs", "fuseblk", "iso9660"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_mount_decides() {
+        let mounts = "/dev/a / ext4 rw,relatime 0 0\n\
+            tmpfs /tmp tmpfs rw,nosuid,noexec 0 0\n\
+            /dev/b /mnt/my\\040stick vfat rw,noexec 0 0\n\
+            /dev/c /opt xfs ro 0 0\n\
+            /dev/d /opt xfs rw 0 0\n\
+            garbage\n";
+        for (path, mount, obstacle) in [
+            ("/opt/ferry", "/opt", None),
+            ("/optional", "/", None),
+            ("/tmp/x", "/tmp", Some(Obstacle::NoPrograms)),
+            (
+                "/mnt/my stick/ferry",
+                "/mnt/my stick",
+                Some(Obstacle::NoLinks),
+            ),
+        ] {
+            let place = find(mounts, Path::new(path));
+            assert_eq!(
+                (place.mount.as_path(), place.obstacle),
+                (Path::new(mount), obstacle),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            find("/dev/a / ext4 ro 0 0\n", Path::new("/x")).obstacle,
+            Some(Obstacle::ReadOnly)
+        );
+    }
+}
