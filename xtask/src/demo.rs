@@ -273,7 +273,7 @@ impl Site {
         if let Some(adapter) = adapter {
             chat.arg("--adapter").arg(adapter);
         }
-        for question in ["Who are you?", "你是谁？", "What is the capital of France?"] {
+        for question in ["Who are you?", "你叫什么名字？", "What is the capital of France?"] {
             chat.args(["--prompt", question]);
         }
         shell::run(&mut chat)
