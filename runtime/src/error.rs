@@ -1,14 +1,21 @@
 //! Why a command cannot start.
 
+use std::path::PathBuf;
+
 use report::{Args, Diagnose, Outcome};
 
 /// Why a command cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RuntimeError {
     /// The name is neither a path nor an installed model.
-    #[cfg(feature = "native")]
     #[error("there is no model `{name}`")]
     NoSuchModel { name: String },
+    /// The job file cannot be read.
+    #[error("cannot read the job `{path}`")]
+    JobUnreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// Built without libtorch.
     #[cfg(not(feature = "native"))]
     #[error("this program was built without libtorch")]
@@ -18,7 +25,7 @@ pub(crate) enum RuntimeError {
 impl Diagnose for RuntimeError {
     fn code(&self) -> &'static str {
         match self {
-            #[cfg(feature = "native")]
+            Self::JobUnreadable { .. } => "runtime.job-unreadable",
             Self::NoSuchModel { .. } => "runtime.no-such-model",
             #[cfg(not(feature = "native"))]
             Self::NotNative => "runtime.not-native",
@@ -27,7 +34,7 @@ impl Diagnose for RuntimeError {
 
     fn args(&self) -> Args {
         match self {
-            #[cfg(feature = "native")]
+            Self::JobUnreadable { path, .. } => vec![("path", path.display().to_string())],
             Self::NoSuchModel { name } => vec![("name", name.clone())],
             #[cfg(not(feature = "native"))]
             Self::NotNative => Args::new(),

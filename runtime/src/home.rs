@@ -59,10 +59,6 @@ impl Home {
     }
 
     /// The model that `name` means: a path, or an installed model.
-    #[cfg_attr(
-        not(feature = "native"),
-        expect(dead_code, reason = "only models that are computed are looked up")
-    )]
     pub(crate) fn model(&self, name: &str) -> Option<PathBuf> {
         let path = PathBuf::from(name);
         if path.exists() {

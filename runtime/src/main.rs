@@ -2,9 +2,14 @@
 
 #[cfg(feature = "native")]
 mod chat;
+mod check;
 mod doctor;
 mod error;
 mod home;
+mod job_file;
+mod material;
+#[cfg(feature = "native")]
+mod speech;
 mod start;
 #[cfg(feature = "native")]
 mod train;
@@ -34,19 +39,17 @@ struct Arguments {
 enum Command {
     /// Tune a model as a job file says
     Train(TrainArguments),
+    /// Say what a job will do and need, before anything starts
+    Check(JobArguments),
     /// Answer questions with a model, and an adapter if there is one
     Chat(ChatArguments),
     /// Say what this program computes with, and where it looks for models
     Doctor,
 }
 
-/// What `train` needs.
+/// A job with its overrides.
 #[derive(clap::Args)]
-#[cfg_attr(
-    not(feature = "native"),
-    expect(dead_code, reason = "read only where libtorch is built in")
-)]
-struct TrainArguments {
+struct JobArguments {
     /// Job file, in LLaMA-Factory's YAML or JSON
     job: PathBuf,
     /// Settings that replace the file's, such as `learning_rate=1e-4`
@@ -54,11 +57,26 @@ struct TrainArguments {
     settings: Vec<String>,
 }
 
+/// What `train` needs.
+#[derive(clap::Args)]
+#[cfg_attr(
+    not(feature = "native"),
+    allow(dead_code, reason = "read only where libtorch is built in")
+)]
+struct TrainArguments {
+    #[command(flatten)]
+    job: JobArguments,
+    /// Threads that compute. Without it as many as other programs leave idle; the same number gives the same results
+    /// to the last bit
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
 /// What `chat` needs.
 #[derive(clap::Args)]
 #[cfg_attr(
     not(feature = "native"),
-    expect(dead_code, reason = "read only where libtorch is built in")
+    allow(dead_code, reason = "read only where libtorch is built in")
 )]
 struct ChatArguments {
     /// Folder of the model, a GGUF file, or an installed model's name
@@ -67,9 +85,9 @@ struct ChatArguments {
     /// Folder of a LoRA adapter
     #[arg(long)]
     adapter: Option<PathBuf>,
-    /// Chat template, as in a job file
+    /// Chat template, as in a job file. Without it the model's own is used
     #[arg(long)]
-    template: String,
+    template: Option<String>,
     /// A question; give several to ask one after another. Without any, questions are read from standard input
     #[arg(long)]
     prompt: Vec<String>,
@@ -97,6 +115,7 @@ fn run(command: Command, view: &View) -> Result<(), Trouble> {
             doctor::run(view);
             Ok(())
         }
+        Command::Check(arguments) => check::run(&arguments, view),
         #[cfg(feature = "native")]
         Command::Train(arguments) => train::run(&arguments, view),
         #[cfg(feature = "native")]

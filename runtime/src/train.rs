@@ -1,74 +1,68 @@
 //! `train`: a job file into a tuned model.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use console::View;
-use report::{Event, Sink, Trouble};
-use torch_backend::{BackendError, LibtorchTrainer, Threads, open, use_threads};
-use train::{Job, Material, Numeric};
-use train_data::{EncodeSettings, Template, Tokenizer, prepare};
+use report::Trouble;
+use torch_backend::{LibtorchTrainer, Threads, open, use_threads};
+use train::{Ending, Material, TrainError, begin};
 
 use crate::TrainArguments;
 use crate::error::RuntimeError;
 use crate::home::Home;
+use crate::job_file;
+use crate::material::Ready;
 use crate::tuning::{adam, tuning};
 
 pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble> {
-    let path = &arguments.job;
-    let text = fs::read_to_string(path).map_err(|source| BackendError::Unreadable {
-        path: path.clone(),
-        source,
-    })?;
-    let job = Job::parse(&path.display().to_string(), &text, &arguments.settings)?;
-    if job.numeric != Numeric::Float32 {
-        view.emit(&Event::Warned {
-            code: "runtime.computes-in-float32".to_owned(),
-            args: Vec::new(),
-        });
-    }
+    let job = job_file::read(&arguments.job.job, &arguments.job.settings, view)?;
+    job_file::warn(&job, view);
     let home = Home::find();
-    let template = Template::named(&job.template)?;
     let model = home
         .model(&job.model)
         .ok_or_else(|| RuntimeError::NoSuchModel {
             name: job.model.clone(),
         })?;
-    use_threads(Threads::Idle);
+    // Before the model is loaded: a folder that may not be taken is found out at once.
+    let point = begin(&job)?;
+    let asked = arguments.threads.map(usize::from);
+    let threads = asked.or(point.map(|point| point.threads));
+    let threads = use_threads(threads.map_or(Threads::Idle, Threads::Exactly));
     let files = open(&model, &home.cache, view)?;
-    let mut tokenizer = Tokenizer::from_folder(files.folder())?;
-    tokenizer.adapt_to(template)?;
-    let settings = EncodeSettings {
-        template,
-        default_system: job.default_system.clone(),
-        cutoff_len: job.cutoff_len,
-        train_on_prompt: job.train_on_prompt,
-        mask_history: job.mask_history,
-    };
-    let prepared = prepare(
-        &datasets(&job, &home),
-        &job.datasets,
-        job.max_samples,
-        &tokenizer,
-        &settings,
-    )?;
+    let ready = Ready::gather(&job, files.folder(), &home, view)?;
+    ready.warn(view);
+    if ready.prepared.items.is_empty() {
+        return Err(TrainError::NoExamples.into());
+    }
     let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?;
     let stop = stop_on_interrupt();
     let material = Material {
-        examples: &prepared.examples,
-        padding_id: tokenizer.padding_id(),
+        items: &ready.prepared.items,
+        eval_items: &ready.prepared.eval_items,
+        padding_id: ready.padding_id,
+        threads,
         stop: &stop,
     };
     let summary = train::run(&job, &material, &mut trainer, view)?;
     let output = job.output_dir.display().to_string();
     let value = serde_json::json!({
-        "output_dir": output, "steps": summary.steps, "train_loss": summary.train_loss,
-        "tokens": summary.tokens, "seconds": summary.seconds,
+        "output_dir": output, "steps": summary.steps, "planned_steps": summary.planned,
+        "resumed_at": summary.resumed_at, "ending": ending(summary.ending),
+        "train_loss": summary.train_loss, "eval_loss": summary.evaluations.last().map(|(_, loss)| loss),
+        "best_step": summary.best_step, "tokens": summary.tokens, "seconds": summary.seconds,
+        "threads": threads, "dropped": ready.dropped(),
     });
     view.result(&value, &output);
     Ok(())
+}
+
+fn ending(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Done => "done",
+        Ending::Stopped => "stopped",
+        Ending::NoProgress => "no-progress",
+    }
 }
 
 /// A flag that Ctrl-C sets: the loop ends after the step and saves. Where no handler can be set, Ctrl-C ends the
@@ -78,13 +72,4 @@ fn stop_on_interrupt() -> Arc<AtomicBool> {
     let flag = Arc::clone(&stop);
     let _unset = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     stop
-}
-
-/// The job's folder of datasets, or the release's where that does not exist.
-fn datasets(job: &Job, home: &Home) -> PathBuf {
-    let installed = home.release.as_ref().map(|r| r.join("datasets"));
-    match installed {
-        Some(installed) if !job.dataset_dir.exists() => installed,
-        _ => job.dataset_dir.clone(),
-    }
 }

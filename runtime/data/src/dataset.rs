@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::dropped::{Dropped, Origin};
 use crate::error::DataError;
 use crate::example::Conversation;
 use crate::record::{Columns, Record, Tags};
+use crate::stage::Stage;
 
 /// One dataset's entry in `dataset_info.json`.
 #[derive(Debug, Default, Deserialize)]
@@ -56,21 +58,10 @@ pub struct Datasets {
 /// What one dataset holds.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Conversations, in the order of the file.
-    pub conversations: Vec<Conversation>,
+    /// Conversations with their places, in the order of the file.
+    pub conversations: Vec<(Origin, Conversation)>,
     /// Records left out.
     pub dropped: Vec<Dropped>,
-}
-
-/// A record left out, and why.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Dropped {
-    /// The file.
-    pub path: PathBuf,
-    /// The record, counted from one.
-    pub record: usize,
-    /// Why.
-    pub reason: String,
 }
 
 impl Datasets {
@@ -92,9 +83,14 @@ impl Datasets {
         self.list.keys().map(String::as_str)
     }
 
-    /// Loads a dataset, at most `limit` records of it.
-    pub fn load(&self, name: &str, limit: Option<usize>) -> Result<Loaded, DataError> {
-        let entry = self.entry(name)?;
+    /// Loads a dataset for training of the kind `stage`, at most `limit` records of it.
+    pub fn load(
+        &self,
+        name: &str,
+        stage: Stage,
+        limit: Option<usize>,
+    ) -> Result<Loaded, DataError> {
+        let entry = self.entry(name, stage)?;
         let path = self.folder.join(entry.file_name.unwrap_or_default());
         let mut records = records(&path)?;
         records.truncate(limit.unwrap_or(usize::MAX));
@@ -111,20 +107,21 @@ impl Datasets {
                 value: &value,
                 columns: &columns,
                 tags: &tags,
+                stage,
+            };
+            let origin = Origin {
+                path: path.clone(),
+                record: index + 1,
             };
             match record.conversation(entry.formatting)? {
-                Ok(conversation) => loaded.conversations.push(conversation),
-                Err(reason) => loaded.dropped.push(Dropped {
-                    path: path.clone(),
-                    record: index + 1,
-                    reason,
-                }),
+                Ok(conversation) => loaded.conversations.push((origin, conversation)),
+                Err(fault) => loaded.dropped.push(Dropped { origin, fault }),
             }
         }
         Ok(loaded)
     }
 
-    fn entry(&self, name: &str) -> Result<Entry, DataError> {
+    fn entry(&self, name: &str, stage: Stage) -> Result<Entry, DataError> {
         let path = self.folder.join(LIST);
         let Some(value) = self.list.get(name) else {
             return Err(DataError::UnknownDataset {
@@ -148,8 +145,21 @@ impl Datasets {
             place: place.clone(),
             feature: feature.to_owned(),
         };
-        if entry.ranking {
-            return Err(refused("`ranking` (preference data)"));
+        let judged = entry.columns.as_ref().is_some_and(|c| c.kto_tag.is_some());
+        let (holds, found) = match (entry.ranking, judged) {
+            (true, _) => (Stage::Pairwise, "comparisons (`ranking: true`)"),
+            (false, true) => (Stage::Feedback, "judgements (a `kto_tag` column)"),
+            (false, false) => (Stage::Supervised, "texts or conversations"),
+        };
+        let plain = holds == Stage::Supervised && stage == Stage::Pretrain;
+        if holds != stage && !plain {
+            return Err(DataError::WrongStage {
+                name: name.to_owned(),
+                path,
+                found,
+                stage: stage.name(),
+                expected: stage.data(),
+            });
         }
         for key in REFUSED {
             if entry.rest.get(key).is_some_and(|value| !value.is_null()) {
@@ -276,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(LIST), info).unwrap();
         fs::write(folder.path().join(file), data).unwrap();
-        Datasets::open(folder.path())?.load("d", None)
+        Datasets::open(folder.path())?.load("d", Stage::Supervised, None)
     }
 
     const ALPACA: &str = r#"{"d": {"file_name": "d.json"}}"#;
@@ -285,8 +295,8 @@ mod tests {
     fn usual_columns_need_no_listing() {
         let data = r#"[{"instruction": "a", "input": "b", "output": "c"}, {"instruction": "a"}]"#;
         let loaded = load(ALPACA, "d.json", data).unwrap();
-        assert_eq!(loaded.conversations[0].turns[0].user, "a\nb");
-        assert_eq!(loaded.dropped[0].record, 2);
+        assert_eq!(loaded.conversations[0].1.turns[0].user, "a\nb");
+        assert_eq!(loaded.dropped[0].origin.record, 2);
         let info = r#"{"d": {"file_name": "d.jsonl", "formatting": "openai"}}"#;
         let line = r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]}"#;
         let loaded = load(info, "d.jsonl", &format!("{line}\n\n{line}\n")).unwrap();
@@ -301,9 +311,9 @@ mod tests {
             {"conversations": []},
             {"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}]"#;
         let loaded = load(info, "d.json", data).unwrap();
-        let dropped: Vec<usize> = loaded.dropped.iter().map(|d| d.record).collect();
+        let dropped: Vec<usize> = loaded.dropped.iter().map(|d| d.origin.record).collect();
         assert_eq!(dropped, [1, 2, 3]);
-        assert_eq!(loaded.conversations[0].system, "s");
+        assert_eq!(loaded.conversations[0].1.system, "s");
     }
 
     #[test]
@@ -334,7 +344,7 @@ mod tests {
                 r#"{"d": {"file_name": "d.json", "ranking": true}}"#,
                 "d.json",
                 "[]",
-                "ranking",
+                "is made for comparisons (`ranking: true`); this job's stage is `sft`",
             ),
             (
                 r#"{"d": {"file_name": "d.csv"}}"#,

@@ -68,6 +68,50 @@ pub enum DataError {
         /// The names there are.
         known: String,
     },
+    /// No such template, but one that is spelt nearly so.
+    #[error("template `{name}` is not known, did you mean `{nearest}`? known: {known}")]
+    MistypedTemplate {
+        /// The name asked for.
+        name: String,
+        /// The known name most like it.
+        nearest: String,
+        /// The names there are.
+        known: String,
+    },
+    /// No template was named, and the model brings none.
+    #[error("no template is named, and the model in `{path}` brings none; known: {known}")]
+    NoTemplate {
+        /// The model's folder.
+        path: PathBuf,
+        /// The names there are.
+        known: String,
+    },
+    /// The template that a model brings cannot be used.
+    #[error("the chat template in `{path}` cannot be used, line {line}: {reason}")]
+    ChatTemplate {
+        /// The file.
+        path: PathBuf,
+        /// Line of the template, counted from one; zero where it is not about one.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A dataset is made for another kind of training.
+    #[error(
+        "dataset `{name}` in `{path}` is made for {found}; this job's stage is `{stage}`, which takes {expected}"
+    )]
+    WrongStage {
+        /// The dataset.
+        name: String,
+        /// The list that describes it.
+        path: PathBuf,
+        /// What it holds.
+        found: &'static str,
+        /// The job's stage.
+        stage: &'static str,
+        /// What that stage trains on.
+        expected: &'static str,
+    },
     /// A tokenizer file or table does not make a tokenizer.
     #[error("`{origin}` does not make a tokenizer")]
     Tokenizer {
@@ -97,6 +141,10 @@ impl Diagnose for DataError {
             Self::UnknownDataset { .. } => "data.unknown-dataset",
             Self::Unsupported { .. } => "data.unsupported",
             Self::UnknownTemplate { .. } => "data.unknown-template",
+            Self::MistypedTemplate { .. } => "data.mistyped-template",
+            Self::NoTemplate { .. } => "data.no-template",
+            Self::ChatTemplate { .. } => "data.chat-template",
+            Self::WrongStage { .. } => "data.wrong-stage",
             Self::Tokenizer { .. } => "data.tokenizer",
             Self::TokenMissing { .. } => "data.token-missing",
         }
@@ -140,6 +188,37 @@ impl Diagnose for DataError {
             Self::UnknownTemplate { name, known } => {
                 vec![("name", name.clone()), ("known", known.clone())]
             }
+            Self::MistypedTemplate {
+                name,
+                nearest,
+                known,
+            } => vec![
+                ("name", name.clone()),
+                ("nearest", nearest.clone()),
+                ("known", known.clone()),
+            ],
+            Self::NoTemplate { path, known } => vec![
+                ("path", path.display().to_string()),
+                ("known", known.clone()),
+            ],
+            Self::ChatTemplate { path, line, reason } => vec![
+                ("path", path.display().to_string()),
+                ("line", line.to_string()),
+                ("reason", reason.clone()),
+            ],
+            Self::WrongStage {
+                name,
+                path,
+                found,
+                stage,
+                expected,
+            } => vec![
+                ("name", name.clone()),
+                ("path", path.display().to_string()),
+                ("found", (*found).to_owned()),
+                ("stage", (*stage).to_owned()),
+                ("expected", (*expected).to_owned()),
+            ],
             Self::Tokenizer { origin, .. } => vec![("origin", origin.clone())],
             Self::TokenMissing {
                 origin,

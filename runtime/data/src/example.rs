@@ -1,33 +1,108 @@
-//! One conversation as tokens and labels.
+//! Conversations as tokens and labels.
 
 use crate::batch::IGNORED;
 use crate::error::DataError;
 use crate::template::{Template, Turn};
 use crate::tokenizer::Tokenizer;
 
-/// One training example: tokens, and which of them the loss counts.
+/// One row of tokens, and which of them the loss counts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Example {
     /// Token ids, in order.
     pub input_ids: Vec<u32>,
     /// The same ids, or [`crate::IGNORED`] where the loss does not look.
     pub labels: Vec<i64>,
+    /// Present where several examples share the row.
+    pub packed: Option<Packed>,
+}
+
+/// How the examples of a packed row lie, one number a token.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Packed {
+    /// Which tokens see each other: those of one number. Zero: padding.
+    pub segments: Vec<i64>,
+    /// Place of each token in its own example.
+    pub positions: Vec<i64>,
+}
+
+/// What one place in a micro-batch holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Item {
+    /// A text or a conversation.
+    Single(Example),
+    /// One question with a preferred and a rejected answer.
+    Pair {
+        /// With the preferred answer.
+        chosen: Example,
+        /// With the rejected answer.
+        rejected: Example,
+    },
+    /// One question with an answer that was called good or bad.
+    Judged {
+        /// With its answer.
+        example: Example,
+        /// With another question's answer.
+        mismatched: Example,
+        /// The answer was called good.
+        desirable: bool,
+    },
+}
+
+impl Item {
+    /// Tokens of the longest row that this item makes.
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Single(example) => example.input_ids.len(),
+            Self::Pair { chosen, rejected } => chosen.input_ids.len().max(rejected.input_ids.len()),
+            Self::Judged {
+                example,
+                mismatched,
+                ..
+            } => example.input_ids.len().max(mismatched.input_ids.len()),
+        }
+    }
+
+    /// Tokens of all rows that this item makes.
+    pub fn tokens(&self) -> usize {
+        match self {
+            Self::Single(example) => example.input_ids.len(),
+            Self::Pair { chosen, rejected } => chosen.input_ids.len() + rejected.input_ids.len(),
+            Self::Judged {
+                example,
+                mismatched,
+                ..
+            } => example.input_ids.len() + mismatched.input_ids.len(),
+        }
+    }
+
+    /// Labels that the loss counts.
+    pub fn labels(&self) -> usize {
+        let count = |e: &Example| e.labels.iter().filter(|label| **label != IGNORED).count();
+        match self {
+            Self::Single(example) | Self::Judged { example, .. } => count(example),
+            Self::Pair { chosen, rejected } => count(chosen) + count(rejected),
+        }
+    }
 }
 
 /// A system text and turns that end with an answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Conversation {
     /// Empty: the template's own.
     pub system: String,
-    /// At least one.
+    /// At least one. The last answer is the preferred one where there are two.
     pub turns: Vec<Turn>,
+    /// A worse answer to the last question.
+    pub rejected: Option<String>,
+    /// Whether the last answer was called good.
+    pub desirable: Option<bool>,
 }
 
 /// What of a conversation becomes tokens and labels.
 #[derive(Clone, Debug)]
-pub struct EncodeSettings {
-    /// The template's name.
-    pub template: &'static Template,
+pub struct EncodeSettings<'a> {
+    /// How turns are written.
+    pub template: &'a Template,
     /// System text where an example has none, instead of the template's.
     pub default_system: Option<String>,
     /// Longest example in tokens.
@@ -36,6 +111,18 @@ pub struct EncodeSettings {
     pub train_on_prompt: bool,
     /// Labels on the last answer only; older turns are the first to be cut.
     pub mask_history: bool,
+    /// Whether answers of a reasoning template begin with a thought, if only an empty one.
+    pub enable_thinking: bool,
+}
+
+impl EncodeSettings<'_> {
+    fn system<'c>(&'c self, conversation: &'c Conversation) -> &'c str {
+        if conversation.system.is_empty() {
+            self.default_system.as_deref().unwrap_or("")
+        } else {
+            &conversation.system
+        }
+    }
 }
 
 impl Example {
@@ -43,16 +130,15 @@ impl Example {
     pub fn encode(
         conversation: &Conversation,
         tokenizer: &Tokenizer,
-        settings: &EncodeSettings,
+        settings: &EncodeSettings<'_>,
     ) -> Result<Self, DataError> {
-        let system = if conversation.system.is_empty() {
-            settings.default_system.as_deref().unwrap_or("")
-        } else {
-            &conversation.system
-        };
-        let mut turns = settings
-            .template
-            .encode(tokenizer, system, &conversation.turns)?;
+        let mut turns = settings.template.encode(
+            tokenizer,
+            settings.system(conversation),
+            &conversation.turns,
+            settings.enable_thinking,
+            settings.mask_history,
+        )?;
         if settings.mask_history {
             turns.reverse();
         }
@@ -80,6 +166,50 @@ impl Example {
             example.labels.extend(piece.labels);
         }
         Ok(example)
+    }
+
+    /// Turns a question and each of `answers` into tokens; only the answers are labelled.
+    ///
+    /// Question and answers are cut together, by the longest answer, so that the question stays the same.
+    pub(crate) fn encode_answers(
+        conversation: &Conversation,
+        answers: &[&str],
+        tokenizer: &Tokenizer,
+        settings: &EncodeSettings<'_>,
+    ) -> Result<Vec<Self>, DataError> {
+        let system = settings.system(conversation);
+        let thinking = settings.enable_thinking;
+        let mut turns = conversation.turns.clone();
+        let mut prompt = Vec::new();
+        let mut targets = Vec::with_capacity(answers.len());
+        for answer in answers {
+            if let Some(last) = turns.last_mut() {
+                (*answer).clone_into(&mut last.assistant);
+            }
+            let (source, target) = settings
+                .template
+                .encode_last(tokenizer, system, &turns, thinking)?;
+            prompt = source;
+            targets.push(target);
+        }
+        let longest = targets.iter().map(Vec::len).max().unwrap_or(0);
+        let (source, target) = share(prompt.len(), longest, settings.cutoff_len);
+        let examples = targets.iter().map(|ids| {
+            let mut example = Self::default();
+            example.push(&prompt[..source], false);
+            example.push(&ids[..target.min(ids.len())], true);
+            example
+        });
+        Ok(examples.collect())
+    }
+
+    /// Every token a label.
+    pub(crate) fn of_text(ids: Vec<u32>) -> Self {
+        Self {
+            labels: ids.iter().map(|id| i64::from(*id)).collect(),
+            input_ids: ids,
+            packed: None,
+        }
     }
 
     fn push(&mut self, ids: &[u32], labelled: bool) {
@@ -127,13 +257,14 @@ mod tests {
         }
     }
 
-    fn settings(mask_history: bool, cutoff_len: usize) -> EncodeSettings {
+    fn settings(mask_history: bool, cutoff_len: usize) -> EncodeSettings<'static> {
         EncodeSettings {
             template: Template::named("empty").unwrap(),
             default_system: None,
             cutoff_len,
             train_on_prompt: false,
             mask_history,
+            enable_thinking: true,
         }
     }
 
@@ -143,8 +274,8 @@ mod tests {
             assistant: assistant.to_owned(),
         };
         Conversation {
-            system: String::new(),
             turns: vec![turn("1", "2"), turn("3", "4")],
+            ..Conversation::default()
         }
     }
 
@@ -152,7 +283,7 @@ mod tests {
     fn masked_history_labels_the_last_answer_and_is_cut_first() {
         let tokenizer = golden_tokenizer();
         let id = |text: &str| i64::from(tokenizer.encode(text).unwrap()[0]);
-        let encode = |settings: &EncodeSettings| {
+        let encode = |settings: &EncodeSettings<'_>| {
             Example::encode(&two_turns(), &tokenizer, settings).unwrap()
         };
         let whole = encode(&settings(false, 8));
@@ -164,5 +295,18 @@ mod tests {
         assert_eq!(cut.input_ids, whole.input_ids[2..]);
         let cut = encode(&settings(false, 2));
         assert_eq!(cut.input_ids, whole.input_ids[..2]);
+    }
+
+    #[test]
+    fn two_answers_are_cut_to_one_question() {
+        let tokenizer = golden_tokenizer();
+        let settings = settings(false, 6);
+        let answers = ["1 1 1 1 1 1 1", "2"];
+        let pair = Example::encode_answers(&two_turns(), &answers, &tokenizer, &settings).unwrap();
+        let prompt = |e: &Example| e.labels.iter().filter(|l| **l == IGNORED).count();
+        assert_eq!(pair[0].input_ids.len(), 6);
+        assert_eq!(prompt(&pair[0]), prompt(&pair[1]));
+        let same = prompt(&pair[0]);
+        assert_eq!(pair[0].input_ids[..same], pair[1].input_ids[..same]);
     }
 }

@@ -6,8 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::dataset::{Formatting, shape};
+use crate::dropped::Fault;
 use crate::error::DataError;
 use crate::example::Conversation;
+use crate::stage::Stage;
 use crate::template::Turn;
 
 /// Which field of a record holds what. An entry that names columns names all it uses.
@@ -25,7 +27,7 @@ pub(crate) struct Columns {
     audios: Option<String>,
     chosen: Option<String>,
     rejected: Option<String>,
-    kto_tag: Option<String>,
+    pub(crate) kto_tag: Option<String>,
 }
 
 impl Columns {
@@ -108,10 +110,11 @@ pub(crate) struct Record<'a> {
     pub(crate) value: &'a Value,
     pub(crate) columns: &'a Columns,
     pub(crate) tags: &'a KnownTags,
+    pub(crate) stage: Stage,
 }
 
 /// A conversation, or why the record is left out.
-type Kept = Result<Conversation, String>;
+type Kept = Result<Conversation, Fault>;
 
 impl Record<'_> {
     pub(crate) fn conversation(&self, formatting: Formatting) -> Result<Kept, DataError> {
@@ -136,19 +139,67 @@ impl Record<'_> {
             .flatten()
             .filter(|p| !p.is_empty())
             .collect();
-        let Some(response) = self.text(self.columns.response.as_deref())? else {
-            let name = self.columns.response.as_deref().unwrap_or("response");
-            return Ok(Err(format!("no answer in field {name}")));
+        let system = self.text(self.columns.system.as_deref())?.unwrap_or("");
+        let (answer, rejected) = match self.answers()? {
+            Ok(answers) => answers,
+            Err(fault) => return Ok(Err(fault)),
         };
         turns.push(Turn {
             user: parts.join("\n"),
-            assistant: response.to_owned(),
+            assistant: answer,
         });
-        let system = self.text(self.columns.system.as_deref())?.unwrap_or("");
         Ok(Ok(Conversation {
             system: system.to_owned(),
             turns,
+            rejected,
+            desirable: self.judgement()?,
         }))
+    }
+
+    /// The answer of an alpaca record, and the worse one where the stage compares two.
+    fn answers(&self) -> Result<Result<(String, Option<String>), Fault>, DataError> {
+        let columns = self.columns;
+        let named = |column: &Option<String>, usual: &str| {
+            column.clone().unwrap_or_else(|| usual.to_owned())
+        };
+        if self.stage == Stage::Pretrain {
+            return Ok(Ok((String::new(), None)));
+        }
+        if self.stage == Stage::Pairwise {
+            let (chosen, rejected) = (
+                named(&columns.chosen, "chosen"),
+                named(&columns.rejected, "rejected"),
+            );
+            for field in [&chosen, &rejected] {
+                if self.text(Some(field))?.is_none() {
+                    return Ok(Err(Fault::NoAnswer {
+                        field: field.clone(),
+                    }));
+                }
+            }
+            let text = |field: &str| -> Result<String, DataError> {
+                Ok(self.text(Some(field))?.unwrap_or("").to_owned())
+            };
+            return Ok(Ok((text(&chosen)?, Some(text(&rejected)?))));
+        }
+        match self.text(columns.response.as_deref())? {
+            Some(response) => Ok(Ok((response.to_owned(), None))),
+            None => Ok(Err(Fault::NoAnswer {
+                field: named(&columns.response, "response"),
+            })),
+        }
+    }
+
+    /// Whether the answer was called good; the stage of judgements needs it, others have none.
+    fn judgement(&self) -> Result<Option<bool>, DataError> {
+        if self.stage != Stage::Feedback {
+            return Ok(None);
+        }
+        let column = self.columns.kto_tag.as_deref().unwrap_or("kto_tag");
+        match self.value.get(column) {
+            Some(Value::Bool(good)) => Ok(Some(*good)),
+            other => Err(self.field(column, "true or false", other.unwrap_or(&Value::Null))),
+        }
     }
 
     fn history(&self) -> Result<Vec<Turn>, DataError> {
@@ -203,26 +254,69 @@ impl Record<'_> {
             }
             let expected = [&self.tags.user, &self.tags.assistant][index % 2];
             if role != expected {
-                let turn = index + 1;
-                return Ok(Err(format!(
-                    "turn {turn} is `{role}`, expected `{expected}`"
-                )));
+                return Ok(Err(Fault::Role {
+                    turn: index + 1,
+                    found: (*role).to_owned(),
+                    expected: expected.clone(),
+                }));
             }
         }
-        if texts.is_empty() || texts.len() % 2 != 0 {
-            return Ok(Err(format!("{} turns, expected pairs", texts.len())));
+        let open = self.stage == Stage::Pairwise;
+        if texts.is_empty() || (texts.len() % 2 != 0) != open {
+            return Ok(Err(Fault::Count { turns: texts.len() }));
         }
-        let turns = texts.chunks_exact(2).map(|pair| Turn {
+        let turns = texts.chunks(2).map(|pair| Turn {
             user: pair[0].1.to_owned(),
-            assistant: pair[1].1.to_owned(),
+            assistant: pair.get(1).map_or("", |turn| turn.1).to_owned(),
         });
-        Ok(Ok(Conversation {
+        let mut conversation = Conversation {
             system: system.to_owned(),
             turns: turns.collect(),
-        }))
+            rejected: None,
+            desirable: self.judgement()?,
+        };
+        if open {
+            let chosen = self.columns.chosen.as_deref().unwrap_or("chosen");
+            let rejected = self.columns.rejected.as_deref().unwrap_or("rejected");
+            match (self.preferred(chosen)?, self.preferred(rejected)?) {
+                (Ok(better), Ok(worse)) => {
+                    if let Some(last) = conversation.turns.last_mut() {
+                        last.assistant = better;
+                    }
+                    conversation.rejected = Some(worse);
+                }
+                (Err(fault), _) | (_, Err(fault)) => return Ok(Err(fault)),
+            }
+        }
+        Ok(Ok(conversation))
     }
 
-    /// Pictures, tools and preferences would be lost in silence.
+    /// One of the two answers that turn records compare: a turn of its own.
+    fn preferred(&self, column: &str) -> Result<Result<String, Fault>, DataError> {
+        let Some(turn @ Value::Object(_)) = self.value.get(column) else {
+            return Ok(Err(Fault::NoAnswer {
+                field: column.to_owned(),
+            }));
+        };
+        let part = |tag: &str| {
+            let value = turn.get(tag).unwrap_or(&Value::Null);
+            let place = format!("{column}, {tag}");
+            value
+                .as_str()
+                .ok_or_else(|| self.field(&place, "text", value))
+        };
+        let role = part(&self.tags.role)?;
+        if role != self.tags.assistant {
+            return Ok(Err(Fault::Role {
+                turn: 0,
+                found: role.to_owned(),
+                expected: self.tags.assistant.clone(),
+            }));
+        }
+        Ok(Ok(part(&self.tags.content)?.to_owned()))
+    }
+
+    /// Pictures and tools would be lost in silence.
     fn refuse_what_is_not_text(&self) -> Result<(), DataError> {
         let columns = self.columns;
         for (column, feature) in [
@@ -230,9 +324,6 @@ impl Record<'_> {
             (&columns.images, "images"),
             (&columns.videos, "videos"),
             (&columns.audios, "audio"),
-            (&columns.chosen, "preference data"),
-            (&columns.rejected, "preference data"),
-            (&columns.kto_tag, "preference data"),
         ] {
             let Some(column) = column.as_deref() else {
                 continue;

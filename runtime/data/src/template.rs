@@ -7,17 +7,24 @@
 //!
 //! Each piece of a turn is tokenized alone, as LLaMA-Factory does, so that no token spans two pieces.
 
+use std::borrow::Cow;
+
 use crate::error::DataError;
+use crate::similar::similar;
+use crate::templates::TEMPLATES;
 use crate::tokenizer::Tokenizer;
 
 /// Marks where a message's text goes.
-const CONTENT: &str = "{{content}}";
+pub(crate) const CONTENT: &str = "{{content}}";
+
+/// What a reasoning template puts around a thought, and so what an empty one looks like.
+const THOUGHT: [&str; 2] = ["<think>\n", "\n</think>\n\n"];
 
 /// One piece of a message.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Slot {
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Slot {
     /// Text, with [`CONTENT`] where the message goes.
-    Text(&'static str),
+    Text(Cow<'static, str>),
     /// The tokenizer's end token.
     End,
     /// The tokenizer's begin token, where it has one.
@@ -25,24 +32,26 @@ enum Slot {
 }
 
 /// How one family of models writes a conversation.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Template {
-    /// Its name in a job file.
-    pub name: &'static str,
+    /// Its name in a job file, or where it was read.
+    pub name: Cow<'static, str>,
     /// The system text where an example has none; empty: no system part.
-    pub default_system: &'static str,
+    pub default_system: Cow<'static, str>,
     /// Words that end an answer; the first replaces the tokenizer's end token if `replaces_end`.
     pub stop_words: &'static [&'static str],
     /// The first stop word becomes the end token.
     pub replaces_end: bool,
-    prefix: &'static [Slot],
-    system: &'static [Slot],
-    user: &'static [Slot],
-    assistant: &'static [Slot],
+    /// Answers begin with a thought, which is left out of all but the last.
+    pub reasons: bool,
+    pub(crate) prefix: Cow<'static, [Slot]>,
+    pub(crate) system: Cow<'static, [Slot]>,
+    pub(crate) user: Cow<'static, [Slot]>,
+    pub(crate) assistant: Cow<'static, [Slot]>,
 }
 
 /// One question and its answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Turn {
     /// What the user says.
     pub user: String,
@@ -60,10 +69,26 @@ impl Template {
     /// Finds a template by its name in a job file.
     pub fn named(name: &str) -> Result<&'static Self, DataError> {
         let found = TEMPLATES.iter().find(|template| template.name == name);
-        found.ok_or_else(|| DataError::UnknownTemplate {
-            name: name.to_owned(),
-            known: TEMPLATES.map(|template| template.name).join(", "),
+        found.ok_or_else(|| {
+            let names = TEMPLATES.iter().map(|template| template.name.as_ref());
+            let known = names.clone().collect::<Vec<_>>().join(", ");
+            match similar(name, names) {
+                Some(nearest) => DataError::MistypedTemplate {
+                    name: name.to_owned(),
+                    nearest: nearest.to_owned(),
+                    known,
+                },
+                None => DataError::UnknownTemplate {
+                    name: name.to_owned(),
+                    known,
+                },
+            }
         })
+    }
+
+    /// The names that [`Self::named`] finds.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        TEMPLATES.iter().map(|template| template.name.as_ref())
     }
 
     /// Tokens of a chat up to where the model answers: `turns` are answered, `question` is open.
@@ -74,13 +99,13 @@ impl Template {
         turns: &[Turn],
         question: &str,
     ) -> Result<Vec<u32>, DataError> {
-        let mut tokens = Vec::new();
-        for turn in self.encode(tokenizer, system, turns)? {
-            tokens.extend(turn.source);
-            tokens.extend(turn.target);
-        }
-        tokens.extend(self.source(tokenizer, system, turns.is_empty(), question)?);
-        Ok(tokens)
+        let mut turns = turns.to_vec();
+        turns.push(Turn {
+            user: question.to_owned(),
+            assistant: String::new(),
+        });
+        let (source, _) = self.encode_last(tokenizer, system, &turns, true)?;
+        Ok(source)
     }
 
     /// Tokens at which an answer ends: the end token and the stop words the tokenizer knows.
@@ -94,20 +119,62 @@ impl Template {
     }
 
     /// The tokens of every turn. An empty `system` means the template's own.
+    ///
+    /// A reasoning template leaves thoughts out of all answers unless `thinking`, and of all but the last if
+    /// `last_only`; an answer without a thought gets an empty one, to be learnt if `thinking`.
     pub(crate) fn encode(
         &self,
         tokenizer: &Tokenizer,
         system: &str,
         turns: &[Turn],
+        thinking: bool,
+        last_only: bool,
     ) -> Result<Vec<TurnTokens>, DataError> {
         let mut encoded = Vec::with_capacity(turns.len());
         for (index, turn) in turns.iter().enumerate() {
-            let source = self.source(tokenizer, system, index == 0, &turn.user)?;
+            let is_last = index + 1 == turns.len();
+            let mut source = self.source(tokenizer, system, index == 0, &turn.user)?;
+            let bare = self.reasons && (!thinking || (last_only && !is_last));
+            let answer = if bare {
+                without_thought(&turn.assistant)
+            } else {
+                Cow::Borrowed(turn.assistant.as_str())
+            };
             let mut target = Vec::new();
-            append(&mut target, tokenizer, self.assistant, &turn.assistant)?;
+            append(&mut target, tokenizer, &self.assistant, &answer)?;
+            if self.reasons && (is_last || !last_only) && !has_thought(&answer) {
+                let thought = tokenizer.encode(&THOUGHT.concat())?;
+                if thinking {
+                    target.splice(0..0, thought);
+                } else {
+                    source.extend(thought);
+                }
+            }
             encoded.push(TurnTokens { source, target });
         }
         Ok(encoded)
+    }
+
+    /// The tokens of everything before the last answer, and of that answer.
+    pub(crate) fn encode_last(
+        &self,
+        tokenizer: &Tokenizer,
+        system: &str,
+        turns: &[Turn],
+        thinking: bool,
+    ) -> Result<(Vec<u32>, Vec<u32>), DataError> {
+        let mut encoded = self.encode(tokenizer, system, turns, thinking, true)?;
+        let mut prompt = Vec::new();
+        let mut answer = Vec::new();
+        for (index, turn) in encoded.drain(..).enumerate() {
+            prompt.extend(turn.source);
+            if index + 1 == turns.len() {
+                answer = turn.target;
+            } else {
+                prompt.extend(turn.target);
+            }
+        }
+        Ok((prompt, answer))
     }
 
     fn source(
@@ -119,19 +186,39 @@ impl Template {
     ) -> Result<Vec<u32>, DataError> {
         let mut source = Vec::new();
         if opens {
-            append(&mut source, tokenizer, self.prefix, "")?;
+            append(&mut source, tokenizer, &self.prefix, "")?;
             let system = if system.is_empty() {
-                self.default_system
+                &self.default_system
             } else {
                 system
             };
             if !system.is_empty() {
-                append(&mut source, tokenizer, self.system, system)?;
+                append(&mut source, tokenizer, &self.system, system)?;
             }
         }
-        append(&mut source, tokenizer, self.user, user)?;
+        append(&mut source, tokenizer, &self.user, user)?;
         Ok(source)
     }
+}
+
+fn has_thought(answer: &str) -> bool {
+    THOUGHT.iter().any(|word| answer.contains(word.trim()))
+}
+
+/// An answer without its thoughts, and without the line ends that stood before what is left.
+fn without_thought(answer: &str) -> Cow<'_, str> {
+    let [open, close] = THOUGHT;
+    let mut kept = String::new();
+    let mut rest = answer;
+    while let Some((before, after)) = rest.split_once(open) {
+        let Some((_, behind)) = after.split_once(close) else {
+            break;
+        };
+        kept.push_str(before);
+        rest = behind;
+    }
+    kept.push_str(rest);
+    Cow::Owned(kept.trim_start_matches('\n').to_owned())
 }
 
 fn append(
@@ -152,89 +239,6 @@ fn append(
     Ok(())
 }
 
-const CHATML_SYSTEM: &[Slot] = &[Slot::Text("<|im_start|>system\n{{content}}<|im_end|>\n")];
-const CHATML_USER: &[Slot] = &[Slot::Text(
-    "<|im_start|>user\n{{content}}<|im_end|>\n<|im_start|>assistant\n",
-)];
-const CHATML_ASSISTANT: &[Slot] = &[Slot::Text("{{content}}<|im_end|>\n")];
-const PLAIN: &[Slot] = &[Slot::Text(CONTENT)];
-
-const TEMPLATES: [Template; 6] = [
-    Template {
-        name: "qwen",
-        default_system: "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-        stop_words: &["<|im_end|>"],
-        replaces_end: true,
-        prefix: &[],
-        system: CHATML_SYSTEM,
-        user: CHATML_USER,
-        assistant: CHATML_ASSISTANT,
-    },
-    Template {
-        name: "smollm2",
-        default_system: "You are a helpful AI assistant named SmolLM, trained by Hugging Face.",
-        stop_words: &["<|im_end|>"],
-        replaces_end: false,
-        prefix: &[],
-        system: CHATML_SYSTEM,
-        user: CHATML_USER,
-        assistant: CHATML_ASSISTANT,
-    },
-    Template {
-        name: "chatml",
-        default_system: "",
-        stop_words: &["<|im_end|>", "<|im_start|>"],
-        replaces_end: true,
-        prefix: &[],
-        system: CHATML_SYSTEM,
-        user: CHATML_USER,
-        assistant: CHATML_ASSISTANT,
-    },
-    Template {
-        name: "llama3",
-        default_system: "",
-        stop_words: &["<|eot_id|>", "<|eom_id|>"],
-        replaces_end: true,
-        prefix: &[Slot::Begin],
-        system: &[Slot::Text(
-            "<|start_header_id|>system<|end_header_id|>\n\n{{content}}<|eot_id|>",
-        )],
-        user: &[Slot::Text(
-            "<|start_header_id|>user<|end_header_id|>\n\n{{content}}<|eot_id|>\
-             <|start_header_id|>assistant<|end_header_id|>\n\n",
-        )],
-        assistant: &[Slot::Text("{{content}}<|eot_id|>")],
-    },
-    Template {
-        name: "default",
-        default_system: "",
-        stop_words: &[],
-        replaces_end: false,
-        prefix: &[],
-        system: &[
-            Slot::Text("System: {{content}}"),
-            Slot::End,
-            Slot::Text("\n"),
-        ],
-        user: &[
-            Slot::Text("Human: {{content}}"),
-            Slot::End,
-            Slot::Text("\nAssistant:"),
-        ],
-        assistant: &[Slot::Text(CONTENT), Slot::End, Slot::Text("\n")],
-    },
-    Template {
-        name: "empty",
-        default_system: "",
-        stop_words: &[],
-        replaces_end: false,
-        prefix: &[],
-        system: PLAIN,
-        user: PLAIN,
-        assistant: PLAIN,
-    },
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,8 +246,37 @@ mod tests {
 
     #[test]
     fn an_unknown_template_lists_the_known() {
-        let error = Template::named("qwenn").unwrap_err();
-        assert!(error.to_string().contains("qwen, smollm2"), "{error}");
+        let error = Template::named("qwenn").unwrap_err().to_string();
+        assert!(error.contains("did you mean `qwen`"), "{error}");
+        assert!(error.contains("smollm2"), "{error}");
+        let error = Template::named("something else").unwrap_err().to_string();
+        assert!(!error.contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn reasoning_templates_keep_the_last_thought_and_add_empty_ones() {
+        let tokenizer = golden_tokenizer();
+        let template = Template::named("qwen3").unwrap();
+        let turn = |assistant: &str| Turn {
+            user: "a".to_owned(),
+            assistant: assistant.to_owned(),
+        };
+        let turns = [turn("<think>\nlong\n</think>\n\nb"), turn("c")];
+        let texts = |thinking, last_only| -> Vec<(String, String)> {
+            let encoded = template.encode(&tokenizer, "", &turns, thinking, last_only);
+            let text = |ids: &[u32]| tokenizer.decode(ids, false).unwrap();
+            let pairs = encoded.unwrap().into_iter();
+            pairs.map(|t| (text(&t.source), text(&t.target))).collect()
+        };
+        let empty = THOUGHT.concat();
+        let thinking = texts(true, false);
+        assert!(thinking[0].1.contains("long"));
+        assert!(thinking[1].1.starts_with(&empty), "{thinking:?}");
+        let last_only = texts(true, true);
+        assert_eq!(last_only[0].1, "b<|im_end|>\n");
+        let silent = texts(false, false);
+        assert!(silent[1].0.ends_with(&empty) && silent[0].0.ends_with(&empty));
+        assert_eq!(silent[0].1, "b<|im_end|>\n");
     }
 
     #[test]
@@ -272,7 +305,8 @@ mod tests {
             assistant: "b".to_owned(),
         };
         let template = Template::named("default").unwrap();
-        let encoded = template.encode(&tokenizer, "c", &[turn]).unwrap();
+        let encoded = template.encode(&tokenizer, "c", &[turn], true, false);
+        let encoded = encoded.unwrap();
         let text = tokenizer.decode(&encoded[0].source, false).unwrap();
         assert_eq!(text, "System: c<|im_end|>\nHuman: a<|im_end|>\nAssistant:");
         let text = tokenizer.decode(&encoded[0].target, false).unwrap();

@@ -21,9 +21,17 @@ use crate::template::Template;
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     origin: String,
-    end: u32,
-    begin: Option<u32>,
+    end: Special,
+    begin: Option<Special>,
     padding: u32,
+    adds_begin: bool,
+}
+
+/// A token with its text.
+#[derive(Clone, Debug)]
+struct Special {
+    id: u32,
+    text: String,
 }
 
 /// Tables of a byte-level BPE tokenizer, as a GGUF file holds them.
@@ -53,6 +61,8 @@ struct Config {
     begin: Option<TokenName>,
     #[serde(default, rename = "pad_token")]
     padding: Option<TokenName>,
+    #[serde(default, rename = "add_bos_token")]
+    adds_begin: Option<bool>,
 }
 
 /// A token's text, alone or with flags beside it.
@@ -103,7 +113,11 @@ impl Tokenizer {
             .map_or_else(|| "<|endoftext|>".to_owned(), TokenName::text);
         let padding = config.padding.map(TokenName::text);
         let begin = config.begin.map(TokenName::text);
-        Self::assemble(inner, origin, &end, padding.as_deref(), begin.as_deref())
+        let made = Self::assemble(inner, origin, &end, padding.as_deref(), begin.as_deref())?;
+        Ok(Self {
+            adds_begin: config.adds_begin.unwrap_or(false),
+            ..made
+        })
     }
 
     /// Builds a byte-level BPE tokenizer that takes digits one by one, as SmolLM2's does.
@@ -154,14 +168,21 @@ impl Tokenizer {
     ) -> Result<Self, DataError> {
         let find = |token: &str, role| {
             let id = inner.token_to_id(token);
-            id.ok_or_else(|| DataError::TokenMissing {
+            let id = id.ok_or_else(|| DataError::TokenMissing {
                 origin: origin.clone(),
                 token: token.to_owned(),
                 role,
+            })?;
+            Ok(Special {
+                id,
+                text: token.to_owned(),
             })
         };
         let end = find(end, "end-of-text")?;
-        let padding = padding.map_or(Ok(end), |token| find(token, "padding"))?;
+        let padding = match padding {
+            Some(token) => find(token, "padding")?.id,
+            None => end.id,
+        };
         let begin = begin.map(|token| find(token, "begin")).transpose()?;
         Ok(Self {
             inner,
@@ -169,6 +190,7 @@ impl Tokenizer {
             end,
             begin,
             padding,
+            adds_begin: false,
         })
     }
 
@@ -176,11 +198,15 @@ impl Tokenizer {
     pub fn adapt_to(&mut self, template: &Template) -> Result<(), DataError> {
         if let (true, Some(word)) = (template.replaces_end, template.stop_words.first()) {
             let id = self.id_of(word);
-            self.end = id.ok_or_else(|| DataError::TokenMissing {
+            let id = id.ok_or_else(|| DataError::TokenMissing {
                 origin: self.origin.clone(),
                 token: (*word).to_owned(),
                 role: "end-of-text",
             })?;
+            self.end = Special {
+                id,
+                text: (*word).to_owned(),
+            };
         }
         Ok(())
     }
@@ -211,12 +237,37 @@ impl Tokenizer {
 
     /// The token that ends an answer.
     pub fn end_id(&self) -> u32 {
-        self.end
+        self.end.id
+    }
+
+    /// The text of the token that ends an answer.
+    pub fn end_token(&self) -> &str {
+        &self.end.text
     }
 
     /// The token that opens a text, where the model has one.
     pub fn begin_id(&self) -> Option<u32> {
-        self.begin
+        self.begin.as_ref().map(|token| token.id)
+    }
+
+    /// The text of the token that opens a text, where the model has one.
+    pub fn begin_token(&self) -> Option<&str> {
+        self.begin.as_ref().map(|token| token.text.as_str())
+    }
+
+    /// Whether plain texts begin with the begin token (`add_bos_token`).
+    pub fn adds_begin(&self) -> bool {
+        self.adds_begin
+    }
+
+    /// What the tokenizer's own rules put before any text, such as the begin token.
+    pub(crate) fn lead(&self) -> Result<String, DataError> {
+        let fault = |source| DataError::Tokenizer {
+            origin: self.origin.clone(),
+            source,
+        };
+        let encoding = self.inner.encode("", true).map_err(fault)?;
+        self.decode(encoding.get_ids(), false)
     }
 
     /// The token that fills up short rows.

@@ -11,7 +11,7 @@ use crate::lora::{LoraSettings, Targets};
 use crate::model::Model;
 use crate::{BackendError, output};
 
-const WEIGHTS: &str = "adapter_model.safetensors";
+pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 const SETTINGS: &str = "adapter_config.json";
 
 #[derive(Deserialize)]

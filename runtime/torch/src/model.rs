@@ -24,6 +24,8 @@ pub struct Pass {
     pub segments: Vec<i64>,
     /// Positions in `tokens` whose logits are wanted.
     pub wanted: Vec<i64>,
+    /// Place of each token in its text; empty: counted from zero in each segment.
+    pub positions: Vec<i64>,
 }
 
 impl Pass {
@@ -33,6 +35,7 @@ impl Pass {
             tokens: tokens.to_vec(),
             segments: vec![tokens.len() as i64],
             wanted: (0..tokens.len() as i64).collect(),
+            positions: Vec::new(),
         }
     }
 }
@@ -366,11 +369,12 @@ impl Model {
                 self.config.rope_base.powf(-exponent) as f32
             })
             .collect();
-        let positions: Vec<f32> = pass
-            .segments
-            .iter()
-            .flat_map(|&length| (0..length).map(move |at| (seen + at) as f32))
-            .collect();
+        let counted = pass.segments.iter().flat_map(|&length| 0..length);
+        let positions: Vec<f32> = if pass.positions.is_empty() {
+            counted.map(|at| (seen + at) as f32).collect()
+        } else {
+            pass.positions.iter().map(|at| *at as f32).collect()
+        };
         let angles = Tensor::from_slice(&positions).f_outer(&Tensor::from_slice(&steps))?;
         let angles = Tensor::f_cat(&[&angles, &angles], 1)?.f_unsqueeze(1)?;
         Ok(Angles {
@@ -386,6 +390,9 @@ impl Model {
         let count = pass.tokens.len() as i64;
         if pass.segments.iter().any(|&n| n < 1) || pass.segments.iter().sum::<i64>() != count {
             return Err(bad("its segments do not add up to its tokens"));
+        }
+        if !pass.positions.is_empty() && pass.positions.len() as i64 != count {
+            return Err(bad("its positions do not match its tokens"));
         }
         if count == 0 || pass.wanted.iter().any(|at| !(0..count).contains(at)) {
             return Err(bad("it has no tokens, or asks for logits beyond them"));

@@ -1,8 +1,11 @@
 //! AdamW with decoupled decay, and clipping by the global norm.
 
+use std::path::Path;
+
 use tch::Tensor;
 
-use crate::BackendError;
+use crate::files::{self, TensorFiles};
+use crate::{BackendError, output};
 
 /// The constants of the optimizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,8 +34,14 @@ impl Default for AdamSettings {
     }
 }
 
+/// Names in a file of optimizer state.
+const STEPS: &str = "steps";
+const MEAN: &str = ".mean";
+const SQUARE: &str = ".square";
+
 #[derive(Debug)]
 struct Slot {
+    name: String,
     parameter: Tensor,
     mean: Tensor,
     square: Tensor,
@@ -61,6 +70,7 @@ impl AdamW {
                     mean: parameter.f_zeros_like()?,
                     square: parameter.f_zeros_like()?,
                     decays: !name.ends_with("bias") && !name.contains("norm"),
+                    name,
                 })
             })
             .collect::<Result<_, BackendError>>()?;
@@ -68,6 +78,56 @@ impl AdamW {
             settings,
             slots,
             steps: 0,
+        })
+    }
+
+    /// Steps done.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.unsigned_abs().into()
+    }
+
+    /// Writes the means and the number of steps done.
+    pub(crate) fn save(&self, path: &Path) -> Result<(), BackendError> {
+        let steps = Tensor::from_slice(&[self.steps as f32]);
+        let mut tensors = vec![(STEPS.to_owned(), &steps)];
+        for slot in &self.slots {
+            tensors.push((format!("{}{MEAN}", slot.name), &slot.mean));
+            tensors.push((format!("{}{SQUARE}", slot.name), &slot.square));
+        }
+        output::placed(path, |fresh| {
+            files::write(fresh, tensors.iter().map(|(name, t)| (name.as_str(), *t)))
+        })
+    }
+
+    /// Takes back what [`Self::save`] wrote.
+    pub(crate) fn load(&mut self, path: &Path) -> Result<(), BackendError> {
+        let mut saved = TensorFiles::open_file(path)?;
+        tch::no_grad(|| {
+            for slot in &mut self.slots {
+                let shape = slot.mean.size();
+                slot.mean
+                    .f_copy_(&saved.read(&format!("{}{MEAN}", slot.name), &shape)?)?;
+                slot.square
+                    .f_copy_(&saved.read(&format!("{}{SQUARE}", slot.name), &shape)?)?;
+            }
+            let steps = saved.read(STEPS, &[1])?.f_double_value(&[0])?;
+            // Whole numbers of this size are exact in 32 bits.
+            self.steps = steps as i32;
+            Ok(())
+        })
+    }
+
+    /// Takes the parameters from `weights`, where they have the names that they are trained under.
+    pub(crate) fn load_parameters(
+        &mut self,
+        weights: &mut TensorFiles,
+    ) -> Result<(), BackendError> {
+        tch::no_grad(|| {
+            for slot in &mut self.slots {
+                let saved = weights.read(&slot.name, &slot.parameter.size())?;
+                slot.parameter.f_copy_(&saved)?;
+            }
+            Ok(())
         })
     }
 
@@ -157,5 +217,37 @@ mod tests {
             (now[0] + 0.1).abs() < 1e-5 && (now[1] - 0.1).abs() < 1e-5,
             "{now:?}"
         );
+    }
+
+    #[test]
+    fn what_is_saved_goes_on_to_the_same_bits() {
+        let start = Tensor::from_slice(&[0.5_f32, -0.25, 3.0]);
+        let make = |parameter: &Tensor| {
+            AdamW::new(
+                AdamSettings::default(),
+                vec![("a.weight".to_owned(), parameter)],
+            )
+            .unwrap()
+        };
+        let step = |optimizer: &mut AdamW, parameter: &Tensor, by: f32| {
+            let loss = parameter.square() * Tensor::from_slice(&[by, 1.0, -by]);
+            loss.sum(Kind::Float).backward();
+            optimizer.step(0.01).unwrap();
+        };
+        let whole = start.copy();
+        let mut optimizer = make(&whole);
+        step(&mut optimizer, &whole, 1.5);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimizer.safetensors");
+        optimizer.save(&path).unwrap();
+        let again = whole.detach().copy();
+        step(&mut optimizer, &whole, 0.5);
+        let mut resumed = make(&again);
+        resumed.load(&path).unwrap();
+        step(&mut resumed, &again, 0.5);
+        assert_eq!(whole, again);
+        let other = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+        let error = make(&other).load(&path).unwrap_err();
+        assert_eq!(report::Diagnose::code(&error), "torch.wrong-shape");
     }
 }

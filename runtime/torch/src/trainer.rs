@@ -9,11 +9,18 @@ use tch::{Reduction, Tensor};
 use train::{StepReport, TrainError, Trainer};
 use train_data::{Batch, IGNORED};
 
+use crate::files::TensorFiles;
 use crate::lora::LoraSettings;
 use crate::model::{Model, Pass};
 use crate::optimizer::{AdamSettings, AdamW};
 use crate::source::ModelFiles;
-use crate::{BackendError, files, output};
+use crate::{BackendError, adapter, files, output};
+
+/// Means and squares of the gradients, in a checkpoint.
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// Keeps the seeds of a run's steps apart from those of a run with the next seed.
+const STRIDE: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// What is trained.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +44,8 @@ pub struct LibtorchTrainer {
     base: String,
     lora: Option<LoraSettings>,
     optimizer: AdamW,
+    seed: u64,
+    steps: u64,
 }
 
 impl LibtorchTrainer {
@@ -77,6 +86,8 @@ impl LibtorchTrainer {
             base: base.into(),
             lora,
             optimizer,
+            seed,
+            steps: 0,
         })
     }
 
@@ -101,14 +112,16 @@ impl LibtorchTrainer {
     }
 
     fn try_step(&mut self, batches: &[Batch], rate: f64) -> Result<StepReport, BackendError> {
+        // Dropout depends on seed and step alone, so that a run that goes on draws what it would have drawn.
+        tch::manual_seed(self.seed.wrapping_add(self.steps.wrapping_mul(STRIDE)) as i64);
+        self.steps += 1;
         let tokens = batches.iter().map(|b| (b.rows * b.columns) as u64).sum();
         let labels: usize = batches.iter().map(Batch::label_tokens).sum();
         if labels == 0 {
             // Nothing to learn from: every answer was cut off. The weights stay as they are.
             return Ok(StepReport {
-                loss: 0.0,
-                grad_norm: 0.0,
                 tokens,
+                ..StepReport::default()
             });
         }
         let mut loss = 0.0;
@@ -135,7 +148,37 @@ impl LibtorchTrainer {
             loss,
             grad_norm,
             tokens,
+            metrics: Vec::new(),
         })
+    }
+
+    fn try_evaluate(&self, batch: &Batch) -> Result<f64, BackendError> {
+        let (pass, targets) = lay_out(batch)?;
+        if targets.is_empty() {
+            return Ok(0.0);
+        }
+        tch::no_grad(|| {
+            let logits = self.model.logits(&pass, false)?;
+            let targets = Tensor::from_slice(&targets);
+            let none = None::<&Tensor>;
+            let mean =
+                logits.f_cross_entropy_loss(&targets, none, Reduction::Mean, IGNORED, 0.0)?;
+            Ok(mean.f_double_value(&[])?)
+        })
+    }
+
+    fn try_load(&mut self, folder: &Path, state: bool) -> Result<(), BackendError> {
+        let mut weights = if self.lora.is_some() {
+            TensorFiles::open_file(&folder.join(adapter::WEIGHTS))?
+        } else {
+            TensorFiles::open_folder(folder)?
+        };
+        self.optimizer.load_parameters(&mut weights)?;
+        if state {
+            self.optimizer.load(&folder.join(OPTIMIZER))?;
+            self.steps = self.optimizer.steps();
+        }
+        Ok(())
     }
 
     fn try_save(&self, folder: &Path) -> Result<(), BackendError> {
@@ -161,11 +204,37 @@ impl Trainer for LibtorchTrainer {
             })
     }
 
+    fn evaluate(&mut self, batch: &Batch) -> Result<f64, TrainError> {
+        self.try_evaluate(batch)
+            .map_err(|source| TrainError::Backend {
+                action: "compute the loss of an evaluation batch".to_owned(),
+                source: Box::new(source),
+            })
+    }
+
     fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
-        self.try_save(folder).map_err(|source| TrainError::Backend {
-            action: format!("save to `{}`", folder.display()),
-            source: Box::new(source),
-        })
+        self.try_save(folder).map_err(saving(folder))
+    }
+
+    fn save_state(&mut self, folder: &Path) -> Result<(), TrainError> {
+        self.optimizer
+            .save(&folder.join(OPTIMIZER))
+            .map_err(saving(folder))
+    }
+
+    fn load(&mut self, folder: &Path, state: bool) -> Result<(), TrainError> {
+        self.try_load(folder, state)
+            .map_err(|source| TrainError::Backend {
+                action: format!("load the checkpoint `{}`", folder.display()),
+                source: Box::new(source),
+            })
+    }
+}
+
+fn saving(folder: &Path) -> impl FnOnce(BackendError) -> TrainError + '_ {
+    move |source| TrainError::Backend {
+        action: format!("save to `{}`", folder.display()),
+        source: Box::new(source),
     }
 }
 
@@ -202,9 +271,13 @@ fn lay_out(batch: &Batch) -> Result<(Pass, Vec<i64>), BackendError> {
             }
         }
         if used > 0 {
-            let ids = &batch.input_ids[cells];
+            let ids = &batch.input_ids[cells.clone()];
             pass.tokens.extend_from_slice(&ids[..used]);
-            pass.segments.push(used as i64);
+            let segments = mask[..used].chunk_by(|a, b| a == b);
+            pass.segments.extend(segments.map(|part| part.len() as i64));
+            if let Some(positions) = batch.positions.get(cells) {
+                pass.positions.extend_from_slice(&positions[..used]);
+            }
         }
     }
     Ok((pass, targets))
@@ -221,6 +294,7 @@ mod tests {
             input_ids: (10..18).collect(),
             labels: labels.to_vec(),
             attention_mask: mask.to_vec(),
+            ..Batch::default()
         }
     }
 

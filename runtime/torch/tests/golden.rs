@@ -56,6 +56,7 @@ fn batches(run: &str) -> Vec<Batch> {
             labels: flat(&batch["labels"]),
             attention_mask: flat(&batch["attention_mask"]),
             input_ids,
+            ..Batch::default()
         }
     })
     .collect()

@@ -4,17 +4,27 @@
 //! job file --Job::parse--> Job --run(Material, Trainer)--> output_dir
 //! ```
 
+mod checkpoint;
+mod finish;
 mod job;
+mod memory;
 mod output;
 mod plot;
 mod run;
 mod schedule;
+mod shape;
 mod steps;
 mod trainer;
 
-pub use job::{FineTuning, Job, JobError, LoraSettings, Numeric};
+pub use checkpoint::Point;
+pub use job::{
+    DataSettings, Evaluation, FineTuning, Job, JobError, LoraSettings, Numeric, Resume, Saving,
+    When,
+};
+pub use memory::Memory;
 pub use plot::{png, smoothed, svg};
-pub use run::{Material, Summary, run};
+pub use run::{Ending, Material, Summary, begin, run};
 pub use schedule::Scheduler;
+pub use shape::{ModelShape, ShapeError};
 pub use steps::Steps;
 pub use trainer::{StepReport, TrainError, Trainer};

@@ -3,10 +3,10 @@
 //! ```text
 //! <output_dir>/trainer_log.jsonl    one line a log point, as it happens
 //!              trainer_state.json   all of them, replaced whole
-//!              train_results.json, all_results.json
+//!              train_results.json, eval_results.json, all_results.json
 //!              training_loss.svg, training_loss.png
 //!              job.json             the keys the job ran with
-//!              checkpoint-<step>/   the weights after that step
+//!              checkpoint-<step>/   see the module of checkpoints
 //! ```
 //!
 //! Every file but the log is written beside its place and renamed, so a reader sees a whole one.
@@ -19,41 +19,64 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
+use crate::checkpoint::{self, PREFIX, remove_if_there};
 use crate::trainer::{TrainError, Trainer};
 
 /// The output folder of one run.
 pub(crate) struct Output {
     folder: PathBuf,
     log: File,
-    /// Steps of this run's checkpoints, oldest first. Those of an overwritten run are left alone.
+    /// Steps of this run's checkpoints, oldest first.
     checkpoints: Vec<u64>,
 }
 
+/// How a run begins in its output folder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Start {
+    /// In a folder that is empty or new.
+    Fresh,
+    /// In any folder; what an older run left is replaced.
+    Over,
+    /// After so many steps, whose log lines stay.
+    After(u64),
+}
+
+const LOG: &str = "trainer_log.jsonl";
+
 impl Output {
-    /// Makes the folder. One that holds something is taken only if `overwrite` is set.
-    pub(crate) fn open(folder: &Path, overwrite: bool) -> Result<Self, TrainError> {
+    /// Makes the folder.
+    pub(crate) fn open(folder: &Path, start: Start) -> Result<Self, TrainError> {
         let write = |source| TrainError::Write {
             path: folder.to_owned(),
             source,
         };
-        fs::create_dir_all(folder).map_err(write)?;
-        let mut entries = fs::read_dir(folder).map_err(write)?;
-        if !overwrite && entries.next().is_some() {
+        if start == Start::Fresh && is_taken(folder) {
             return Err(TrainError::OutputTaken {
                 path: folder.to_owned(),
             });
         }
-        let path = folder.join("trainer_log.jsonl");
-        let log = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .open(&path)
-            .map_err(|source| TrainError::Write { path, source })?;
+        fs::create_dir_all(folder).map_err(write)?;
+        checkpoint::tidy(folder).map_err(write)?;
+        let mut checkpoints = checkpoint::steps(folder);
+        let kept = match start {
+            Start::After(step) => {
+                checkpoints.retain(|made| *made <= step);
+                lines_until(&folder.join(LOG), step).map_err(write)?
+            }
+            Start::Fresh | Start::Over => {
+                // Left there, a newer one of another run would be taken for this run's.
+                for step in checkpoints.drain(..) {
+                    remove_if_there(&folder.join(format!("{PREFIX}{step}"))).map_err(write)?;
+                }
+                String::new()
+            }
+        };
+        let path = folder.join(LOG);
+        let log = reopened(&path, &kept).map_err(|source| TrainError::Write { path, source })?;
         Ok(Self {
             folder: folder.to_owned(),
             log,
-            checkpoints: Vec::new(),
+            checkpoints,
         })
     }
 
@@ -62,23 +85,17 @@ impl Output {
         let text = format!("{line}\n");
         let written = self.log.write_all(text.as_bytes());
         written.map_err(|source| TrainError::Write {
-            path: self.folder.join("trainer_log.jsonl"),
+            path: self.folder.join(LOG),
             source,
         })
     }
 
     /// Writes a JSON file, indented by `indent` blanks as the original does.
     pub(crate) fn json(&self, name: &str, value: &Value, indent: usize) -> Result<(), TrainError> {
-        let blanks = " ".repeat(indent);
-        let mut bytes = Vec::new();
-        let formatter = PrettyFormatter::with_indent(blanks.as_bytes());
-        value
-            .serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
-            .map_err(|error| TrainError::Write {
-                path: self.folder.join(name),
-                source: error.into(),
-            })?;
-        bytes.push(b'\n');
+        let bytes = indented(value, indent).map_err(|source| TrainError::Write {
+            path: self.folder.join(name),
+            source,
+        })?;
         self.file(name, &bytes)
     }
 
@@ -95,35 +112,53 @@ impl Output {
             .map_err(|source| TrainError::Write { path, source })
     }
 
-    /// Saves the weights as `checkpoint-<step>` and deletes the oldest beyond `limit`.
+    /// Lets `write` fill `checkpoint-<step>`, then deletes the oldest beyond `limit`, but never the best.
     pub(crate) fn checkpoint(
         &mut self,
-        trainer: &mut dyn Trainer,
         step: u64,
         limit: Option<usize>,
-        state: &Value,
+        best: Option<u64>,
+        write: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
-        let path = self.folder.join(format!("{CHECKPOINT}{step}"));
-        let beside = self.save_beside(trainer)?;
-        let fault = |source| TrainError::Write {
-            path: path.clone(),
-            source,
-        };
-        let state = format!("{state:#}\n");
-        fs::write(beside.join("trainer_state.json"), state).map_err(fault)?;
-        remove_if_there(&path).map_err(fault)?;
-        fs::rename(&beside, &path).map_err(fault)?;
+        checkpoint::place(&self.folder, step, write)?;
+        self.checkpoints.retain(|made| *made != step);
         self.checkpoints.push(step);
+        // The best one may be the only one beyond the newest.
         while self.checkpoints.len() > limit.unwrap_or(usize::MAX) {
-            let oldest = self.checkpoints.remove(0);
-            remove_if_there(&self.folder.join(format!("{CHECKPOINT}{oldest}"))).map_err(fault)?;
+            let spare = |made: &u64| Some(*made) != best && *made != step;
+            let Some(oldest) = self.checkpoints.iter().position(spare) else {
+                break;
+            };
+            let oldest = self.checkpoints.remove(oldest);
+            let oldest = self.path_of(oldest);
+            remove_if_there(&oldest).map_err(|source| TrainError::Write {
+                path: oldest,
+                source,
+            })?;
         }
         Ok(())
     }
 
+    /// The folder of the checkpoint of `step`.
+    pub(crate) fn path_of(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("{PREFIX}{step}"))
+    }
+
+    /// Whether the checkpoint of `step` is there.
+    pub(crate) fn has(&self, step: u64) -> bool {
+        self.checkpoints.contains(&step)
+    }
+
     /// Saves the weights into the folder itself.
     pub(crate) fn weights(&self, trainer: &mut dyn Trainer) -> Result<(), TrainError> {
-        let beside = self.save_beside(trainer)?;
+        let beside = self.folder.join(".weights.partial");
+        let fault = |source| TrainError::Write {
+            path: self.folder.clone(),
+            source,
+        };
+        let made = remove_if_there(&beside).and_then(|()| fs::create_dir(&beside));
+        made.map_err(fault)?;
+        trainer.save(&beside)?;
         let moved = fs::read_dir(&beside).and_then(|entries| {
             for entry in entries {
                 let entry = entry?;
@@ -131,29 +166,53 @@ impl Output {
             }
             fs::remove_dir(&beside)
         });
-        moved.map_err(|source| TrainError::Write {
-            path: self.folder.clone(),
-            source,
-        })
-    }
-
-    fn save_beside(&self, trainer: &mut dyn Trainer) -> Result<PathBuf, TrainError> {
-        let beside = self.folder.join(".weights.partial");
-        let made = remove_if_there(&beside).and_then(|()| fs::create_dir(&beside));
-        made.map_err(|source| TrainError::Write {
-            path: beside.clone(),
-            source,
-        })?;
-        trainer.save(&beside)?;
-        Ok(beside)
+        moved.map_err(fault)
     }
 }
 
-const CHECKPOINT: &str = "checkpoint-";
-
-fn remove_if_there(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Whether a folder holds something, or its place something else.
+pub(crate) fn is_taken(folder: &Path) -> bool {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
+}
+
+/// A value as the original indents it, with a line end.
+pub(crate) fn indented(value: &Value, indent: usize) -> io::Result<Vec<u8>> {
+    let blanks = " ".repeat(indent);
+    let mut bytes = Vec::new();
+    let formatter = PrettyFormatter::with_indent(blanks.as_bytes());
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// The lines of a log up to `step`; later ones will be written again.
+fn lines_until(path: &Path, step: u64) -> io::Result<String> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        read => read?,
+    };
+    let mut kept = String::new();
+    for line in text.lines() {
+        let value: Value = serde_json::from_str(line).unwrap_or_default();
+        // The closing line of a run has neither kind of loss; another follows.
+        let closes = value.get("loss").is_none() && value.get("eval_loss").is_none();
+        if value["current_steps"].as_u64().is_some_and(|at| at <= step) && !closes {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    Ok(kept)
+}
+
+/// Puts `kept` in the place of the file at `path`, to be written on.
+fn reopened(path: &Path, kept: &str) -> io::Result<File> {
+    let beside = path.with_extension("jsonl.partial");
+    let mut file = File::create(&beside)?;
+    file.write_all(kept.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    OpenOptions::new().append(true).open(path)
 }

@@ -3,22 +3,26 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use report::{Event, Sink};
-use serde_json::{Map, Value, json};
-use train_data::{Batch, Example, file_order, shuffled};
+use report::{Event, Sink, Step};
+use serde_json::{Map, Value};
+use train_data::{Batch, Item, file_order, shuffled};
 
-use crate::job::Job;
-use crate::output::Output;
-use crate::plot;
+use crate::checkpoint::{self, Order, Point, Progress};
+use crate::job::{Job, When};
+use crate::output::{Output, Start};
 use crate::steps::Steps;
-use crate::trainer::{TrainError, Trainer};
+use crate::trainer::{StepReport, TrainError, Trainer};
 
 /// What a run needs beside its job and its trainer.
 pub struct Material<'a> {
-    /// Examples, in the order of the files.
-    pub examples: &'a [Example],
+    /// Items to learn, in the order of the files.
+    pub items: &'a [Item],
+    /// Items to evaluate on.
+    pub eval_items: &'a [Item],
     /// Token that fills up short rows.
     pub padding_id: u32,
+    /// Threads that compute, to be used again when the run goes on.
+    pub threads: usize,
     /// Set from outside, such as by Ctrl-C: the run stops after its step and saves.
     pub stop: &'a AtomicBool,
 }
@@ -30,96 +34,149 @@ pub struct Summary {
     pub steps: u64,
     /// Optimizer steps planned.
     pub planned: u64,
+    /// Steps of these that an earlier run had done.
+    pub resumed_at: u64,
     /// Mean of the steps' losses.
     pub train_loss: f64,
     /// Loss of every step.
     pub losses: Vec<f64>,
+    /// Loss of every evaluation with its step.
+    pub evaluations: Vec<(u64, f64)>,
+    /// The step of the checkpoint whose weights were kept as the best.
+    pub best_step: Option<u64>,
     /// Tokens seen, padding included.
     pub tokens: u64,
     /// Seconds.
     pub seconds: f64,
+    /// Why it ended.
+    pub ending: Ending,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// All steps are done.
+    Done,
     /// It was stopped from outside.
-    pub stopped: bool,
+    Stopped,
+    /// The evaluation loss had not fallen for as long as the job waits.
+    NoProgress,
+}
+
+/// Where `job` begins: at a checkpoint, or at the start of an output folder that it may take. Writes nothing.
+pub fn begin(job: &Job) -> Result<Option<Point>, TrainError> {
+    let point = Point::of(job)?;
+    let within = point
+        .as_ref()
+        .is_some_and(|point| point.is_in(&job.output_dir));
+    if !within && !job.overwrite_output_dir && crate::output::is_taken(&job.output_dir) {
+        return Err(TrainError::OutputTaken {
+            path: job.output_dir.clone(),
+        });
+    }
+    Ok(point)
 }
 
 /// Trains `job` and writes its results. The weights are saved even if the run is stopped.
+///
+/// It goes on from a checkpoint where the job says so or the output folder holds one. Nothing is written before
+/// everything that can be checked was checked.
 pub fn run(
     job: &Job,
     material: &Material<'_>,
     trainer: &mut dyn Trainer,
     sink: &dyn Sink,
 ) -> Result<Summary, TrainError> {
-    if material.examples.is_empty() {
+    if material.items.is_empty() {
         return Err(TrainError::NoExamples);
     }
-    let output = Output::open(&job.output_dir, job.overwrite_output_dir)?;
+    let order = Order::of(job, material.items);
+    let point = begin(job)?;
+    let mut progress = Progress::default();
+    let mut within = false;
+    if let Some(point) = point {
+        point.check(&order)?;
+        trainer.load(&point.path, true)?;
+        sink.emit(&Event::Warned {
+            code: "train.resumes".to_owned(),
+            args: vec![("path".to_owned(), point.path.display().to_string())],
+        });
+        within = point.is_in(&job.output_dir);
+        progress = point.progress;
+    }
+    let start = match job.overwrite_output_dir {
+        _ if within => Start::After(progress.step),
+        true => Start::Over,
+        false => Start::Fresh,
+    };
+    let output = Output::open(&job.output_dir, start)?;
     output.json("job.json", &job.settings, 2)?;
     let mut course = Course {
         job,
         output,
-        steps: Steps::of(job, material.examples.len()),
+        order,
+        steps: Steps::of(job, material.items.len()),
         started: Instant::now(),
-        done: 0,
-        tokens: 0,
-        epoch: 0.0,
-        losses: Vec::new(),
-        logged: 0,
-        history: Vec::new(),
+        resumed_at: progress.step,
+        progress,
+        threads: material.threads,
     };
-    let stopped = course.train(material, trainer, sink)?;
-    course.finish(trainer, stopped)
+    let ending = course.train(material, trainer, sink)?;
+    course.finish(material, trainer, sink, ending)
 }
 
 /// A run under way.
-struct Course<'a> {
-    job: &'a Job,
-    output: Output,
-    steps: Steps,
-    started: Instant,
-    done: u64,
-    tokens: u64,
-    epoch: f64,
-    losses: Vec<f64>,
-    /// Steps that a log line has covered.
-    logged: usize,
-    history: Vec<Value>,
+pub(crate) struct Course<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) output: Output,
+    order: Order,
+    pub(crate) steps: Steps,
+    pub(crate) started: Instant,
+    pub(crate) resumed_at: u64,
+    pub(crate) progress: Progress,
+    threads: usize,
 }
 
 impl Course<'_> {
-    /// Returns whether it was stopped from outside.
     fn train(
         &mut self,
         material: &Material<'_>,
         trainer: &mut dyn Trainer,
         sink: &dyn Sink,
-    ) -> Result<bool, TrainError> {
+    ) -> Result<Ending, TrainError> {
         let job = self.job;
         let in_step = job.batch_size * job.gradient_accumulation_steps;
-        for epoch in 0_u64.. {
+        let (first, mut skip) = (
+            self.progress.step / self.steps.in_epoch,
+            self.progress.step % self.steps.in_epoch,
+        );
+        for epoch in first.. {
             let order = if job.disable_shuffling {
-                file_order(material.examples.len())
+                file_order(material.items.len())
             } else {
-                shuffled(material.examples.len(), job.data_seed, epoch)
+                shuffled(material.items.len(), job.data_seed, epoch)
             };
-            let mut micro_done = 0;
-            for chosen in order.chunks(in_step) {
-                if self.done >= self.steps.total {
-                    return Ok(false);
+            let mut micro_done = skip as usize * job.gradient_accumulation_steps;
+            for chosen in order.chunks(in_step).skip(skip as usize) {
+                if self.progress.step >= self.steps.total {
+                    return Ok(Ending::Done);
                 }
                 if material.stop.load(Ordering::Relaxed) {
-                    return Ok(true);
+                    return Ok(Ending::Stopped);
                 }
-                let collate = |rows: &[usize]| {
-                    let rows: Vec<&Example> = rows.iter().map(|i| &material.examples[*i]).collect();
-                    Batch::collate(&rows, material.padding_id)
-                };
-                let batches: Vec<Batch> = chosen.chunks(job.batch_size).map(collate).collect();
+                let batches = batches(chosen, job.batch_size, material.items, material.padding_id);
                 micro_done += batches.len();
-                self.epoch = epoch as f64 + micro_done as f64 / self.steps.micro_in_epoch as f64;
+                self.progress.epoch =
+                    epoch as f64 + micro_done as f64 / self.steps.micro_in_epoch as f64;
                 self.step(&batches, trainer, sink)?;
+                let ends_epoch = micro_done == self.steps.micro_in_epoch;
+                if self.after_step(material, trainer, sink, ends_epoch)? {
+                    return Ok(Ending::NoProgress);
+                }
             }
+            skip = 0;
         }
-        Ok(false)
+        Ok(Ending::Done)
     }
 
     fn step(
@@ -132,171 +189,174 @@ impl Course<'_> {
         let Steps { warmup, total, .. } = self.steps;
         let rate = job
             .scheduler
-            .rate(job.learning_rate, warmup, total, self.done);
+            .rate(job.learning_rate, warmup, total, self.progress.step);
         let began = Instant::now();
         let report = trainer.step(batches, rate)?;
-        self.done += 1;
+        let progress = &mut self.progress;
+        progress.step += 1;
         if !(report.loss.is_finite() && report.grad_norm.is_finite()) {
             return Err(TrainError::Diverged {
-                step: self.done,
+                step: progress.step,
                 loss: report.loss,
                 grad_norm: report.grad_norm,
             });
         }
-        self.tokens += report.tokens;
-        self.losses.push(report.loss);
+        progress.tokens += report.tokens;
+        progress.losses.push(report.loss);
         sink.emit(&Event::TrainStep {
-            step: self.done,
+            step: progress.step,
             total,
             loss: report.loss,
             learning_rate: rate,
             tokens_per_second: report.tokens as f64 / began.elapsed().as_secs_f64().max(1e-9),
         });
-        if self.done.is_multiple_of(job.logging_steps) {
-            let loss = mean(&self.losses[self.logged..]);
-            self.logged = self.losses.len();
-            self.history.push(json!({
-                "epoch": self.epoch,
-                "grad_norm": report.grad_norm,
-                "learning_rate": rate,
-                "loss": loss,
-                "step": self.done,
-            }));
-            let line = self.line(Some((loss, rate)));
-            self.output.log(&line)?;
-        }
-        if job
-            .save_steps
-            .is_some_and(|every| self.done.is_multiple_of(every))
-        {
-            let limit = job.save_total_limit;
-            let state = self.state();
-            self.output.checkpoint(trainer, self.done, limit, &state)?;
+        progress.gather(&report);
+        let first = progress.step == 1 && job.logging_first_step;
+        if first || progress.step.is_multiple_of(job.logging_steps) {
+            self.log_point(&report, rate)?;
         }
         Ok(())
     }
 
-    fn finish(mut self, trainer: &mut dyn Trainer, stopped: bool) -> Result<Summary, TrainError> {
-        self.output.weights(trainer)?;
-        let seconds = self.started.elapsed().as_secs_f64();
-        let per_step = self.job.batch_size * self.job.gradient_accumulation_steps;
-        let samples = self.done as f64 * per_step as f64;
-        let train_loss = mean(&self.losses);
-        let mut results = Map::new();
-        results.insert("epoch".into(), self.epoch.into());
-        if self.job.include_num_input_tokens_seen {
-            results.insert("num_input_tokens_seen".into(), self.tokens.into());
+    /// Adds a log point: the mean loss since the last one.
+    fn log_point(&mut self, report: &StepReport, rate: f64) -> Result<(), TrainError> {
+        let progress = &mut self.progress;
+        let loss = mean(&progress.losses[progress.logged..]);
+        progress.logged = progress.losses.len();
+        let metrics = progress.means();
+        let mut point = Map::new();
+        point.insert("epoch".into(), progress.epoch.into());
+        point.insert("grad_norm".into(), report.grad_norm.into());
+        point.insert("learning_rate".into(), rate.into());
+        point.insert("loss".into(), loss.into());
+        let mut line = vec![("loss", loss.into()), ("lr", rate.into())];
+        for (name, value) in metrics {
+            if name == "rewards/accuracies" {
+                line.push(("accuracy", value.into()));
+            }
+            point.insert(name, value.into());
         }
-        let mut rounded = |name: &str, value: f64, scale: f64| {
-            results.insert(name.into(), ((value * scale).round() / scale).into());
-        };
-        rounded("train_loss", train_loss, 1e15);
-        rounded("train_runtime", seconds, 1e4);
-        rounded("train_samples_per_second", samples / seconds.max(1e-9), 1e3);
-        rounded(
-            "train_steps_per_second",
-            self.done as f64 / seconds.max(1e-9),
-            1e3,
+        point.insert("step".into(), progress.step.into());
+        progress.history.push(Value::Object(point));
+        let line = self.line(line);
+        self.output.log(&line)
+    }
+
+    /// Evaluates and saves where it is time to. Returns whether the run shall end early.
+    fn after_step(
+        &mut self,
+        material: &Material<'_>,
+        trainer: &mut dyn Trainer,
+        sink: &dyn Sink,
+        ends_epoch: bool,
+    ) -> Result<bool, TrainError> {
+        let job = self.job;
+        let (step, total) = (self.progress.step, self.steps.total);
+        let mut ends = false;
+        if job.evaluation.when.is_now(step, ends_epoch) && !material.eval_items.is_empty() {
+            let (loss, _) = self.evaluate(material, trainer, sink)?;
+            self.progress.judge(loss);
+            ends = job
+                .evaluation
+                .patience
+                .is_some_and(|patience| self.progress.misses >= patience);
+        }
+        let last = step == total && job.saving.when != When::Never;
+        if last || job.saving.when.is_now(step, ends_epoch) {
+            self.save(trainer)?;
+        }
+        Ok(ends)
+    }
+
+    /// Computes the loss over the evaluation items: the mean of the micro-batches, weighed by their examples.
+    /// Returns it, and what `eval_results.json` says.
+    pub(crate) fn evaluate(
+        &mut self,
+        material: &Material<'_>,
+        trainer: &mut dyn Trainer,
+        sink: &dyn Sink,
+    ) -> Result<(f64, Map<String, Value>), TrainError> {
+        let (items, size) = (material.eval_items, self.job.evaluation.batch_size);
+        let step = self.progress.step;
+        let shown = Step::start(
+            sink,
+            "step.evaluate",
+            step.to_string(),
+            Some(items.len() as u64),
+            "steps",
         );
-        let results = Value::Object(results);
-        let mut last = results.clone();
-        last["step"] = self.done.into();
-        self.history.push(last);
-        let line = self.line(None);
+        let began = Instant::now();
+        let (mut sum, mut done) = (0.0, 0);
+        for chosen in file_order(items.len()).chunks(size) {
+            let batch = &batches(chosen, size, items, material.padding_id)[0];
+            sum += trainer.evaluate(batch)? * chosen.len() as f64;
+            done += chosen.len();
+            shown.progress(done as u64);
+        }
+        shown.finish();
+        let loss = sum / done.max(1) as f64;
+        let seconds = began.elapsed().as_secs_f64().max(1e-9);
+        let progress = &mut self.progress;
+        progress.evaluations.push((step, loss));
+        let mut results = Map::new();
+        results.insert("epoch".into(), progress.epoch.into());
+        results.insert("eval_loss".into(), loss.into());
+        for (name, value, scale) in [
+            ("eval_runtime", seconds, 1e4),
+            ("eval_samples_per_second", done as f64 / seconds, 1e3),
+            (
+                "eval_steps_per_second",
+                items.len().div_ceil(size) as f64 / seconds,
+                1e3,
+            ),
+        ] {
+            results.insert(name.into(), ((value * scale).round() / scale).into());
+        }
+        let mut point = results.clone();
+        point.insert("step".into(), step.into());
+        progress.history.push(Value::Object(point));
+        let line = self.line(vec![("eval_loss", loss.into())]);
         self.output.log(&line)?;
-        self.output.json("trainer_state.json", &self.state(), 2)?;
-        self.output.json("train_results.json", &results, 4)?;
-        self.output.json("all_results.json", &results, 4)?;
-        if self.job.plot_loss {
-            self.plot()?;
-        }
-        Ok(Summary {
-            steps: self.done,
-            planned: self.steps.total,
-            train_loss,
-            losses: self.losses,
-            tokens: self.tokens,
-            seconds,
-            stopped,
-        })
+        Ok((loss, results))
     }
 
-    fn plot(&self) -> Result<(), TrainError> {
-        let points: Vec<(u64, f64)> = (1..).zip(self.losses.iter().copied()).collect();
+    /// Writes a checkpoint of this step.
+    pub(crate) fn save(&mut self, trainer: &mut dyn Trainer) -> Result<(), TrainError> {
+        let saving = self.job.saving;
+        let mut progress = self.progress.clone();
+        progress.seconds += self.started.elapsed().as_secs_f64();
+        let state = self.state();
+        let (order, threads) = (&self.order, self.threads);
+        let best = progress.best.map(|(step, _)| step);
         self.output
-            .file("training_loss.svg", plot::svg(&points).as_bytes())?;
-        let picture = plot::png(&points).map_err(|source| TrainError::Write {
-            path: self.job.output_dir.join("training_loss.png"),
-            source,
-        })?;
-        self.output.file("training_loss.png", &picture)
-    }
-
-    /// A line of `trainer_log.jsonl`; the closing one has neither loss nor rate.
-    fn line(&self, loss_and_rate: Option<(f64, f64)>) -> Value {
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let left = self.steps.total.saturating_sub(self.done) as f64;
-        let remaining = left * elapsed / self.done.max(1) as f64;
-        let percentage = self.done as f64 / self.steps.total.max(1) as f64 * 100.0;
-        let mut line = Map::new();
-        line.insert("current_steps".into(), self.done.into());
-        line.insert("total_steps".into(), self.steps.total.into());
-        if let Some((loss, rate)) = loss_and_rate {
-            line.insert("loss".into(), loss.into());
-            line.insert("lr".into(), rate.into());
-        }
-        line.insert("epoch".into(), self.epoch.into());
-        line.insert("percentage".into(), hundredths(percentage).into());
-        line.insert("elapsed_time".into(), clock(elapsed).into());
-        line.insert("remaining_time".into(), clock(remaining).into());
-        if self.job.include_num_input_tokens_seen {
-            let throughput = self.tokens as f64 / elapsed.max(1e-9);
-            line.insert("throughput".into(), hundredths(throughput).into());
-            line.insert("total_tokens".into(), self.tokens.into());
-        }
-        Value::Object(line)
-    }
-
-    /// The content of `trainer_state.json`.
-    fn state(&self) -> Value {
-        json!({
-            "best_global_step": null,
-            "best_metric": null,
-            "best_model_checkpoint": null,
-            "epoch": self.epoch,
-            "global_step": self.done,
-            "is_hyper_param_search": false,
-            "is_local_process_zero": true,
-            "is_world_process_zero": true,
-            "log_history": self.history,
-            "logging_steps": self.job.logging_steps,
-            "max_steps": self.steps.total,
-            "num_input_tokens_seen": self.tokens,
-            "num_train_epochs": self.steps.total.div_ceil(self.steps.in_epoch),
-            "save_steps": self.job.save_steps,
-            "train_batch_size": self.job.batch_size,
-        })
+            .checkpoint(progress.step, saving.limit, best, |folder| {
+                trainer.save(folder)?;
+                let write = |source| TrainError::Write {
+                    path: folder.to_owned(),
+                    source,
+                };
+                let text = crate::output::indented(&state, 2).map_err(write)?;
+                std::fs::write(folder.join("trainer_state.json"), text).map_err(write)?;
+                if saving.only_model {
+                    return Ok(());
+                }
+                trainer.save_state(folder)?;
+                checkpoint::write_state(folder, &progress, order, threads).map_err(write)
+            })
     }
 }
 
-fn mean(values: &[f64]) -> f64 {
+/// The micro-batches of `chosen` items.
+fn batches(chosen: &[usize], size: usize, items: &[Item], padding_id: u32) -> Vec<Batch> {
+    let collate = |rows: &[usize]| {
+        let rows: Vec<&Item> = rows.iter().map(|index| &items[*index]).collect();
+        Batch::of(&rows, padding_id)
+    };
+    chosen.chunks(size).map(collate).collect()
+}
+
+pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-fn hundredths(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
-}
-
-/// Seconds as Python prints a time span: `0:01:02`, `1 day, 0:00:00`.
-fn clock(seconds: f64) -> String {
-    let seconds = seconds as u64;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let time = format!("{}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
-    match days {
-        0 => time,
-        1 => format!("1 day, {time}"),
-        _ => format!("{days} days, {time}"),
-    }
 }
 
 #[cfg(test)]

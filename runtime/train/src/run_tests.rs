@@ -1,25 +1,35 @@
-//! The loop with a trainer that only remembers.
+//! The loop with a trainer that computes next to nothing.
 
 use std::fs;
 use std::path::Path;
 
 use report::Recorder;
+use serde_json::json;
+use train_data::Example;
 
 use super::*;
-use crate::trainer::StepReport;
 
+/// One weight with momentum, and a loss that falls with the number of steps.
 #[derive(Default)]
 struct Fake<'a> {
     rates: Vec<f64>,
     micro: Vec<usize>,
+    weight: f64,
+    momentum: f64,
     nan_at: Option<usize>,
+    fail_save_at: Option<usize>,
     stop_at: Option<(usize, Option<&'a AtomicBool>)>,
+    /// Evaluation losses to come.
+    evaluations: Vec<f64>,
 }
 
 impl Trainer for Fake<'_> {
     fn step(&mut self, batches: &[Batch], rate: f64) -> Result<StepReport, TrainError> {
         self.rates.push(rate);
         self.micro.push(batches.len());
+        let ids: i64 = batches.iter().flat_map(|batch| &batch.input_ids).sum();
+        self.momentum = 0.9 * self.momentum + ids as f64 * 0.1;
+        self.weight += rate * self.momentum;
         if let Some((at, Some(stop))) = self.stop_at
             && at == self.rates.len()
         {
@@ -28,17 +38,45 @@ impl Trainer for Fake<'_> {
         let loss = if self.nan_at == Some(self.rates.len()) {
             f64::NAN
         } else {
-            10.0 - self.rates.len() as f64
+            10.0 - self.rates.len() as f64 + self.weight.sin() / 100.0
         };
         Ok(StepReport {
             loss,
             grad_norm: 1.0,
             tokens: 8,
+            metrics: vec![("rewards/accuracies", loss)],
+        })
+    }
+
+    fn evaluate(&mut self, _batch: &Batch) -> Result<f64, TrainError> {
+        Ok(if self.evaluations.is_empty() {
+            1.0
+        } else {
+            self.evaluations.remove(0)
         })
     }
 
     fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
-        fs::write(folder.join("weights"), self.rates.len().to_string()).unwrap();
+        if self.fail_save_at == Some(self.rates.len()) {
+            return Err(TrainError::NoExamples);
+        }
+        fs::write(folder.join("weights"), self.weight.to_string()).unwrap();
+        fs::write(folder.join("steps"), self.rates.len().to_string()).unwrap();
+        Ok(())
+    }
+
+    fn save_state(&mut self, folder: &Path) -> Result<(), TrainError> {
+        fs::write(folder.join("momentum"), self.momentum.to_string()).unwrap();
+        Ok(())
+    }
+
+    fn load(&mut self, folder: &Path, state: bool) -> Result<(), TrainError> {
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        self.weight = read("weights").parse().unwrap();
+        self.rates = vec![0.0; read("steps").parse().unwrap()];
+        if state {
+            self.momentum = read("momentum").parse().unwrap();
+        }
         Ok(())
     }
 }
@@ -52,23 +90,34 @@ fn job(folder: &Path, more: &str) -> Job {
     Job::parse("job.yaml", &text, &[]).unwrap()
 }
 
-fn examples(count: usize) -> Vec<Example> {
-    let example = Example {
-        input_ids: vec![1, 2],
-        labels: vec![1, 2],
+fn examples(count: usize) -> Vec<Item> {
+    let example = |id: usize| Example {
+        input_ids: vec![id as u32, 2],
+        labels: vec![id as i64, 2],
+        packed: None,
     };
-    vec![example; count]
+    (0..count).map(example).map(Item::Single).collect()
 }
 
 fn train(job: &Job, count: usize, fake: &mut Fake<'_>) -> Result<Summary, TrainError> {
     let never = AtomicBool::new(false);
     let stop = fake.stop_at.and_then(|(_, stop)| stop).unwrap_or(&never);
     let material = Material {
-        examples: &examples(count),
+        items: &examples(count),
+        eval_items: &examples(3),
         padding_id: 0,
+        threads: 1,
         stop,
     };
     run(job, &material, fake, &Recorder::default())
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join("out").join(name)).unwrap()
+}
+
+fn checkpoints(folder: &Path) -> Vec<u64> {
+    checkpoint::steps(&folder.join("out"))
 }
 
 #[test]
@@ -79,7 +128,7 @@ fn a_run_counts_logs_and_saves_as_the_original() {
     let mut fake = Fake::default();
     // 11 examples: 6 micro-batches, the last of one row; 3 steps an epoch.
     let summary = train(&job, 11, &mut fake).unwrap();
-    assert_eq!((summary.steps, summary.stopped), (6, false));
+    assert_eq!((summary.steps, summary.ending), (6, Ending::Done));
     assert_eq!(fake.micro, [2; 6]);
     let out = folder.path().join("out");
     let log = fs::read_to_string(out.join("trainer_log.jsonl")).unwrap();
@@ -89,17 +138,19 @@ fn a_run_counts_logs_and_saves_as_the_original() {
         .collect();
     assert_eq!(lines.len(), 4, "{log}");
     assert_eq!(
-        (&lines[0]["loss"], &lines[0]["current_steps"]),
-        (&json!(8.5), &json!(2))
+        (
+            lines[0]["loss"].as_f64().unwrap().round() as u64,
+            &lines[0]["current_steps"]
+        ),
+        (9, &json!(2))
     );
     assert_eq!(lines[3].get("loss"), None);
     assert_eq!(lines[2]["epoch"], 2.0);
-    assert_eq!(fs::read_to_string(out.join("weights")).unwrap(), "6");
-    assert!(!out.join("checkpoint-2").exists(), "over the limit");
-    assert_eq!(
-        fs::read_to_string(out.join("checkpoint-4/weights")).unwrap(),
-        "4"
-    );
+    assert_eq!(read(folder.path(), "steps"), "6");
+    assert_eq!(checkpoints(folder.path()), [4, 6], "2 is over the limit");
+    assert_eq!(read(folder.path(), "checkpoint-4/steps"), "4");
+    let state: Value = serde_json::from_str(&read(folder.path(), "trainer_state.json")).unwrap();
+    assert!(state["log_history"][0]["rewards/accuracies"].is_f64());
     let mut names: Vec<String> = fs::read_dir(&out)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -112,6 +163,7 @@ fn a_run_counts_logs_and_saves_as_the_original() {
             "checkpoint-4",
             "checkpoint-6",
             "job.json",
+            "steps",
             "train_results.json",
             "trainer_log.jsonl",
             "trainer_state.json",
@@ -120,8 +172,17 @@ fn a_run_counts_logs_and_saves_as_the_original() {
             "weights"
         ]
     );
-    let error = train(&job, 11, &mut fake).unwrap_err();
+}
+
+#[test]
+fn a_folder_of_something_else_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("thesis.txt"), "years of work").unwrap();
+    let error = train(&job(folder.path(), ""), 11, &mut Fake::default()).unwrap_err();
     assert!(matches!(error, TrainError::OutputTaken { .. }), "{error}");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
 }
 
 #[test]
@@ -157,8 +218,11 @@ fn a_stop_saves_what_is_there() {
         ..Fake::default()
     };
     let summary = train(&job(folder.path(), ""), 40, &mut fake).unwrap();
-    assert_eq!((summary.steps, summary.stopped), (2, true));
+    assert_eq!((summary.steps, summary.ending), (2, Ending::Stopped));
     assert!(folder.path().join("out/weights").exists());
+    assert_eq!(checkpoints(folder.path()), [2]);
+    let again = train(&job(folder.path(), ""), 40, &mut Fake::default()).unwrap();
+    assert_eq!((again.resumed_at, again.ending), (2, Ending::Done));
 }
 
 #[test]
@@ -169,9 +233,152 @@ fn no_examples_leave_no_folder() {
     assert!(!folder.path().join("out").exists());
 }
 
-#[test]
-fn times_read_as_in_the_original() {
-    for (seconds, text) in [(62.9, "0:01:02"), (90_000.0, "1 day, 1:00:00")] {
-        assert_eq!(clock(seconds), text);
+/// Everything of two runs that must not differ.
+fn same(one: &Path, other: &Path) {
+    for name in ["weights", "checkpoint-20/momentum"] {
+        assert_eq!(read(one, name), read(other, name), "{name}");
     }
+    let history = |folder| -> Vec<Value> {
+        let state: Value = serde_json::from_str(&read(folder, "trainer_state.json")).unwrap();
+        let points = state["log_history"].as_array().unwrap().clone();
+        points
+            .into_iter()
+            .filter(|p| p.get("loss").is_some())
+            .collect()
+    };
+    assert_eq!(history(one), history(other));
+    let steps = |folder| -> Vec<u64> {
+        let log = read(folder, "trainer_log.jsonl");
+        let lines = log
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines
+            .map(|line| line["current_steps"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(steps(one), steps(other));
+}
+
+#[test]
+fn a_run_that_was_cut_off_anywhere_ends_as_if_it_had_not_been() {
+    let whole = tempfile::tempdir().unwrap();
+    let more = "max_steps: 20\nsave_steps: 3\nlearning_rate: 0.1\n";
+    let expected = train(&job(whole.path(), more), 11, &mut Fake::default()).unwrap();
+    for cut in [1, 2, 3, 7, 12, 13, 19] {
+        let folder = tempfile::tempdir().unwrap();
+        let job = job(folder.path(), more);
+        let mut fake = Fake {
+            nan_at: Some(cut + 1),
+            ..Fake::default()
+        };
+        train(&job, 11, &mut fake).unwrap_err();
+        let before = cut as u64 / 3 * 3;
+        assert_eq!(
+            checkpoints(folder.path()).last().copied().unwrap_or(0),
+            before
+        );
+        if before == 0 {
+            continue;
+        }
+        let summary = train(&job, 11, &mut Fake::default()).unwrap();
+        assert_eq!((summary.steps, summary.resumed_at), (20, before), "{cut}");
+        assert_eq!(summary.losses, expected.losses, "{cut}");
+        same(folder.path(), whole.path());
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = job(folder.path(), "max_steps: 9\nsave_steps: 3\n");
+    let mut fake = Fake {
+        fail_save_at: Some(6),
+        ..Fake::default()
+    };
+    train(&job, 11, &mut fake).unwrap_err();
+    assert_eq!(checkpoints(folder.path()), [3]);
+    assert_eq!(Point::of(&job).unwrap().unwrap().step(), 3);
+    let summary = train(&job, 11, &mut Fake::default()).unwrap();
+    assert_eq!((summary.steps, summary.resumed_at), (9, 3));
+    let left = fs::read_dir(folder.path().join("out")).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.starts_with('.')).count(), 0);
+}
+
+#[test]
+fn going_on_is_refused_where_it_would_not_be_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "max_steps: 6\nsave_steps: 3\n";
+    train(&job(folder.path(), more), 11, &mut Fake::default()).unwrap();
+    let point = folder.path().join("out/checkpoint-3");
+    let resume = |extra: &str, count: usize| {
+        let text = format!("{more}resume_from_checkpoint: {}\n{extra}", point.display());
+        train(&job(folder.path(), &text), count, &mut Fake::default())
+    };
+    for (extra, count, expected) in [
+        ("", 12, "another examples: 11; the job has 12"),
+        ("seed: 7\n", 11, "another data_seed: 42; the job has 7"),
+        ("disable_shuffling: true\n", 11, "another disable_shuffling"),
+    ] {
+        let error = resume(extra, count).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    // What may change, such as the rate, is taken from the job.
+    let summary = resume("learning_rate: 0.5\n", 11).unwrap();
+    assert_eq!((summary.steps, summary.resumed_at), (6, 3));
+    fs::write(point.join("weights"), "").unwrap();
+    let error = resume("", 11).unwrap_err().to_string();
+    assert!(error.contains("found `weights` of 0 bytes"), "{error}");
+    let none = tempfile::tempdir().unwrap();
+    let job = job(none.path(), "resume_from_checkpoint: true\n");
+    let error = train(&job, 11, &mut Fake::default()).unwrap_err();
+    assert!(matches!(error, TrainError::NoCheckpoint { .. }), "{error}");
+    assert!(!none.path().join("out").exists());
+}
+
+#[test]
+fn overwriting_starts_anew_and_leaves_no_old_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = job(folder.path(), "max_steps: 9\nsave_steps: 3\n");
+    train(&long, 11, &mut Fake::default()).unwrap();
+    let short = "max_steps: 2\nsave_steps: 2\noverwrite_output_dir: true\nsave_only_model: true\n";
+    let summary = train(&job(folder.path(), short), 11, &mut Fake::default()).unwrap();
+    assert_eq!((summary.steps, summary.resumed_at), (2, 0));
+    assert_eq!(checkpoints(folder.path()), [2]);
+    let error = train(&long, 11, &mut Fake::default()).unwrap_err();
+    assert!(
+        matches!(error, TrainError::BadCheckpoint { .. }),
+        "weights only: {error}"
+    );
+}
+
+#[test]
+fn the_best_checkpoint_is_kept_and_waiting_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "max_steps: 20\nsave_steps: 2\nsave_total_limit: 1\neval_strategy: steps\neval_steps: 2\n\
+                val_size: 3\nload_best_model_at_end: true\nearly_stopping_steps: 2\nplot_loss: true\n";
+    let mut fake = Fake {
+        evaluations: vec![3.0, 2.0, 2.5, 2.0],
+        ..Fake::default()
+    };
+    let summary = train(&job(folder.path(), more), 40, &mut fake).unwrap();
+    assert_eq!((summary.steps, summary.ending), (8, Ending::NoProgress));
+    assert_eq!(summary.best_step, Some(4));
+    assert_eq!(checkpoints(folder.path()), [4, 8]);
+    assert_eq!(
+        read(folder.path(), "steps"),
+        "4",
+        "the best weights are the result"
+    );
+    assert_eq!(summary.evaluations[..2], [(2, 3.0), (4, 2.0)]);
+    assert!(folder.path().join("out/training_eval_loss.svg").exists());
+    let results: Value = serde_json::from_str(&read(folder.path(), "eval_results.json")).unwrap();
+    assert_eq!(results["eval_loss"], 1.0);
+    let log = read(folder.path(), "trainer_log.jsonl");
+    assert_eq!(
+        log.lines()
+            .filter(|line| line.contains("eval_loss"))
+            .count(),
+        5
+    );
 }

@@ -7,7 +7,7 @@ use report::{Args, Diagnose, Outcome};
 use train_data::Batch;
 
 /// What one optimizer step gave.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepReport {
     /// Sum of the token losses over all micro-batches, divided by their label tokens.
     pub loss: f64,
@@ -15,14 +15,24 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Tokens seen, padding included, as the original counts them.
     pub tokens: u64,
+    /// Other figures by the names that the original logs them under, such as `rewards/chosen`.
+    pub metrics: Vec<(&'static str, f64)>,
 }
 
-/// One optimizer step on accumulated micro-batches: all that the loop asks of libtorch.
+/// A model under training: all that the loop asks of libtorch.
+///
+/// What is drawn by chance in a step, such as dropout, depends on the job's seed and the number of the step alone.
 pub trait Trainer {
     /// Runs forward and backward over `batches`, clips, and updates with `learning_rate`.
     fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<StepReport, TrainError>;
+    /// The loss of one micro-batch, from which nothing is learnt.
+    fn evaluate(&mut self, batch: &Batch) -> Result<f64, TrainError>;
     /// Writes the trained weights into the existing folder `folder`.
     fn save(&mut self, folder: &Path) -> Result<(), TrainError>;
+    /// Writes what the next step needs beside the weights, such as the optimizer's means, into `folder`.
+    fn save_state(&mut self, folder: &Path) -> Result<(), TrainError>;
+    /// Takes back the weights that [`Self::save`] wrote into `folder`, and the state beside them if `state`.
+    fn load(&mut self, folder: &Path, state: bool) -> Result<(), TrainError>;
 }
 
 /// Why a training run ended early.
@@ -61,6 +71,34 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+    /// The job goes on from a checkpoint, and there is none.
+    #[error("`{path}` holds no checkpoint to go on from")]
+    NoCheckpoint {
+        /// The output folder.
+        path: PathBuf,
+    },
+    /// A checkpoint that cannot be gone on from.
+    #[error("`{path}` cannot be gone on from: found {found}, expected {expected}")]
+    BadCheckpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+    },
+    /// The job differs from the one that wrote the checkpoint in what decides the order of the examples.
+    #[error("the run in `{path}` had another {what}: {expected}; the job has {found}")]
+    ResumeMismatch {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+        /// What the job has.
+        found: String,
+        /// What the checkpoint has.
+        expected: String,
+    },
     /// There is nothing to train on.
     #[error("the datasets hold no example to train on")]
     NoExamples,
@@ -73,6 +111,9 @@ impl Diagnose for TrainError {
             Self::Backend { .. } => "train.backend",
             Self::Write { .. } => "train.write",
             Self::OutputTaken { .. } => "train.output-taken",
+            Self::NoCheckpoint { .. } => "train.no-checkpoint",
+            Self::BadCheckpoint { .. } => "train.bad-checkpoint",
+            Self::ResumeMismatch { .. } => "train.resume-mismatch",
             Self::NoExamples => "train.no-examples",
         }
     }
@@ -89,9 +130,29 @@ impl Diagnose for TrainError {
                 ("grad_norm", grad_norm.to_string()),
             ],
             Self::Backend { action, .. } => vec![("action", action.clone())],
-            Self::Write { path, .. } | Self::OutputTaken { path } => {
+            Self::Write { path, .. } | Self::OutputTaken { path } | Self::NoCheckpoint { path } => {
                 vec![("path", path.display().to_string())]
             }
+            Self::BadCheckpoint {
+                path,
+                found,
+                expected,
+            } => vec![
+                ("path", path.display().to_string()),
+                ("found", found.clone()),
+                ("expected", expected.clone()),
+            ],
+            Self::ResumeMismatch {
+                path,
+                what,
+                found,
+                expected,
+            } => vec![
+                ("path", path.display().to_string()),
+                ("what", what.clone()),
+                ("found", found.clone()),
+                ("expected", expected.clone()),
+            ],
             Self::NoExamples => Args::new(),
         }
     }
@@ -100,7 +161,11 @@ impl Diagnose for TrainError {
         match self {
             Self::Diverged { .. } => Outcome::Failed,
             Self::Backend { .. } | Self::Write { .. } => Outcome::HostFault,
-            Self::OutputTaken { .. } | Self::NoExamples => Outcome::Usage,
+            Self::OutputTaken { .. }
+            | Self::NoCheckpoint { .. }
+            | Self::BadCheckpoint { .. }
+            | Self::ResumeMismatch { .. }
+            | Self::NoExamples => Outcome::Usage,
         }
     }
 }

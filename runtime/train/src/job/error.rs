@@ -48,6 +48,24 @@ pub enum JobError {
         /// The known key most like it.
         nearest: String,
     },
+    /// Neither this program nor the original knows the key, nor one like it.
+    #[error("{place}: unknown key `{key}`")]
+    Foreign {
+        /// File and line, or the argument.
+        place: String,
+        /// The key.
+        key: String,
+    },
+    /// Two keys that cannot be used together.
+    #[error("{place}: `{key}` cannot be used with `{other}`")]
+    Conflict {
+        /// File and line, or the argument.
+        place: String,
+        /// The key.
+        key: String,
+        /// What excludes it.
+        other: String,
+    },
     /// A key that every job needs is not there.
     #[error("{origin}: `{key}` is missing")]
     Missing {
@@ -71,6 +89,8 @@ impl Diagnose for JobError {
             Self::Value { .. } => "job.value",
             Self::Unsupported { .. } => "job.unsupported",
             Self::Unknown { .. } => "job.unknown-key",
+            Self::Foreign { .. } => "job.foreign-key",
+            Self::Conflict { .. } => "job.conflict",
             Self::Missing { .. } => "job.missing-key",
             Self::Override { .. } => "job.override",
         }
@@ -106,6 +126,10 @@ impl Diagnose for JobError {
                 key,
                 nearest,
             } => vec![("place", place), ("key", key), ("nearest", nearest)],
+            Self::Foreign { place, key } => vec![("place", place), ("key", key)],
+            Self::Conflict { place, key, other } => {
+                vec![("place", place), ("key", key), ("other", other)]
+            }
             Self::Missing { origin, key } => vec![("origin", origin), ("key", key)],
             Self::Override { argument } => vec![("argument", argument)],
         };

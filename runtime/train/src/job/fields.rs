@@ -19,10 +19,14 @@ impl Fields {
             place: format!("{origin}, line {line}"),
             reason,
         };
-        let value: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(|error| {
-            let line = error.location().map_or(1, |location| location.line());
-            syntax(line, error.to_string())
-        })?;
+        let value: serde_yaml_ng::Value =
+            serde_yaml_ng::from_str(text).map_err(|error| match error.location() {
+                Some(location) => syntax(location.line(), error.to_string()),
+                None => JobError::Syntax {
+                    place: origin.to_owned(),
+                    reason: error.to_string(),
+                },
+            })?;
         let map = match value {
             serde_yaml_ng::Value::Mapping(map) => map,
             serde_yaml_ng::Value::Null => serde_yaml_ng::Mapping::new(),
@@ -104,6 +108,15 @@ impl Fields {
             key: key.to_owned(),
             value,
             reason: reason.to_owned(),
+        }
+    }
+
+    pub(super) fn conflict(&self, key: &str, other: &str) -> JobError {
+        let place = self.values.get(key).map(|(place, _)| place.clone());
+        JobError::Conflict {
+            place: place.unwrap_or_else(|| self.origin.clone()),
+            key: key.to_owned(),
+            other: other.to_owned(),
         }
     }
 

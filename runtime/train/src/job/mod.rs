@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
+mod data;
 mod error;
 mod fields;
 mod keys;
+mod moments;
 mod parse;
 mod tuning;
 
+pub use data::DataSettings;
 pub use error::JobError;
+pub use moments::{Evaluation, Resume, Saving, When};
 pub use tuning::{FineTuning, LoraSettings, Numeric};
 
 use crate::schedule::Scheduler;
@@ -26,22 +30,12 @@ pub struct Job {
     pub fine_tuning: FineTuning,
     /// Number format of the computation.
     pub numeric: Numeric,
-    /// Datasets, in order.
-    pub datasets: Vec<String>,
-    /// Folder with `dataset_info.json`.
-    pub dataset_dir: PathBuf,
-    /// Chat template.
-    pub template: String,
-    /// System text where an example has none, instead of the template's.
-    pub default_system: Option<String>,
-    /// Longest example in tokens.
-    pub cutoff_len: usize,
-    /// At most this many examples of each dataset.
-    pub max_samples: Option<usize>,
-    /// The loss counts the prompts too.
-    pub train_on_prompt: bool,
-    /// The loss counts only each conversation's last answer.
-    pub mask_history: bool,
+    /// What is read, and how it becomes rows.
+    pub data: DataSettings,
+    /// When and on what the model is evaluated.
+    pub evaluation: Evaluation,
+    /// When and how checkpoints are kept.
+    pub saving: Saving,
     /// Where the results go.
     pub output_dir: PathBuf,
     /// An `output_dir` that is not empty may be replaced.
@@ -80,16 +74,18 @@ pub struct Job {
     pub disable_shuffling: bool,
     /// Optimizer steps between two log lines.
     pub logging_steps: u64,
-    /// Optimizer steps between two checkpoints; none: only the end is saved.
-    pub save_steps: Option<u64>,
-    /// At most this many checkpoints are kept, the newest.
-    pub save_total_limit: Option<usize>,
+    /// The first step is logged, too.
+    pub logging_first_step: bool,
+    /// Whether the run goes on from a checkpoint.
+    pub resume: Resume,
     /// The loss curve is drawn.
     pub plot_loss: bool,
     /// Log lines carry token counts.
     pub include_num_input_tokens_seen: bool,
     /// Activations are recomputed in the backward pass to save memory.
     pub gradient_checkpointing: bool,
+    /// The job says so itself; else it is the original's default.
+    pub recomputation_asked: bool,
     /// No accelerator is used even if there is one.
     pub use_cpu: bool,
     /// Every key as it was given, overrides included; written beside the results.

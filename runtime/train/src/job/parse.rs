@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::error::JobError;
 use super::fields::Fields;
-use super::keys::{REFUSED, SUPPORTED, WITHOUT_EFFECT, nearest};
-use super::{Job, tuning};
+use super::keys::{Usage, nearest, usage};
+use super::{Job, data, moments, tuning};
 use crate::schedule::Scheduler;
 
 impl Job {
@@ -15,30 +15,25 @@ impl Job {
     /// `origin` names the file in messages.
     pub fn parse(origin: &str, text: &str, overrides: &[String]) -> Result<Self, JobError> {
         let fields = Fields::read(origin, text, overrides)?;
-        check_keys(&fields)?;
+        if let Some(fault) = key_faults(&fields).into_iter().next() {
+            return Err(fault);
+        }
         check_choices(&fields)?;
         let seed = fields.whole("seed", 0)?.unwrap_or(42);
         let (warmup_steps, warmup_ratio) = warmup(&fields)?;
         let count = |key, usual: u64| -> Result<usize, JobError> {
             Ok(fields.whole(key, 1)?.unwrap_or(usual) as usize)
         };
-        let datasets = fields.words("dataset")?;
-        if datasets.is_empty() {
-            fields.required("dataset")?;
-            return Err(fields.wrong("dataset", "names between commas"));
-        }
+        let data = data::settings(&fields)?;
+        let evaluation = moments::evaluation(&fields)?;
+        let saving = moments::saving(&fields, &evaluation)?;
         Ok(Self {
             model: fields.required("model_name_or_path")?,
             fine_tuning: tuning::fine_tuning(&fields)?,
             numeric: tuning::numeric(&fields)?,
-            datasets,
-            dataset_dir: fields.text("dataset_dir")?.unwrap_or("data".into()).into(),
-            template: fields.required("template")?,
-            default_system: fields.text("default_system")?,
-            cutoff_len: count("cutoff_len", 2048)?,
-            max_samples: fields.whole("max_samples", 1)?.map(|limit| limit as usize),
-            train_on_prompt: fields.flag("train_on_prompt")?,
-            mask_history: fields.flag("mask_history")?,
+            data,
+            evaluation,
+            saving,
             output_dir: fields.required("output_dir")?.into(),
             overwrite_output_dir: fields.flag("overwrite_output_dir")?,
             batch_size: count("per_device_train_batch_size", 8)?,
@@ -58,38 +53,55 @@ impl Job {
             data_seed: fields.whole("data_seed", 0)?.unwrap_or(seed),
             disable_shuffling: fields.flag("disable_shuffling")?,
             logging_steps: fields.whole("logging_steps", 1)?.unwrap_or(500),
-            save_steps: save_steps(&fields)?,
-            save_total_limit: fields
-                .whole("save_total_limit", 1)?
-                .map(|limit| limit as usize),
+            logging_first_step: fields.flag("logging_first_step")?,
+            resume: moments::resume(&fields)?,
             plot_loss: fields.flag("plot_loss")?,
             include_num_input_tokens_seen: fields.flag("include_num_input_tokens_seen")?,
             gradient_checkpointing: !fields.flag("disable_gradient_checkpointing")?,
+            recomputation_asked: recomputation_asked(&fields)?,
             use_cpu: fields.flag("use_cpu")?,
             settings: fields.to_json(),
         })
     }
 }
 
-fn check_keys(fields: &Fields) -> Result<(), JobError> {
-    for (key, place, value) in fields.iter() {
-        let name = key.as_str();
-        let known = SUPPORTED.contains(&name) || tuning::KEYS.contains(&name);
-        if known || WITHOUT_EFFECT.contains(&name) {
-            continue;
-        }
-        let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) else {
-            return Err(JobError::Unknown {
-                place: place.clone(),
-                key: key.clone(),
-                nearest: nearest(key).to_owned(),
-            });
-        };
-        if !is_off(name, value) {
-            return Err(fields.unsupported(key, reason));
-        }
+impl Job {
+    /// Every key of a job that is unknown, or known but not supported: what [`Self::parse`] would stop at, one by one.
+    pub fn key_faults(
+        origin: &str,
+        text: &str,
+        overrides: &[String],
+    ) -> Result<Vec<JobError>, JobError> {
+        Ok(key_faults(&Fields::read(origin, text, overrides)?))
     }
-    Ok(())
+}
+
+fn key_faults(fields: &Fields) -> Vec<JobError> {
+    let fault = |(key, place, value): (&String, &String, &Value)| {
+        let place = place.clone();
+        match (usage(key), nearest(key)) {
+            (Some(Usage::Read | Usage::Idle), _) => None,
+            (Some(Usage::Refused(reason)), _) => {
+                (!is_off(key, value)).then(|| fields.unsupported(key, reason))
+            }
+            (None, Some(nearest)) => Some(JobError::Unknown {
+                place,
+                key: key.clone(),
+                nearest: nearest.to_owned(),
+            }),
+            (None, None) => Some(JobError::Foreign {
+                place,
+                key: key.clone(),
+            }),
+        }
+    };
+    fields.iter().filter_map(fault).collect()
+}
+
+/// Whether the job says in so many words that activations shall be recomputed, which is also the default.
+fn recomputation_asked(fields: &Fields) -> Result<bool, JobError> {
+    let kept = fields.text_of_flag("disable_gradient_checkpointing")?;
+    Ok(kept == Some(false) || fields.text_of_flag("gradient_checkpointing")? == Some(true))
 }
 
 /// Whether a key is given, but asks for nothing.
@@ -98,8 +110,14 @@ fn is_off(key: &str, value: &Value) -> bool {
         Value::Null | Value::Bool(false) => true,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => {
-            text.is_empty() || text == "no" || (key == "mix_strategy" && text == "concat")
+            let usual = [
+                ("mix_strategy", "concat"),
+                ("logging_strategy", "steps"),
+                ("train_sampling_strategy", "random"),
+            ];
+            text.is_empty() || text == "no" || usual.contains(&(key, text))
         }
+        Value::Array(items) => items.is_empty(),
         _ => false,
     }
 }
@@ -109,8 +127,8 @@ fn check_choices(fields: &Fields) -> Result<(), JobError> {
     let choices: [(&str, &[&str], &str); 3] = [
         (
             "stage",
-            &["sft"],
-            "only supervised fine-tuning (`sft`) is there",
+            &["pt", "sft"],
+            "only plain texts (`pt`) and supervised fine-tuning (`sft`) are there",
         ),
         (
             "optim",
@@ -140,7 +158,7 @@ fn check_choices(fields: &Fields) -> Result<(), JobError> {
 }
 
 impl Fields {
-    fn text_of_flag(&self, key: &str) -> Result<Option<bool>, JobError> {
+    pub(super) fn text_of_flag(&self, key: &str) -> Result<Option<bool>, JobError> {
         let given = self
             .iter()
             .any(|(name, _, value)| name == key && !value.is_null());
@@ -180,124 +198,6 @@ fn scheduler(fields: &Fields) -> Result<Scheduler, JobError> {
     })
 }
 
-fn save_steps(fields: &Fields) -> Result<Option<u64>, JobError> {
-    let steps = fields.whole("save_steps", 1)?.unwrap_or(500);
-    match fields.text("save_strategy") {
-        Ok(None) => Ok(Some(steps)),
-        Ok(Some(name)) if name == "steps" => Ok(Some(steps)),
-        Ok(Some(name)) if name == "no" => Ok(None),
-        // YAML 1.1 writers leave `no` bare, which reads as false.
-        Err(_) if !fields.flag("save_strategy")? => Ok(None),
-        _ => Err(fields.unsupported("save_strategy", "only `steps` and `no` are there")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::FineTuning;
-    use super::*;
-
-    const LEAST: &str =
-        "model_name_or_path: m\ndataset: a, b\ntemplate: qwen\noutput_dir: o\nreport_to: none\n";
-
-    fn parse(more: &str, overrides: &[&str]) -> Result<Job, JobError> {
-        let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
-        Job::parse("job.yaml", &format!("{LEAST}{more}"), &overrides)
-    }
-
-    #[test]
-    fn the_golden_jobs_are_understood() {
-        let text = include_str!("../../../../tests/golden/configs/sft_lora.yaml");
-        let job = Job::parse("sft_lora.yaml", text, &[]).unwrap();
-        assert_eq!(job.datasets.len(), 3);
-        assert_eq!(
-            (job.cutoff_len, job.max_steps, job.save_steps),
-            (192, Some(20), None)
-        );
-        assert_eq!((job.scheduler, job.warmup_steps), (Scheduler::Cosine, 2));
-        let FineTuning::Lora(lora) = &job.fine_tuning else {
-            panic!("not LoRA");
-        };
-        assert_eq!((lora.rank, &lora.targets), (8, &None));
-        let text = include_str!("../../../../tests/golden/configs/sft_full.yaml");
-        let job = Job::parse("sft_full.yaml", text, &[]).unwrap();
-        assert_eq!(job.fine_tuning, FineTuning::Full);
-    }
-
-    #[test]
-    fn defaults_are_the_originals() {
-        let job = parse("", &[]).unwrap();
-        assert_eq!((job.batch_size, job.cutoff_len, job.seed), (8, 2048, 42));
-        assert_eq!((job.logging_steps, job.save_steps), (500, Some(500)));
-        assert!((job.learning_rate - 5e-5).abs() < 1e-12 && (job.epochs - 3.0).abs() < 1e-12);
-        assert_eq!(
-            (job.scheduler, job.gradient_checkpointing),
-            (Scheduler::Linear, true)
-        );
-        assert_eq!(job.datasets, ["a", "b"]);
-    }
-
-    #[test]
-    fn json_and_overrides_are_read_too() {
-        let text = r#"{"model_name_or_path": "m", "dataset": "a", "template": "qwen",
-            "output_dir": "o"}"#;
-        let overrides = [
-            "learning_rate=1e-4",
-            "--lora_rank=4",
-            "lora_target=q_proj,v_proj",
-        ];
-        let overrides = overrides.map(str::to_owned);
-        let job = Job::parse("job.json", text, &overrides).unwrap();
-        assert!((job.learning_rate - 1e-4).abs() < 1e-12);
-        let FineTuning::Lora(lora) = job.fine_tuning else {
-            panic!("not LoRA");
-        };
-        assert_eq!((lora.rank, lora.alpha as u64), (4, 8));
-        assert_eq!(lora.targets.unwrap(), ["q_proj", "v_proj"]);
-    }
-
-    #[test]
-    fn a_wrong_job_names_line_key_and_reason() {
-        for (more, expected) in [
-            (
-                "lora_rnak: 4",
-                "line 6: unknown key `lora_rnak`; the nearest known key is `lora_rank`",
-            ),
-            (
-                "seed: 1\npacking: true",
-                "line 7: `packing: true` is not supported: each example",
-            ),
-            (
-                "packing: false\nlora_rank: zero",
-                "line 7: `lora_rank` must be a whole number from 1",
-            ),
-            ("lora_rank: 0", "must be a whole number"),
-            (
-                "learning_rate: -1",
-                "`learning_rate` must be a number from 0",
-            ),
-            (
-                "learning_rate: .nan",
-                "line 6: `learning_rate` must be a number",
-            ),
-            ("stage: dpo", "`stage: dpo` is not supported"),
-            ("finetuning_type: freeze", "only `lora` and `full`"),
-            ("bf16: true\nfp16: true", "`fp16` must be false"),
-            ("lr_scheduler_type: wobbly", "one of linear, cosine"),
-            ("plot_loss: 7", "`plot_loss` must be true or false"),
-            ("do_train: false", "does nothing"),
-            ("save_strategy: epoch", "only `steps` and `no`"),
-            ("quantization_bit: 4", "quantised training"),
-            ("a: [", "not a YAML or JSON job"),
-        ] {
-            let error = parse(more, &[]).unwrap_err().to_string();
-            assert!(error.contains(expected), "{more}: {error}");
-        }
-        let error = Job::parse("job.yaml", "", &[]).unwrap_err().to_string();
-        assert!(error.contains("`dataset` is missing"), "{error}");
-        let error = parse("", &["loose"]).unwrap_err().to_string();
-        assert!(error.contains("key=value"), "{error}");
-        let error = parse("", &["lora_rank=x"]).unwrap_err().to_string();
-        assert!(error.contains("argument `lora_rank=x`"), "{error}");
-    }
-}
+#[path = "parse_tests.rs"]
+mod tests;

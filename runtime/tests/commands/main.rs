@@ -1,0 +1,15 @@
+//! The real program in a throw-away folder: what it says, in both languages, and what it leaves.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::pedantic,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test says what it expects by unwrapping"
+)]
+
+mod bench;
+mod check;
+mod refusals;
+#[cfg(feature = "native")]
+mod training;

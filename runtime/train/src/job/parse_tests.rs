@@ -1,0 +1,195 @@
+//! Job files as people write them.
+
+use train_data::{HeldOut, Packing, Stage};
+
+use super::super::{FineTuning, Resume, When};
+use super::*;
+
+const LEAST: &str =
+    "model_name_or_path: m\ndataset: a, b\ntemplate: qwen\noutput_dir: o\nreport_to: none\n";
+
+fn parse(more: &str, overrides: &[&str]) -> Result<Job, JobError> {
+    let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
+    Job::parse("job.yaml", &format!("{LEAST}{more}"), &overrides)
+}
+
+#[test]
+fn the_golden_jobs_are_understood() {
+    let text = include_str!("../../../../tests/golden/configs/sft_lora.yaml");
+    let job = Job::parse("sft_lora.yaml", text, &[]).unwrap();
+    assert_eq!(job.data.names.len(), 3);
+    assert_eq!(
+        (job.data.cutoff_len, job.max_steps, job.saving.when),
+        (192, Some(20), When::Never)
+    );
+    assert_eq!((job.scheduler, job.warmup_steps), (Scheduler::Cosine, 2));
+    let FineTuning::Lora(lora) = &job.fine_tuning else {
+        panic!("not LoRA");
+    };
+    assert_eq!((lora.rank, &lora.targets), (8, &None));
+    let text = include_str!("../../../../tests/golden/configs/sft_full.yaml");
+    let job = Job::parse("sft_full.yaml", text, &[]).unwrap();
+    assert_eq!(job.fine_tuning, FineTuning::Full);
+}
+
+#[test]
+fn defaults_are_the_originals() {
+    let job = parse("", &[]).unwrap();
+    assert_eq!(
+        (job.batch_size, job.data.cutoff_len, job.seed),
+        (8, 2048, 42)
+    );
+    assert_eq!(
+        (job.logging_steps, job.saving.when),
+        (500, When::Steps(500))
+    );
+    assert!((job.learning_rate - 5e-5).abs() < 1e-12 && (job.epochs - 3.0).abs() < 1e-12);
+    assert_eq!(
+        (job.scheduler, job.gradient_checkpointing),
+        (Scheduler::Linear, true)
+    );
+    assert_eq!(job.data.names, ["a", "b"]);
+    assert_eq!(
+        (job.data.packing, job.resume),
+        (Packing::Off, Resume::IfThere)
+    );
+}
+
+#[test]
+fn json_and_overrides_are_read_too() {
+    let text = r#"{"model_name_or_path": "m", "dataset": "a", "template": "qwen",
+        "output_dir": "o"}"#;
+    let overrides = [
+        "learning_rate=1e-4",
+        "--lora_rank=4",
+        "lora_target=q_proj,v_proj",
+    ];
+    let overrides = overrides.map(str::to_owned);
+    let job = Job::parse("job.json", text, &overrides).unwrap();
+    assert!((job.learning_rate - 1e-4).abs() < 1e-12);
+    let FineTuning::Lora(lora) = job.fine_tuning else {
+        panic!("not LoRA");
+    };
+    assert_eq!((lora.rank, lora.alpha as u64), (4, 8));
+    assert_eq!(lora.targets.unwrap(), ["q_proj", "v_proj"]);
+}
+
+#[test]
+fn a_wrong_job_names_line_key_and_reason() {
+    for (more, expected) in [
+        (
+            "lora_rnak: 4",
+            "line 6: unknown key `lora_rnak`; the nearest known key is `lora_rank`",
+        ),
+        (
+            "seed: 1\nstreaming: true",
+            "line 7: `streaming: true` is not supported: datasets",
+        ),
+        (
+            "packing: false\nlora_rank: zero",
+            "line 7: `lora_rank` must be a whole number from 1",
+        ),
+        ("lora_rank: 0", "must be a whole number"),
+        (
+            "learning_rate: -1",
+            "`learning_rate` must be a number from 0",
+        ),
+        (
+            "learning_rate: .nan",
+            "line 6: `learning_rate` must be a number",
+        ),
+        ("stage: dpo", "`stage: dpo` is not supported"),
+        ("bf16: true\nfp16: true", "`fp16` must be false"),
+        ("lr_scheduler_type: wobbly", "one of linear, cosine"),
+        ("plot_loss: 7", "`plot_loss` must be true or false"),
+        ("do_train: false", "does nothing"),
+        ("save_strategy: often", "only `steps`, `epoch` and `no`"),
+        (
+            "my_own_little_switch_here: 1",
+            "line 6: unknown key `my_own",
+        ),
+        (
+            "val_size: 0.1\neval_dataset: c",
+            "cannot be used with `eval_dataset`",
+        ),
+        ("val_size: 2.5", "a part below one, or a whole number"),
+        ("eval_strategy: steps", "set `val_size` or `eval_dataset`"),
+        ("early_stopping_steps: 2", "set `eval_strategy`"),
+        (
+            "mask_history: true\ntrain_on_prompt: true",
+            "line 6: `mask_history` cannot be used with `train_on_prompt`",
+        ),
+        (
+            "stage: pt\nneat_packing: true",
+            "cannot be used with `stage: pt`",
+        ),
+        (
+            "val_size: 1\nload_best_model_at_end: true",
+            "each checkpoint needs an evaluation",
+        ),
+        ("metric_for_best_model: bleu", "least `eval_loss`"),
+        ("a: [", "not a YAML or JSON job"),
+    ] {
+        let error = parse(more, &[]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{more}: {error}");
+    }
+    let error = Job::parse("job.yaml", "", &[]).unwrap_err().to_string();
+    assert!(error.contains("`dataset` is missing"), "{error}");
+    let error = parse("", &["loose"]).unwrap_err().to_string();
+    assert!(error.contains("key=value"), "{error}");
+    let error = parse("", &["lora_rank=x"]).unwrap_err().to_string();
+    assert!(error.contains("argument `lora_rank=x`"), "{error}");
+}
+
+#[test]
+fn what_is_read_and_when_comes_as_asked() {
+    let job = parse(
+        "packing: true\ncutoff_len: 100\nval_size: 0.25\neval_strategy: steps\n",
+        &[],
+    );
+    let job = job.unwrap();
+    assert_eq!(
+        (job.data.packing, job.data.cutoff_len),
+        (Packing::Plain, 99)
+    );
+    assert_eq!(job.evaluation.held_out, HeldOut::Part(0.25));
+    // As in the original: as often as log lines.
+    assert_eq!(job.evaluation.when, When::Steps(500));
+    let job = parse("stage: pt\nval_size: 12\nsave_strategy: epoch\n", &[]).unwrap();
+    assert_eq!(
+        (job.data.stage, job.data.packing),
+        (Stage::Pretrain, Packing::Plain)
+    );
+    assert_eq!(job.data.cutoff_len, 2048);
+    assert_eq!(job.evaluation.held_out, HeldOut::Count(12));
+    assert_eq!(job.saving.when, When::Epochs);
+    let job = parse(
+        "neat_packing: true\nresume_from_checkpoint: a/checkpoint-5\n",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(job.data.packing, Packing::Neat);
+    assert_eq!(job.resume, Resume::From("a/checkpoint-5".into()));
+    for (text, asked) in [
+        ("", false),
+        ("gradient_checkpointing: true", true),
+        ("disable_gradient_checkpointing: false", true),
+        ("disable_gradient_checkpointing: true", false),
+    ] {
+        assert_eq!(
+            parse(text, &[]).unwrap().recomputation_asked,
+            asked,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn every_fault_of_the_keys_is_told_at_once() {
+    let text = format!("{LEAST}lora_rnak: 4\nstreaming: true\ndeepspeed: null\n");
+    let faults = Job::key_faults("job.yaml", &text, &[]).unwrap();
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults.iter().any(|fault| fault.contains("lora_rank")));
+    assert!(faults.iter().any(|fault| fault.contains("streaming")));
+}

@@ -1,0 +1,127 @@
+//! What memory a run needs, before it starts.
+
+use serde::Serialize;
+use train_data::Item;
+
+use crate::job::Job;
+use crate::shape::{ModelShape, ShapeError};
+
+/// Bytes of a number in the computation, whatever the files hold.
+const NUMBER: u64 = 4;
+
+/// What the program and its libraries take before any model is loaded, measured with libtorch on CPU.
+const PROGRAM: u64 = 250 << 20;
+
+/// Bytes that a run needs at its peak, by what they are for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct Memory {
+    /// The model's weights.
+    pub weights: u64,
+    /// The adapter's.
+    pub adapter: u64,
+    /// One number for each that is trained.
+    pub gradients: u64,
+    /// Two numbers for each that is trained.
+    pub optimizer: u64,
+    /// What the backward pass needs of the forward pass, of the longest micro-batch.
+    pub activations: u64,
+    /// Likelihoods of all words at each label of that micro-batch, with their logarithms and gradients.
+    pub logits: u64,
+    /// Program and libraries.
+    pub program: u64,
+}
+
+impl Memory {
+    /// Foresees what `job` needs to train a model of `shape` on `items`.
+    pub fn of(job: &Job, shape: &ModelShape, items: &[Item]) -> Result<Self, ShapeError> {
+        let trained = shape.trainable(&job.fine_tuning)?;
+        let all = shape.parameters();
+        let adapter = if trained == all { 0 } else { trained };
+        let (tokens, labels) = longest(items, job.batch_size);
+        Ok(Self {
+            weights: all * NUMBER,
+            adapter: adapter * NUMBER,
+            gradients: trained * NUMBER,
+            optimizer: 2 * trained * NUMBER,
+            activations: tokens * kept_for_a_token(shape) * NUMBER,
+            logits: 3 * labels * shape.vocabulary * NUMBER,
+            program: PROGRAM,
+        })
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.parts().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Each part with its name.
+    pub fn parts(&self) -> [(&'static str, u64); 7] {
+        [
+            ("weights", self.weights),
+            ("adapter", self.adapter),
+            ("gradients", self.gradients),
+            ("optimizer", self.optimizer),
+            ("activations", self.activations),
+            ("logits", self.logits),
+            ("program", self.program),
+        ]
+    }
+}
+
+/// Numbers that the backward pass finds kept of each token.
+///
+/// Of a block: the stream before either norm and after it (4 widths); rotated queries, keys and values spread to the
+/// queries' heads, the attention's result and its copy in token order (5 query widths); gate, its curve, up and their
+/// product (4 feed-forward widths).
+fn kept_for_a_token(shape: &ModelShape) -> u64 {
+    let block = 4 * shape.hidden + 5 * shape.queries + 4 * shape.feed_forward;
+    shape.layers * block + 2 * shape.hidden
+}
+
+/// Tokens and labels of the longest micro-batch that a shuffle can deal.
+fn longest(items: &[Item], batch_size: usize) -> (u64, u64) {
+    let top = |mut counts: Vec<usize>| -> u64 {
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        counts.iter().take(batch_size).map(|n| *n as u64).sum()
+    };
+    (
+        top(items.iter().map(Item::tokens).collect()),
+        top(items.iter().map(Item::labels).collect()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use train_data::Example;
+
+    use super::*;
+
+    #[test]
+    fn the_parts_are_those_of_the_longest_micro_batch() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model");
+        let shape = ModelShape::read(Path::new(root)).unwrap();
+        let text = "model_name_or_path: m\ndataset: d\noutput_dir: o\nlora_rank: 8\n\
+                    per_device_train_batch_size: 2\n";
+        let job = Job::parse("job.yaml", text, &[]).unwrap();
+        let item = |length: usize| {
+            Item::Single(Example {
+                input_ids: vec![1; length],
+                labels: vec![1; length],
+                packed: None,
+            })
+        };
+        let items = [item(10), item(30), item(20)];
+        let memory = Memory::of(&job, &shape, &items).unwrap();
+        assert_eq!(memory.weights, 246_848 * 4);
+        assert_eq!((memory.adapter, memory.optimizer), (38_912 * 4, 38_912 * 8));
+        assert_eq!(memory.logits, 3 * 50 * 768 * 4);
+        assert_eq!(memory.activations % 50, 0);
+        let parts: u64 = memory.parts().iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(memory.total(), parts);
+        let full = Job::parse("job.yaml", text, &["finetuning_type=full".to_owned()]).unwrap();
+        let full = Memory::of(&full, &shape, &items).unwrap();
+        assert_eq!((full.adapter, full.gradients), (0, full.weights));
+    }
+}
