@@ -273,7 +273,11 @@ impl Site {
         if let Some(adapter) = adapter {
             chat.arg("--adapter").arg(adapter);
         }
-        for question in ["Who are you?", "你叫什么名字？", "What is the capital of France?"] {
+        for question in [
+            "Who are you?",
+            "你叫什么名字？",
+            "What is the capital of France?",
+        ] {
             chat.args(["--prompt", question]);
         }
         shell::run(&mut chat)
@@ -309,6 +313,16 @@ impl Site {
     }
 }
 
+/// `program`, as this user, in a namespace without a network, where that is allowed.
+pub(crate) fn beyond_the_gap(program: &Path) -> Command {
+    let Some((first, rest)) = UNSHARE.split_first().filter(|_| works(&UNSHARE)) else {
+        return shell::command(program);
+    };
+    let mut command = shell::command(first);
+    command.args(rest).arg(program);
+    command
+}
+
 /// The words that put a command into a namespace without a network as an ordinary user; empty where that
 /// is not allowed.
 fn gap() -> Vec<String> {
@@ -321,19 +335,22 @@ fn gap() -> Vec<String> {
         &ordinary,
         "--clear-groups",
     ];
-    let unshare = ["unshare", "--user", "--map-current-user", "--net", "--"];
-    for words in [[&drop[..], &unshare[..]].concat(), unshare.to_vec()] {
-        let tried = Command::new(words[0])
-            .args(&words[1..])
-            .arg("true")
-            .output();
-        if tried.is_ok_and(|output| output.status.success()) {
-            return words.into_iter().map(str::to_owned).collect();
-        }
-    }
-    Vec::new()
+    let ways = [[&drop[..], &UNSHARE[..]].concat(), UNSHARE.to_vec()];
+    let way = ways.into_iter().find(|words| works(words));
+    let words = way.unwrap_or_default().into_iter();
+    words.map(str::to_owned).collect()
 }
 
+/// Whether a command can be started behind `words`.
+fn works(words: &[&str]) -> bool {
+    let tried = Command::new(words[0])
+        .args(&words[1..])
+        .arg("true")
+        .output();
+    tried.is_ok_and(|output| output.status.success())
+}
+
+const UNSHARE: [&str; 5] = ["unshare", "--user", "--map-current-user", "--net", "--"];
 /// `nobody`: what the demo becomes where it was started by root.
 const ORDINARY_USER: u32 = 65534;
 const MODEL: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";

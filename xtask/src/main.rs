@@ -36,7 +36,7 @@ enum Task {
     /// Measure Ferry beside what a user would run instead
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Let PEFT read an adapter that Ferry trained
+    /// Let PEFT read an adapter that Ferry trained, and transformers a model that it installed
     Oracle(oracle::Args),
     /// Run everything that must hold: formatting, arrows, lints, tests, the static installer
     Test,

@@ -1,12 +1,12 @@
-//! What Ferry writes, read by the programs that its users read it with.
+//! What Ferry writes and installs, read by the programs that its users read it with.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{bench, libtorch, paths, programs, shell};
+use crate::{bench, demo, libtorch, paths, programs, shell};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -15,17 +15,23 @@ pub(crate) struct Args {
     python: Option<PathBuf>,
 }
 
-/// Trains an adapter on the golden model; PEFT must load it and answer the same.
+/// PEFT must answer as Ferry does; transformers must find an installed model.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let python = bench::python(args.python.as_deref())?;
-    let libtorch = libtorch::obtain()?;
-    let runtime = programs::runtime(&libtorch)?;
-    let golden = paths::root().join("tests/golden");
     let place = paths::root().join(".ferry/oracle");
     if place.exists() {
         fs::remove_dir_all(&place)?;
     }
     fs::create_dir_all(&place)?;
+    peft(&python, &place)?;
+    hub(&python, &place)
+}
+
+/// Trains an adapter on the golden model; PEFT must load it and answer the same.
+fn peft(python: &Path, place: &Path) -> Result<()> {
+    let libtorch = libtorch::obtain()?;
+    let runtime = programs::runtime(&libtorch)?;
+    let golden = paths::root().join("tests/golden");
     let adapter = place.join("adapter");
     let ferry = || {
         let mut ferry = shell::command(&runtime);
@@ -49,11 +55,54 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let answers = place.join("answers.jsonl");
     fs::write(&answers, shell::output(&mut chat)?)?;
 
-    let mut reader = shell::command(&python);
+    let mut reader = shell::command(python);
     reader.arg("tests/oracles/peft_reads.py");
     reader.arg(golden.join("model")).arg(&adapter);
     shell::run(reader.arg(&generate).arg(&answers))
 }
+
+/// Packs and installs the golden model; transformers must load it by its hub name without a network.
+fn hub(python: &Path, place: &Path) -> Result<()> {
+    let (bundler, installer) = (programs::bundler()?, programs::installer()?);
+    let model = paths::root().join("tests/golden/model");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&model)? {
+        let path = entry?.path();
+        let name = path.file_name().context("a file has a name")?;
+        files.push(
+            json!({ "path": name.to_string_lossy(), "source": { "file": { "path": path } } }),
+        );
+    }
+    let plan = json!({
+        "format": 1, "name": "oracle", "release": 1, "channel": "oracle", "accept_licenses": ["Apache-2.0"],
+        "models": [{ "name": MODEL, "license": "Apache-2.0", "files": files }],
+        "backends": [{ "name": "cpu", "chip": "cpu", "arch": std::env::consts::ARCH, "files": [] }],
+        "installers": { std::env::consts::ARCH: { "file": { "path": installer } } },
+    });
+    fs::write(place.join("plan.json"), plan.to_string())?;
+    fs::write(place.join("passphrase"), "a key of this folder\n")?;
+    let ferry = |program: &Path, words: &[&str]| {
+        let mut ferry = shell::command(program);
+        ferry.current_dir(place).args(words);
+        shell::run(&mut ferry)
+    };
+    let passphrase = ["--passphrase-file", "passphrase"];
+    ferry(&bundler, &[&["keygen", "key"], &passphrase[..]].concat())?;
+    ferry(&bundler, &["lock", "plan.json", "-o", "ferry.lock"])?;
+    let build = ["build", "ferry.lock", "--key", "key", "-o", "oracle.ferry"];
+    ferry(&bundler, &[&build, &passphrase[..]].concat())?;
+    let fingerprint = fs::read_to_string(place.join("key/fingerprint"))?;
+    let install = ["install", "oracle.ferry", "--yes", "--prefix", "prefix"];
+    let trust = ["--trust-root", fingerprint.trim()];
+    ferry(&installer, &[&install, &trust[..]].concat())?;
+
+    let mut reader = demo::beyond_the_gap(python);
+    reader.arg(paths::root().join("tests/oracles/hub_reads.py"));
+    reader.env("HF_HUB_CACHE", place.join("prefix/current/hub"));
+    shell::run(reader.env("HF_HUB_OFFLINE", "1").arg(MODEL))
+}
+
+const MODEL: &str = "ferry/golden";
 
 /// The user's words in a rendered prompt.
 fn question(prompt: &str) -> Result<&str> {
