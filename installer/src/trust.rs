@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bundle_format::{Sealed, TrustedRoots, Verified};
+use bundle_format::{Fault, Sealed, TrustedRoots, Verified, VerifyError};
 use console::View;
 use install_steps::Prefix;
 use manifest_schema::{Digest, IdError};
@@ -73,6 +73,7 @@ impl Root {
         path: &Path,
         prefix: &Prefix,
     ) -> Result<Verified, Trouble> {
+        must_be_a_file(path)?;
         let sealed = Sealed::open(path)?;
         let offered = sealed.fingerprint_offered()?;
         let mut roots = TrustedRoots::read_folder(&prefix.trust())?;
@@ -87,6 +88,20 @@ impl Root {
             roots.trust(offered);
         }
         Ok(sealed.verify(&roots)?)
+    }
+}
+
+/// Opening a named pipe waits until somebody writes into it, which may be never.
+pub(crate) fn must_be_a_file(path: &Path) -> Result<(), VerifyError> {
+    let fault = |fault, cause| VerifyError {
+        path: path.to_owned(),
+        fault,
+        cause,
+    };
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(_) => Err(fault(Fault::NotABundle, None)),
+        Err(cause) => Err(fault(Fault::Unreadable, Some(cause))),
     }
 }
 

@@ -9,6 +9,7 @@
 mod attacks;
 mod commands;
 mod emulated;
+mod faults;
 mod install;
 mod install_script;
 mod manage;

@@ -1,7 +1,9 @@
 //! End-to-end tests: the real programs in a throw-away site.
 
+mod forge;
 mod python;
 mod site;
 
+pub use forge::{Forge, Member};
 pub use python::{Uv, interpreter, wheel};
 pub use site::{RUNTIME, Said, Site, backend, installer, say};

@@ -91,7 +91,7 @@ impl View {
         if self.json {
             to_output(&value.to_string());
         } else if !human.is_empty() {
-            to_output(human);
+            to_output(&harmless(human));
         }
     }
 
@@ -234,6 +234,12 @@ impl Sink for View {
             self.with_progress(|progress| progress.show(self.language, event, self.verbose));
         }
     }
+}
+
+/// Foreign text may hold control characters that would move the cursor or hide a line.
+fn harmless(text: &str) -> String {
+    let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().map(|c| if plain(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// Standard output. A closed pipe ends the talk, not the work.

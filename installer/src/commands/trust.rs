@@ -12,7 +12,7 @@ use report::{Diagnose, Outcome, Trouble};
 use serde_json::json;
 
 use crate::cli::At;
-use crate::trust::{compare, fingerprint};
+use crate::trust::{compare, fingerprint, must_be_a_file};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -110,6 +110,7 @@ fn document(path: &Path, named: Option<Digest>) -> Result<(Vec<u8>, Digest), Tro
         path: path.to_owned(),
         source,
     };
+    must_be_a_file(path)?;
     let mut head = Vec::new();
     let mut file = File::open(path).map_err(unreadable)?;
     (&mut file)

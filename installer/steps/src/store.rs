@@ -133,7 +133,10 @@ impl Work<'_> {
         let mut source = Bounded(Vec::new());
         self.bundle.copy_blob(&made.blob, &mut source)?;
         let source = String::from_utf8(source.0).map_err(|_| wrong())?;
-        let bytes = made.fill(&source).into_bytes();
+        let bytes = made
+            .fill_within(&source, blob.size)
+            .ok_or_else(wrong)?
+            .into_bytes();
         if bytes.len() as u64 != blob.size || Digest::of(&bytes) != blob.digest {
             return Err(wrong());
         }

@@ -19,6 +19,8 @@ static REAL: RealDisk = RealDisk;
 /// A disk whose operations fail from the n-th on. What was not settled by then loses its second half.
 struct FaultyDisk {
     left: AtomicUsize,
+    /// It is full, not dead: removing still works.
+    full: bool,
     unsettled: Mutex<Vec<PathBuf>>,
 }
 
@@ -26,7 +28,24 @@ impl FaultyDisk {
     fn that_dies_after(operations: usize) -> Self {
         Self {
             left: AtomicUsize::new(operations),
+            full: false,
             unsettled: Mutex::default(),
+        }
+    }
+
+    fn that_is_full_after(operations: usize) -> Self {
+        Self {
+            full: true,
+            ..Self::that_dies_after(operations)
+        }
+    }
+
+    /// An operation that frees space or takes none.
+    fn operate_freely(&self, path: &Path) -> Result<(), DiskError> {
+        if self.full {
+            Ok(())
+        } else {
+            self.operate(path)
         }
     }
 
@@ -40,7 +59,11 @@ impl FaultyDisk {
             Err(_) => Err(DiskError {
                 action: "reach",
                 path: path.to_owned(),
-                source: io::Error::other("no power"),
+                source: if self.full {
+                    io::ErrorKind::StorageFull.into()
+                } else {
+                    io::Error::other("no power")
+                },
             }),
         }
     }
@@ -103,7 +126,7 @@ impl Disk for FaultyDisk {
     fn append(&self, path: &Path, length: u64, bytes: &[u8]) -> Result<(), DiskError> {
         if let Err(error) = self.operate(path) {
             // The cruellest moment: half of the entry is on the disk.
-            if self.left.load(Ordering::SeqCst) == 0 && path.exists() {
+            if !self.full && self.left.load(Ordering::SeqCst) == 0 && path.exists() {
                 RealDisk.append(path, length, &bytes[..bytes.len() / 2])?;
             }
             return Err(error);
@@ -122,37 +145,37 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.operate(to)?;
+        self.operate_freely(to)?;
         RealDisk.rename(from, to)
     }
 
     fn set_mode(&self, path: &Path, mode: u32) -> Result<(), DiskError> {
-        self.operate(path)?;
+        self.operate_freely(path)?;
         RealDisk.set_mode(path, mode)
     }
 
     fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
-        self.operate(path)?;
+        self.operate_freely(path)?;
         RealDisk.remove_file(path)
     }
 
     fn remove_tree(&self, path: &Path) -> Result<(), DiskError> {
-        self.operate(path)?;
+        self.operate_freely(path)?;
         RealDisk.remove_tree(path)
     }
 
     fn remove_empty_dir(&self, path: &Path) -> Result<(), DiskError> {
-        self.operate(path)?;
+        self.operate_freely(path)?;
         RealDisk.remove_empty_dir(path)
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
-        self.operate(path)?;
+        self.operate_freely(path)?;
         RealDisk.sync_dir(path)
     }
 
     fn sync_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.operate(path)?;
+        self.operate_freely(path)?;
         RealDisk.sync_all(path)
     }
 }
@@ -259,6 +282,66 @@ fn a_first_install_that_is_cut_off_leaves_nothing_current_or_all() {
         world.install(&RealDisk, "1").unwrap();
         assert_eq!(world.whole().as_deref(), Some("1"), "after {cut}");
     }
+}
+
+#[test]
+fn a_disk_that_fills_up_at_any_operation_is_said_and_leaves_no_half_release() {
+    for cut in 0.. {
+        let world = World::new();
+        world.install(&RealDisk, "1").unwrap();
+        let outcome = world.install(&FaultyDisk::that_is_full_after(cut), "2");
+        let Err(error) = outcome else {
+            assert!(cut > 10, "the disk was full only {cut} times");
+            assert_eq!(world.whole().as_deref(), Some("2"));
+            return;
+        };
+        assert_eq!(
+            error.diagnose().code(),
+            "install.disk-full",
+            "{cut}: {error:?}"
+        );
+        assert_eq!(error.diagnose().outcome(), report::Outcome::HostFault);
+        let left = world.whole();
+        assert!(
+            matches!(left.as_deref(), Some("1" | "2")),
+            "{cut}: {left:?}"
+        );
+        let releases = std::fs::read_dir(world.prefix().releases()).unwrap();
+        let staged = releases.filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with(".staging")
+        });
+        assert_eq!(staged.count(), 0, "after {cut} operations");
+        world.install(&RealDisk, "2").unwrap();
+        assert_eq!(world.whole().as_deref(), Some("2"), "after {cut}");
+    }
+}
+
+#[test]
+fn a_stick_that_is_pulled_out_leaves_the_old_release_and_a_retry_finishes() {
+    let world = World::new();
+    world.install(&RealDisk, "1").unwrap();
+    let path = world.folder.path().join("2.ferry");
+    let good = std::fs::read(&path).unwrap();
+    let bundle = Sealed::open(&path)
+        .unwrap()
+        .verify(&world.fake.roots())
+        .unwrap();
+    let prefix = world.prefix();
+    let plan = InstallPlan::compute(&bundle, &prefix, &Choices::default()).unwrap();
+    // All was checked but the blobs, and now their end is gone.
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(good.len() as u64 - 12_000).unwrap();
+    let guard = Guard::take(&RealDisk, &prefix, "install").unwrap();
+    let error = install(&RealDisk, &guard, &prefix, &bundle, &plan, &Silent).unwrap_err();
+    drop(guard);
+    let error = Trouble::from(error);
+    assert_eq!(error.diagnose().code(), "bundle.unreadable");
+    assert_eq!(error.diagnose().outcome(), report::Outcome::HostFault);
+    assert_eq!(world.whole().as_deref(), Some("1"));
+    std::fs::write(&path, good).unwrap();
+    world.install(&RealDisk, "2").unwrap();
+    assert_eq!(world.whole().as_deref(), Some("2"));
 }
 
 #[test]

@@ -124,24 +124,37 @@ pub struct MadeFrom {
 impl MadeFrom {
     /// Fills `source` in one pass: what a value brings in is not filled again.
     pub fn fill(&self, source: &str) -> String {
-        let mut filled = String::with_capacity(source.len());
+        self.fill_within(source, u64::MAX).unwrap_or_default()
+    }
+
+    /// Fills `source` like [`MadeFrom::fill`]. `None` where the result would be
+    /// longer than `limit` bytes: a few placeholders can ask for more than a machine has.
+    pub fn fill_within(&self, source: &str, limit: u64) -> Option<String> {
+        let mut filled = String::new();
         let mut rest = source;
+        let mut add = |text: &str| {
+            let fits = (filled.len() + text.len()) as u64 <= limit;
+            if fits {
+                filled.push_str(text);
+            }
+            fits.then_some(())
+        };
         while let Some(open) = rest.find("{{") {
-            filled.push_str(&rest[..open]);
+            add(&rest[..open])?;
             let after = &rest[open + 2..];
             let value = after
                 .find("}}")
                 .and_then(|close| Some((close, self.fill.get(after[..close].trim())?)));
             if let Some((close, value)) = value {
-                filled.push_str(value);
+                add(value)?;
                 rest = &after[close + 2..];
             } else {
-                filled.push_str("{{");
+                add("{{")?;
                 rest = after;
             }
         }
-        filled.push_str(rest);
-        filled
+        add(rest)?;
+        Some(filled)
     }
 }
 
@@ -160,9 +173,11 @@ mod tests {
             blob: Digest::of(b""),
             fill,
         };
-        assert_eq!(
-            made.fill("I am {{name}} by {{author}}, {{x}} {{"),
-            "I am {{author}} by 渡, {{x}} {{"
-        );
+        let source = "I am {{name}} by {{author}}, {{x}} {{";
+        let filled = "I am {{author}} by 渡, {{x}} {{";
+        let length = filled.len() as u64;
+        assert_eq!(made.fill(source), filled);
+        assert_eq!(made.fill_within(source, length).as_deref(), Some(filled));
+        assert_eq!(made.fill_within(source, length - 1), None);
     }
 }
