@@ -7,6 +7,8 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod lock;
+pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod schema;
+pub(crate) mod split;
 pub(crate) mod verify;

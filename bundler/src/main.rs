@@ -11,6 +11,7 @@ mod commands;
 mod error;
 mod locking;
 mod output;
+mod packing;
 mod settings;
 
 use std::process::ExitCode;
@@ -42,6 +43,9 @@ enum Command {
     Verify(commands::verify::Args),
     Inspect(commands::inspect::Args),
     Diff(commands::diff::Args),
+    Split(commands::split::Args),
+    Parity(commands::parity::Args),
+    Repair(commands::parity::Repair),
     Cache(commands::cache::Args),
     Keygen(commands::keygen::Args),
 }
@@ -58,6 +62,9 @@ fn main() -> ExitCode {
         Command::Verify(args) => args.run(&view),
         Command::Inspect(args) => args.run(&view),
         Command::Diff(args) => args.run(&view),
+        Command::Split(args) => args.run(&view),
+        Command::Parity(args) => args.run(&view),
+        Command::Repair(args) => args.run(&view),
         Command::Cache(args) => args.run(&view),
         Command::Keygen(args) => args.run(&view),
     };

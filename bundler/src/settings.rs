@@ -160,9 +160,36 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Reads the size of a volume: the name of a medium, or a number of bytes.
+pub(crate) fn volume_size(text: &str) -> Result<u64, String> {
+    match text {
+        "fat32" => Ok(4_294_967_295),
+        "dvd" => Ok(4_700_372_992),
+        "bd25" => Ok(25_025_314_816),
+        "bd50" => Ok(50_050_629_632),
+        _ => bytes(text).map_err(|why| format!("{why}, or fat32, dvd, bd25, bd50")),
+    }
+}
+
+/// Reads a share, with or without `%` behind it.
+pub(crate) fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    let share = number.filter(|share| (1..=100).contains(share));
+    share.ok_or_else(|| "write it as a number from 1 to 100".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_medium_has_a_size_and_a_share_is_a_percentage() {
+        assert_eq!(volume_size("dvd"), Ok(4_700_372_992));
+        assert_eq!(volume_size("1G"), Ok(1_000_000_000));
+        assert!(volume_size("floppy").is_err());
+        assert_eq!((percent("10%"), percent("100")), (Ok(10), Ok(100)));
+        assert!(percent("0").is_err() && percent("101").is_err() && percent("ten").is_err());
+    }
 
     #[test]
     fn a_number_of_bytes_is_read_as_people_write_it() {

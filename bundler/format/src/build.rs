@@ -9,17 +9,20 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{
-    Arch, Blob, BundlePath, ByteSize, Codec, Digest, Index, PIECE_SIZE, Profiles, Provenance,
+    Arch, Blob, BundlePath, ByteSize, Digest, Index, PIECE_SIZE, Profiles, Provenance,
+    RequiredBlob, Requires,
 };
 use report::Sink;
 
 use crate::build_error::BuildError;
+use crate::compress::Frames;
 use crate::documents;
 use crate::keys::{RootDocument, SigningKey};
-use crate::layout::{self, MAX_METADATA, Role};
-use crate::source::{Source, hash_blobs, open_blobs, unreadable};
+use crate::layout::{self, MAX_METADATA, MAX_VOLUMES, Role};
+use crate::place::{Content, TooSmall, place};
+use crate::source::{Source, hash_blobs, hash_parts, open_blobs, unreadable};
 use crate::statement::{Statement, Subject, envelope};
-use crate::ustar::BLOCK;
+use crate::ustar::{BLOCK, padding};
 use crate::verify::placed_files;
 use crate::write::{span, write};
 
@@ -37,15 +40,21 @@ pub struct BundleInput<'a> {
     pub installers: &'a BTreeMap<Arch, (Digest, PathBuf)>,
     /// The root document's bytes: `meta/root/001.json`.
     pub root: &'a [u8],
+    /// Blobs that are left out because the target has them: `meta/requires.json`.
+    pub requires: &'a [RequiredBlob],
 }
 
-/// How a bundle is built. None of it but the piece size changes a byte.
+/// How a bundle is built. The number of threads changes no byte.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions {
     /// Threads that hash.
     pub threads: usize,
     /// Bytes of a piece: a power of two from 4 KiB to 1 GiB.
     pub piece_size: u64,
+    /// Bytes of a volume, where one file would be too large for the medium.
+    pub volume_size: Option<u64>,
+    /// Whether text is stored in zstd frames.
+    pub compress: bool,
 }
 
 impl Default for BuildOptions {
@@ -53,6 +62,8 @@ impl Default for BuildOptions {
         Self {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             piece_size: PIECE_SIZE,
+            volume_size: None,
+            compress: true,
         }
     }
 }
@@ -60,9 +71,9 @@ impl Default for BuildOptions {
 /// A bundle that was built.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// The file.
-    pub path: PathBuf,
-    /// Its size.
+    /// The file, or the volumes.
+    pub paths: Vec<PathBuf>,
+    /// Bytes of all of them.
     pub size: ByteSize,
     /// Digest of the signed statement: the bundle's identity.
     pub statement_digest: Digest,
@@ -86,13 +97,59 @@ pub fn build(
     let root = RootDocument::parse(input.root)?;
     let signers = signers_of(&root, signers)?;
     let sources = open_blobs(input)?;
-    check_profiles(input.profiles, &sources)?;
-    let pieces = hash_blobs(&sources, options, sink)?;
+    check_profiles(input, &sources)?;
+    let mut contents = hash_blobs(&sources, options, sink)?;
+    let frames = if options.compress {
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let text = Frames::make(input.profiles, &sources, &mut contents, options, folder)?;
+        Some(text)
+    } else {
+        None
+    };
+    let payload = Payload {
+        sources,
+        contents,
+        frames,
+    };
+    let mut members = metadata(input, &root)?;
+    let layout = lay_out(&mut members, input, &payload, options, &signers)?;
+    if let Some((_, name, bytes)) = members
+        .each()
+        .find(|(_, _, bytes)| bytes.len() as u64 > MAX_METADATA)
+    {
+        return Err(BuildError::MetadataTooLarge {
+            name: name.to_owned(),
+            size: ByteSize(bytes.len() as u64),
+        });
+    }
+    let (paths, size) = write(&members, &payload, &layout, out, sink)?;
+    Ok(Built {
+        paths,
+        size: ByteSize(size),
+        statement_digest: Digest::of(&layout.statement),
+        fingerprint: Digest::of(input.root),
+        blobs: payload.contents.len(),
+    })
+}
 
-    // Not the output's own name: a bundle's bytes depend on its lock alone.
-    let name = format!("{}-{}.ferry", input.profiles.name, input.profiles.release);
+/// The bytes of a bundle's blobs, as they will be stored.
+pub(crate) struct Payload {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) contents: Vec<Content>,
+    pub(crate) frames: Option<Frames>,
+}
+
+/// Where everything is to be, and the statement over it.
+pub(crate) struct Layout {
+    pub(crate) blobs: Vec<Blob>,
+    pub(crate) volumes: u32,
+    pub(crate) statement: Vec<u8>,
+}
+
+/// The members that do not depend on where the blobs lie.
+fn metadata(input: &BundleInput, root: &RootDocument) -> Result<Members, BuildError> {
     let mut members = Members::default();
-    members.add(layout::README, documents::readme(&name).into_bytes());
     members.add(layout::INSTALL, documents::INSTALL.as_bytes().to_vec());
     for (arch, (expected, path)) in input.installers {
         let bytes = read_bounded(path)?;
@@ -113,28 +170,12 @@ pub fn build(
     members.add(layout::PROFILES, json(input.profiles));
     members.add(layout::LOCK, input.lock.to_vec());
     members.add(layout::PROVENANCE, json(input.provenance));
-
-    let statement = lay_out(&mut members, input, &sources, &pieces, options, &signers);
-    if let Some((name, bytes)) = members
-        .0
-        .values()
-        .flatten()
-        .find(|(_, bytes)| bytes.len() as u64 > MAX_METADATA)
-    {
-        let size = ByteSize(bytes.len() as u64);
-        return Err(BuildError::MetadataTooLarge {
-            name: name.clone(),
-            size,
-        });
+    if !input.requires.is_empty() {
+        let mut blobs = input.requires.to_vec();
+        blobs.sort_by_key(|blob| blob.digest);
+        members.add(layout::REQUIRES, json(&Requires { format: 1, blobs }));
     }
-    let size = write(&members, &sources, out, sink)?;
-    Ok(Built {
-        path: out.to_owned(),
-        size: ByteSize(size),
-        statement_digest: Digest::of(&statement),
-        fingerprint: Digest::of(input.root),
-        blobs: sources.len(),
-    })
+    Ok(members)
 }
 
 /// Members held in memory, in the archive's order.
@@ -190,11 +231,12 @@ fn signers_of<'a>(
     Ok(signers)
 }
 
-/// Every blob that the profiles need is there, and none more.
-fn check_profiles(profiles: &Profiles, sources: &[Source]) -> Result<(), BuildError> {
-    let there: BTreeMap<Digest, u64> = sources.iter().map(|s| (s.digest, s.size)).collect();
+/// Every blob that the profiles need is there, or required on the target, and none more.
+fn check_profiles(input: &BundleInput, sources: &[Source]) -> Result<(), BuildError> {
+    let mut there: BTreeMap<Digest, u64> = sources.iter().map(|s| (s.digest, s.size)).collect();
+    there.extend(input.requires.iter().map(|blob| (blob.digest, blob.size.0)));
     let mut wanted = BTreeSet::new();
-    for file in placed_files(profiles) {
+    for file in placed_files(input.profiles) {
         let blob = *file.blob();
         let size = there.get(&blob).copied();
         if size.is_none_or(|size| file.made_from.is_none() && size != file.size.0) {
@@ -205,117 +247,148 @@ fn check_profiles(profiles: &Profiles, sources: &[Source]) -> Result<(), BuildEr
         }
         wanted.insert(blob);
     }
-    match sources
-        .iter()
-        .find(|source| !wanted.contains(&source.digest))
-    {
-        Some(source) => Err(BuildError::BlobUnused {
-            blob: source.digest,
-        }),
+    match there.keys().find(|digest| !wanted.contains(digest)) {
+        Some(blob) => Err(BuildError::BlobUnused { blob: *blob }),
         None => Ok(()),
     }
 }
 
-/// Adds index, sums, statement, signatures and envelope; returns the statement.
+/// Places the blobs and adds index, sums, statement, signatures and envelope.
 ///
 /// Offsets stand in the index, and the index stands before what they point at. An index whose offsets have more
 /// digits may itself be a block longer, so the layout is repeated until it holds still. A signature's length varies
 /// by a byte or two, which could make two layouts call for each other; the attempt's number in later statements
-/// ends that.
+/// ends that. Parts are hashed only when their places hold still.
 fn lay_out(
     members: &mut Members,
     input: &BundleInput,
-    sources: &[Source],
-    pieces: &[Vec<Digest>],
+    payload: &Payload,
     options: BuildOptions,
     signers: &[&SigningKey],
-) -> Vec<u8> {
-    let mut first = 0;
+) -> Result<Layout, BuildError> {
+    let (mut first, mut several, mut hash) = (0, false, false);
+    let mut known = BTreeMap::new();
     for attempt in 0_u32.. {
-        for role in [
-            Role::Index,
-            Role::Sums,
-            Role::Statement,
-            Role::Signature,
-            Role::Envelope,
-        ] {
-            members.0.remove(&role);
+        let capacity = options.volume_size.filter(|_| several);
+        let (mut blobs, volumes) = place(&payload.contents, options.piece_size, first, capacity)
+            .map_err(|TooSmall { needed }| BuildError::VolumeTooSmall {
+                size: ByteSize(capacity.unwrap_or_default()),
+                needed: ByteSize(needed),
+            })?;
+        if volumes > MAX_VOLUMES {
+            return Err(BuildError::TooManyVolumes { found: volumes });
         }
-        members.add(
-            layout::INDEX,
-            json(&index_of(first, sources, pieces, options)),
-        );
-        let mut sums = String::new();
-        let mut subjects = Vec::new();
-        for (role, name, bytes) in members.each() {
-            let digest = Digest::of(bytes);
-            sums.push_str(&layout::sum_line(&digest, name));
-            if role.subject() {
-                subjects.push(Subject::new(name, &digest));
-            }
+        if hash {
+            hash_parts(payload, &mut blobs, &mut known, options.threads)?;
         }
-        for source in sources {
-            sums.push_str(&layout::sum_line(
-                &source.digest,
-                &layout::blob(&source.digest),
-            ));
+        let index = Index {
+            format: 1,
+            piece_size: options.piece_size,
+            volumes,
+            blobs,
+        };
+        members.0.retain(|role, _| !LAID_OUT.contains(role));
+        if several {
+            // The largest numbers take as many blocks as any.
+            members.add(layout::VOLUME, layout::volume(MAX_VOLUMES, MAX_VOLUMES));
         }
-        subjects.push(Subject::new(layout::SUMS, &Digest::of(sums.as_bytes())));
-        members.add(layout::SUMS, sums.into_bytes());
-        let lock = Digest::of(input.lock);
-        let mut statement = Statement::new(subjects, input.profiles, &lock, input.provenance);
-        if attempt > 4 {
-            statement.note_attempt(attempt);
-        }
-        let statement = json(&statement);
-        let signatures: Vec<_> = signers
-            .iter()
-            .map(|signer| (signer.key_id(), signer.sign(&statement)))
-            .collect();
-        for (key, signature) in &signatures {
-            members.add(&layout::signature(key), signature.clone());
-        }
-        let signatures = signatures
-            .iter()
-            .map(|(key, signature)| (*key, signature.as_slice()));
-        members.add(layout::ENVELOPE, envelope(&statement, signatures));
-        members.add(layout::STATEMENT, statement.clone());
+        let statement = sign(members, input, &index, attempt, signers);
         let span = members.span();
-        if span == first {
-            return statement;
+        if span != first {
+            first = span;
+            continue;
         }
-        first = span;
+        let end = |blob: &Blob| blob.offset + blob.stored_size() + padding(blob.stored_size());
+        let content = index.blobs.iter().map(|blob| match blob.parts.last() {
+            Some(part) => part.offset + part.size.0 + padding(part.size.0),
+            None => end(blob),
+        });
+        let total = content.max().unwrap_or(span) + 2 * BLOCK;
+        if !several && options.volume_size.is_some_and(|size| total > size) {
+            (first, several, hash) = (0, true, false);
+        } else if !hash && index.blobs.iter().any(|blob| !blob.parts.is_empty()) {
+            hash = true;
+        } else {
+            return Ok(Layout {
+                blobs: index.blobs,
+                volumes,
+                statement,
+            });
+        }
     }
     unreachable!("a layout holds still long before 2^32 attempts")
 }
 
-fn index_of(
-    first: u64,
-    sources: &[Source],
-    pieces: &[Vec<Digest>],
-    options: BuildOptions,
-) -> Index {
-    let mut offset = first;
-    let mut blobs = Vec::new();
-    for (source, pieces) in sources.iter().zip(pieces) {
-        blobs.push(Blob {
-            digest: source.digest,
-            size: ByteSize(source.size),
-            codec: Codec::Raw,
-            pieces: pieces.clone(),
-            member: BundlePath::parse(&layout::blob(&source.digest))
-                .expect("`blobs/sha256/<hex>` is a relative path"),
-            volume: 1,
-            offset: offset + BLOCK,
-            parts: Vec::new(),
-        });
-        offset += span(source.size);
+/// Roles that depend on the layout.
+const LAID_OUT: [Role; 7] = [
+    Role::Readme,
+    Role::Index,
+    Role::Sums,
+    Role::Statement,
+    Role::Signature,
+    Role::Envelope,
+    Role::Volume,
+];
+
+/// Adds everything that depends on the index; returns the statement.
+fn sign(
+    members: &mut Members,
+    input: &BundleInput,
+    index: &Index,
+    attempt: u32,
+    signers: &[&SigningKey],
+) -> Vec<u8> {
+    // Not the output's own name: a bundle's bytes depend on its lock and its options alone.
+    let name = format!("{}-{}", input.profiles.name, input.profiles.release);
+    let readme = documents::readme(&name, index.volumes);
+    members.add(layout::README, readme.into_bytes());
+    members.add(layout::INDEX, json(index));
+    let mut sums = String::new();
+    let mut subjects = Vec::new();
+    for (role, name, bytes) in members.each().filter(|(role, _, _)| role.summed()) {
+        let digest = Digest::of(bytes);
+        sums.push_str(&layout::sum_line(&digest, name));
+        if role.subject() {
+            subjects.push(Subject::new(name, &digest));
+        }
     }
-    Index {
-        format: 1,
-        piece_size: options.piece_size,
-        blobs,
+    for (digest, member) in index.blobs.iter().flat_map(stored_members) {
+        sums.push_str(&layout::sum_line(&digest, member.as_str()));
     }
+    subjects.push(Subject::new(layout::SUMS, &Digest::of(sums.as_bytes())));
+    members.add(layout::SUMS, sums.into_bytes());
+    let lock = Digest::of(input.lock);
+    let mut statement = Statement::new(subjects, input.profiles, &lock, input.provenance);
+    if attempt > 4 {
+        statement.note_attempt(attempt);
+    }
+    let statement = json(&statement);
+    let signatures: Vec<_> = signers
+        .iter()
+        .map(|signer| (signer.key_id(), signer.sign(&statement)))
+        .collect();
+    for (key, signature) in &signatures {
+        members.add(&layout::signature(key), signature.clone());
+    }
+    let signatures = signatures
+        .iter()
+        .map(|(key, signature)| (*key, signature.as_slice()));
+    members.add(layout::ENVELOPE, envelope(&statement, signatures));
+    members.add(layout::STATEMENT, statement.clone());
+    statement
+}
+
+/// The members that a blob is stored in, and the digest of each.
+pub(crate) fn stored_members(blob: &Blob) -> Vec<(Digest, &BundlePath)> {
+    if blob.parts.is_empty() {
+        let digest = blob
+            .stored
+            .as_ref()
+            .map_or(blob.digest, |stored| stored.digest);
+        return vec![(digest, &blob.member)];
+    }
+    let parts = blob.parts.iter();
+    parts.map(|part| (part.digest, &part.member)).collect()
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, BuildError> {

@@ -35,13 +35,19 @@ pub enum BuildError {
         /// The size asked for.
         found: u64,
     },
-    /// A blob is larger than a member can be.
-    #[error("`{path}` has {size}; a blob may have 8 GiB")]
-    BlobTooLarge {
-        /// The blob's file.
-        path: PathBuf,
-        /// Its size.
+    /// A volume cannot hold the metadata and one piece.
+    #[error("a volume of {size} is too small; this bundle needs at least {needed}")]
+    VolumeTooSmall {
+        /// The size asked for.
         size: ByteSize,
+        /// The smallest that would do.
+        needed: ByteSize,
+    },
+    /// More volumes than three digits can count.
+    #[error("{found} volumes are more than 999")]
+    TooManyVolumes {
+        /// Volumes needed.
+        found: u32,
     },
     /// The profiles place a file whose blob is not given, or has another size.
     #[error("`{file}` needs blob {blob}, which is not given with that size")]
@@ -106,7 +112,8 @@ impl Diagnose for BuildError {
             Self::KeyNotInRoot { .. } => "bundle.key-not-in-root",
             Self::Threshold { .. } => "bundle.signers-too-few",
             Self::PieceSize { .. } => "bundle.piece-size",
-            Self::BlobTooLarge { .. } => "bundle.blob-too-large",
+            Self::VolumeTooSmall { .. } => "bundle.volume-too-small",
+            Self::TooManyVolumes { .. } => "bundle.too-many-volumes",
             Self::BlobMissing { .. } => "bundle.blob-not-given",
             Self::BlobUnused { .. } => "bundle.blob-unused",
             Self::BlobDiffers { .. } => "bundle.blob-differs",
@@ -125,12 +132,11 @@ impl Diagnose for BuildError {
                 vec![("found", found.to_string()), ("needed", needed.to_string())]
             }
             Self::PieceSize { found } => vec![("found", found.to_string())],
-            Self::BlobTooLarge { path, size } => {
-                vec![
-                    ("path", path.display().to_string()),
-                    ("size", size.to_string()),
-                ]
+            Self::VolumeTooSmall { size, needed } => {
+                let exact = format!("{needed} ({} B)", needed.0);
+                vec![("size", size.to_string()), ("needed", exact)]
             }
+            Self::TooManyVolumes { found } => vec![("found", found.to_string())],
             Self::BlobMissing { blob, file } => {
                 vec![("blob", blob.to_string()), ("file", file.clone())]
             }

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use manifest_schema::{Blob, ByteSize, Digest};
 use report::{Sink, Step};
 
+use crate::compress::read_frame;
 use crate::layout::MAX_METADATA;
 use crate::parallel::{for_each, hash_range};
+use crate::sealed::Volume;
 use crate::verify::Verified;
 use crate::verify_error::{Fault, VerifyError};
 
@@ -130,18 +132,22 @@ impl Verified {
         Ok(())
     }
 
-    /// Reads and checks every byte of every blob.
+    /// Reads and checks every byte of every blob, or of those whose volumes are at hand.
     ///
     /// # Errors
     /// With the first damaged piece.
     pub fn verify_all(&self, threads: usize, sink: &dyn Sink) -> Result<(), VerifyError> {
-        let total = self.index.blobs.iter().map(|blob| blob.size.0).sum();
         let pieces: Vec<(&Blob, usize)> = self
             .index
             .blobs
             .iter()
             .flat_map(|blob| (0..blob.pieces.len()).map(move |piece| (blob, piece)))
+            .filter(|(blob, piece)| !self.sealed.alone || self.place(blob, *piece).is_ok())
             .collect();
+        let total = pieces
+            .iter()
+            .map(|(blob, piece)| self.piece_len(blob, *piece))
+            .sum();
         let step = Step::start(sink, "step.bundle-verify", "", Some(total), "bytes");
         let done = AtomicU64::new(0);
         for_each(threads, pieces.len(), |job| {
@@ -157,8 +163,45 @@ impl Verified {
     }
 
     fn known(&self, digest: &Digest) -> Result<&Blob, VerifyError> {
-        self.blob(digest)
-            .ok_or_else(|| Fault::BlobUnknown { blob: *digest }.of(self.at()))
+        let blob = *digest;
+        self.blob(digest).ok_or_else(|| {
+            if self.requires().contains_key(digest) {
+                Fault::BlobRequired { blob }.of(self.at())
+            } else {
+                Fault::BlobUnknown { blob }.of(self.at())
+            }
+        })
+    }
+
+    /// Bytes of a piece.
+    fn piece_len(&self, blob: &Blob, piece: usize) -> u64 {
+        let start = piece as u64 * self.index.piece_size;
+        self.index.piece_size.min(blob.size.0 - start)
+    }
+
+    /// The volume that holds a piece, and the offset of its first stored byte there.
+    fn place(&self, blob: &Blob, piece: usize) -> Result<(&Volume, u64), VerifyError> {
+        let mut start = match &blob.stored {
+            None => piece as u64 * self.index.piece_size,
+            Some(stored) => stored.frames[..piece]
+                .iter()
+                .map(|frame| frame.size.0)
+                .sum(),
+        };
+        let (mut number, mut offset) = (blob.volume, blob.offset);
+        for part in &blob.parts {
+            (number, offset) = (part.volume, part.offset);
+            if start < part.size.0 {
+                break;
+            }
+            start -= part.size.0;
+        }
+        let mut volumes = self.sealed.volumes.iter();
+        let volume = volumes.find(|volume| volume.number == number);
+        let (missing, of) = (number.to_string(), self.index.volumes);
+        volume
+            .map(|volume| (volume, offset + start))
+            .ok_or_else(|| Fault::VolumesMissing { missing, of }.of(self.at()))
     }
 
     /// Reads one piece, handing out each run with its offset in the piece, and checks it at the end.
@@ -168,22 +211,27 @@ impl Verified {
         piece: usize,
         mut take: impl FnMut(u64, &[u8]) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
-        let start = piece as u64 * self.index.piece_size;
-        let size = self.index.piece_size.min(blob.size.0 - start);
-        let offset = blob.offset + start;
-        let found = hash_range(&self.sealed.file, offset, size, |within, run| {
-            take(within, run).map_err(Stop::Taker)
-        });
+        let size = self.piece_len(blob, piece);
+        let (volume, offset) = self.place(blob, piece)?;
+        let mut hand = |within: u64, run: &[u8]| take(within, run).map_err(Stop::Taker);
+        let frame = blob.stored.as_ref().map(|stored| &stored.frames[piece]);
+        let (found, stored) = match frame {
+            None => (hash_range(&volume.file, offset, size, hand), size),
+            Some(frame) => (
+                read_frame(&volume.file, offset, frame, size, &mut hand),
+                frame.size.0,
+            ),
+        };
         match found {
             Ok(found) if found == blob.pieces[piece] => Ok(()),
             Ok(_) => Err(Fault::PieceDiffers {
                 blob: blob.digest,
                 offset,
-                size,
+                size: stored,
             }
-            .of(self.at())),
+            .of(&volume.path)),
             Err(Stop::Taker(error)) => Err(error),
-            Err(Stop::Reader(cause)) => Err(Fault::Unreadable.because(self.at(), cause)),
+            Err(Stop::Reader(cause)) => Err(Fault::Unreadable.because(&volume.path, cause)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::{
     Arch, BundleName, BundlePath, ByteSize, Component, ComponentKind, Digest, Origin, OriginKind,
-    PlacedFile, Profiles, Provenance, RepoName,
+    PlacedFile, Profiles, Provenance, RepoName, RequiredBlob,
 };
 use report::{Silent, Sink};
 
@@ -25,8 +25,10 @@ pub struct Fake {
     pub lock: Vec<u8>,
     /// Bytes of the installers.
     pub installers: BTreeMap<Arch, Vec<u8>>,
-    /// Bytes of a piece, and threads.
+    /// How it is built.
     pub options: BuildOptions,
+    /// Blobs that it leaves to the target.
+    pub requires: Vec<RequiredBlob>,
 }
 
 impl Fake {
@@ -45,9 +47,11 @@ impl Fake {
             keys: vec![key],
             lock: b"{}\n".to_vec(),
             installers: installers.into(),
+            requires: Vec::new(),
             options: BuildOptions {
                 threads: 2,
                 piece_size: 4096,
+                ..BuildOptions::default()
             },
         }
     }
@@ -155,6 +159,7 @@ impl Fake {
             blobs: &blobs,
             installers: &installers,
             root: &self.root(),
+            requires: &self.requires,
         };
         let signers: Vec<_> = self.keys.iter().collect();
         build(&input, &signers, out, self.options, sink).map(drop)

@@ -12,6 +12,11 @@ pub(crate) const INDEX: &str = "meta/index.json";
 pub(crate) const PROFILES: &str = "meta/profiles.json";
 pub(crate) const LOCK: &str = "meta/plan.lock";
 pub(crate) const PROVENANCE: &str = "meta/provenance.json";
+pub(crate) const REQUIRES: &str = "meta/requires.json";
+pub(crate) const VOLUME: &str = "meta/volume.json";
+
+/// Most volumes of a bundle: three digits count them.
+pub(crate) const MAX_VOLUMES: u32 = 999;
 
 /// Bound of every member that is not a blob: what a reader holds in memory.
 pub(crate) const MAX_METADATA: u64 = 64 * 1024 * 1024;
@@ -38,7 +43,10 @@ pub(crate) enum Role {
     Profiles,
     Lock,
     Provenance,
-    Blob,
+    Requires,
+    Volume,
+    /// A blob, or a part of one.
+    Content,
 }
 
 impl Role {
@@ -56,13 +64,20 @@ impl Role {
             PROFILES => Self::Profiles,
             LOCK => Self::Lock,
             PROVENANCE => Self::Provenance,
+            REQUIRES => Self::Requires,
+            VOLUME => Self::Volume,
             _ => {
                 let (folder, file) = name.rsplit_once('/')?;
                 match folder {
                     "installer" if file.parse::<Arch>().is_ok() => Self::Installer,
                     "meta/statement.sig" if hex(file.strip_suffix(".p256")?) => Self::Signature,
                     "meta/keys" if hex(file.strip_suffix(".pem")?) => Self::Key,
-                    "blobs/sha256" if hex(file) => Self::Blob,
+                    "blobs/sha256" if hex(file.strip_suffix(".zst").unwrap_or(file)) => {
+                        Self::Content
+                    }
+                    _ if hex(folder.strip_prefix("parts/")?) && is_part_number(file) => {
+                        Self::Content
+                    }
                     _ => return None,
                 }
             }
@@ -78,14 +93,24 @@ impl Role {
     pub(crate) fn summed(self) -> bool {
         !matches!(
             self,
-            Self::Statement | Self::Signature | Self::Envelope | Self::Sums
+            Self::Statement | Self::Signature | Self::Envelope | Self::Sums | Self::Volume
         )
     }
 
     /// Whether the member is a subject of the statement.
     pub(crate) fn subject(self) -> bool {
-        self == Self::Sums || (self.summed() && self != Self::Blob)
+        self == Self::Sums || (self.summed() && self != Self::Content)
     }
+}
+
+/// Where a member stands: by its role, and within one by its name. Blobs and parts stand by the digest of the blob.
+pub(crate) fn order(role: Role, name: &str) -> (Role, &str) {
+    let blob = name.strip_prefix("blobs/sha256/");
+    (role, blob.or(name.strip_prefix("parts/")).unwrap_or(name))
+}
+
+fn is_part_number(text: &str) -> bool {
+    text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The members that every bundle has, apart from signatures and keys.
@@ -107,6 +132,34 @@ pub(crate) fn key(key: &KeyId) -> String {
 
 pub(crate) fn blob(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
+}
+
+/// A blob in zstd frames.
+pub(crate) fn compressed(digest: &Digest) -> String {
+    format!("blobs/sha256/{}.zst", digest.hex())
+}
+
+/// Part `number` of a blob, counted from 0.
+pub(crate) fn part(digest: &Digest, number: usize) -> String {
+    format!("parts/{}/{number:05}", digest.hex())
+}
+
+/// `meta/volume.json`, in its one encoding.
+pub(crate) fn volume(number: u32, of: u32) -> Vec<u8> {
+    format!("{{\"format\":1,\"volume\":{number},\"volumes\":{of}}}\n").into_bytes()
+}
+
+/// Reads [`volume`]; `None` for any other bytes.
+pub(crate) fn parse_volume(bytes: &[u8]) -> Option<(u32, u32)> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let rest = text.strip_prefix("{\"format\":1,\"volume\":")?;
+    let (number, rest) = rest.split_once(",\"volumes\":")?;
+    let (number, of) = (
+        number.parse().ok()?,
+        rest.strip_suffix("}\n")?.parse().ok()?,
+    );
+    let sound = (1..=of).contains(&number) && (2..=MAX_VOLUMES).contains(&of);
+    (sound && volume(number, of) == bytes).then_some((number, of))
 }
 
 /// One line of `meta/SHA256SUMS`.

@@ -11,6 +11,7 @@
 
 mod build;
 mod build_error;
+mod compress;
 mod documents;
 mod extract;
 #[cfg(feature = "testing")]
@@ -19,6 +20,8 @@ mod installed;
 mod keys;
 mod layout;
 mod parallel;
+mod parity;
+mod place;
 mod sealed;
 mod source;
 mod statement;
@@ -31,6 +34,7 @@ pub use build::{BuildOptions, Built, BundleInput, build};
 pub use build_error::BuildError;
 pub use installed::SignedMetadata;
 pub use keys::{KeyError, PublicKey, RootDocument, RootKey, SigningKey, TrustedRoots};
+pub use parity::{Parity, ParityError, Repaired, repair, write_parity};
 pub use sealed::Sealed;
 pub use verify::Verified;
 pub use verify_error::{Fault, VerifyError};

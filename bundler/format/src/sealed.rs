@@ -10,13 +10,25 @@ use crate::layout::{self, MAX_KEYS, MAX_MEMBERS, MAX_METADATA, Role};
 use crate::ustar::{BLOCK, Header, MAX_SIZE, padding};
 use crate::verify_error::{Fault, VerifyError};
 
-/// Bytes from a disk or a USB stick that nobody has checked.
+/// Bytes from a disk or a USB stick that nobody has checked: one file, or the volumes that are at hand.
 #[derive(Debug)]
 pub struct Sealed {
+    /// The volume that was named, then the others in their order. All have the same metadata, or are refused later.
+    pub(crate) volumes: Vec<Volume>,
+    /// Whether volumes may be missing.
+    pub(crate) alone: bool,
+}
+
+/// One archive.
+#[derive(Debug)]
+pub(crate) struct Volume {
     pub(crate) path: PathBuf,
     /// All later reading goes through this open file, never through its path again.
     pub(crate) file: File,
     pub(crate) members: Vec<Member>,
+    /// Its number, counted from 1, and how many there are.
+    pub(crate) number: u32,
+    pub(crate) of: u32,
 }
 
 /// Where a member lies.
@@ -32,30 +44,59 @@ pub(crate) struct Member {
 impl Sealed {
     /// Opens a bundle and walks its headers: strict ustar, known names in the one order, no gap, no byte more.
     ///
+    /// `path` is a bundle, one of its volumes, or the folder that they are in. Volumes beside the named one are
+    /// opened too.
+    ///
     /// # Errors
-    /// When the file cannot be read, is cut short, or has a form that no bundle has.
+    /// When a file cannot be read, is cut short, or has a form that no bundle has.
     pub fn open(path: &Path) -> Result<Self, VerifyError> {
-        let unreadable = |cause| Fault::Unreadable.because(path, cause);
-        let file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(Fault::NotABundle.of(path));
-        }
-        let mut sealed = Self {
-            path: path.to_owned(),
-            file,
-            members: Vec::new(),
+        let named = if path.is_dir() {
+            first_of(path)?
+        } else {
+            path.to_owned()
         };
-        sealed.walk(metadata.len())?;
-        for name in layout::REQUIRED {
-            if !sealed.members.iter().any(|member| member.name == name) {
-                return Err(Fault::Missing {
-                    member: name.to_owned(),
-                }
-                .of(path));
-            }
+        let first = Volume::open(&named)?;
+        let mut paths = Vec::new();
+        for number in (1..=first.of).filter(|number| *number != first.number) {
+            let beside = sibling(&named, first.number, number);
+            paths.extend(beside.filter(|beside| beside.exists()));
         }
-        Ok(sealed)
+        Self::gather(first, &paths)
+    }
+
+    /// Opens volumes that lie in several places, such as mounted discs.
+    ///
+    /// # Errors
+    /// Those of [`Sealed::open`]; [`Fault::NotABundle`] when `paths` is empty.
+    pub fn open_volumes(paths: &[PathBuf]) -> Result<Self, VerifyError> {
+        let Some((first, rest)) = paths.split_first() else {
+            return Err(Fault::NotABundle.of(""));
+        };
+        Self::gather(Volume::open(first)?, rest)
+    }
+
+    /// Opens one volume alone: what it holds can be checked, what it does not hold is not missed.
+    ///
+    /// # Errors
+    /// Those of [`Sealed::open`].
+    pub fn open_alone(path: &Path) -> Result<Self, VerifyError> {
+        Ok(Self {
+            volumes: vec![Volume::open(path)?],
+            alone: true,
+        })
+    }
+
+    fn gather(first: Volume, rest: &[PathBuf]) -> Result<Self, VerifyError> {
+        let mut others = Vec::new();
+        for path in rest {
+            others.push(Volume::open(path)?);
+        }
+        others.sort_by_key(|volume| volume.number);
+        let volumes = std::iter::once(first).chain(others).collect();
+        Ok(Self {
+            volumes,
+            alone: false,
+        })
     }
 
     /// Fingerprint of the root that the bundle offers: what a person compares before trusting it.
@@ -63,12 +104,116 @@ impl Sealed {
     /// # Errors
     /// When the file cannot be read.
     pub fn fingerprint_offered(&self) -> Result<Digest, VerifyError> {
-        Ok(Digest::of(&self.read(layout::ROOT)?))
+        Ok(Digest::of(&self.named().read(layout::ROOT)?))
     }
 
-    /// The bundle's file.
+    /// The bundle's file, or the volume that was named.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.named().path
+    }
+
+    /// The files of the bundle in the order of their numbers, none missing. Nothing in them is checked.
+    ///
+    /// # Errors
+    /// When a volume is not there.
+    pub fn complete(&self) -> Result<Vec<PathBuf>, VerifyError> {
+        let mut volumes: Vec<&Volume> = self.volumes.iter().collect();
+        volumes.sort_by_key(|volume| volume.number);
+        let of = self.named().of;
+        let there = |number: &u32| volumes.iter().any(|volume| volume.number == *number);
+        let missing: Vec<_> = (1..=of)
+            .filter(|n| !there(n))
+            .map(|n| n.to_string())
+            .collect();
+        if missing.is_empty() {
+            return Ok(volumes.iter().map(|volume| volume.path.clone()).collect());
+        }
+        let missing = missing.join(", ");
+        Err(Fault::VolumesMissing { missing, of }.of(self.path()))
+    }
+
+    /// The volume that was named: its metadata speaks for all.
+    pub(crate) fn named(&self) -> &Volume {
+        // There is always one: both doors put it there.
+        &self.volumes[0]
+    }
+}
+
+/// The bundle in a folder: the only one, or the first of the only set of volumes.
+fn first_of(folder: &Path) -> Result<PathBuf, VerifyError> {
+    let unreadable = |cause| Fault::Unreadable.because(folder, cause);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|ending| ending == "ferry") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    let stem = |path: &Path| {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        name.rsplit_once(".vol")
+            .map_or(name.clone(), |(stem, _)| stem.to_owned())
+    };
+    let Some(first) = found.first() else {
+        return Err(Fault::NotABundle.of(folder));
+    };
+    match found.iter().find(|path| stem(path) != stem(first)) {
+        Some(other) => {
+            let name = |path: &Path| {
+                path.file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned()
+            };
+            let (one, other) = (name(first), name(other));
+            Err(Fault::Several { one, other }.of(folder))
+        }
+        None => Ok(first.clone()),
+    }
+}
+
+/// The path of another volume of the set that `path` belongs to.
+fn sibling(path: &Path, own: u32, number: u32) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(&format!(".vol{own:03}.ferry"))?;
+    Some(path.with_file_name(format!("{stem}.vol{number:03}.ferry")))
+}
+
+impl Volume {
+    fn open(path: &Path) -> Result<Self, VerifyError> {
+        let unreadable = |cause| Fault::Unreadable.because(path, cause);
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(Fault::NotABundle.of(path));
+        }
+        let mut volume = Self {
+            path: path.to_owned(),
+            file,
+            members: Vec::new(),
+            number: 1,
+            of: 1,
+        };
+        volume.walk(metadata.len())?;
+        for name in layout::REQUIRED {
+            if volume.member(name).is_none() {
+                let member = name.to_owned();
+                return Err(Fault::Missing { member }.of(path));
+            }
+        }
+        if volume.member(layout::VOLUME).is_some() {
+            let bytes = volume.read(layout::VOLUME)?;
+            let member = layout::VOLUME.to_owned();
+            let cause = "not in its one encoding".to_owned();
+            (volume.number, volume.of) = layout::parse_volume(&bytes)
+                .ok_or_else(|| Fault::Malformed { member, cause }.of(path))?;
+        }
+        Ok(volume)
     }
 
     /// The member called `name`.
@@ -153,19 +298,19 @@ impl Sealed {
         let ascends = self
             .members
             .last()
-            .is_none_or(|last| (last.role, last.name.as_str()) < (role, name.as_str()));
+            .is_none_or(|last| layout::order(last.role, &last.name) < layout::order(role, &name));
         let alike = self
             .members
             .iter()
             .rev()
             .take_while(|member| member.role == role)
             .take(MAX_KEYS);
-        let too_many =
-            self.members.len() >= MAX_MEMBERS || (role != Role::Blob && alike.count() == MAX_KEYS);
+        let too_many = self.members.len() >= MAX_MEMBERS
+            || (role != Role::Content && alike.count() == MAX_KEYS);
         if !ascends || too_many || executable != role.executable() {
             return Err(unexpected());
         }
-        let limit = if role == Role::Blob {
+        let limit = if role == Role::Content {
             MAX_SIZE
         } else {
             MAX_METADATA

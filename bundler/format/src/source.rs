@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use manifest_schema::{ByteSize, Digest};
+use manifest_schema::{Blob, Digest, Part};
 use report::{Sink, Step};
+use sha2::{Digest as _, Sha256};
 
-use crate::build::{BuildOptions, BundleInput};
+use crate::build::{BuildOptions, BundleInput, Payload};
 use crate::build_error::BuildError;
 use crate::parallel::{for_each, hash_range};
-use crate::ustar::MAX_SIZE;
+use crate::place::Content;
 
 /// A blob's file.
 pub(crate) struct Source {
@@ -54,12 +55,6 @@ impl Source {
     fn open(digest: Digest, path: &Path) -> Result<Self, BuildError> {
         let file = File::open(path).map_err(unreadable(path))?;
         let stamp = Stamp::of(&file).map_err(unreadable(path))?;
-        if stamp.size > MAX_SIZE {
-            return Err(BuildError::BlobTooLarge {
-                path: path.to_owned(),
-                size: ByteSize(stamp.size),
-            });
-        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_secs() as i64);
         Ok(Self {
@@ -94,7 +89,7 @@ pub(crate) fn hash_blobs(
     sources: &[Source],
     options: BuildOptions,
     sink: &dyn Sink,
-) -> Result<Vec<Vec<Digest>>, BuildError> {
+) -> Result<Vec<Content>, BuildError> {
     let piece_size = options.piece_size;
     if !is_piece_size(piece_size) {
         return Err(BuildError::PieceSize { found: piece_size });
@@ -131,7 +126,81 @@ pub(crate) fn hash_blobs(
     for ((number, _), digest) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
         pieces[number].push(digest);
     }
-    Ok(pieces)
+    let contents = sources.iter().zip(pieces).map(|(source, pieces)| Content {
+        digest: source.digest,
+        size: source.size,
+        pieces,
+        stored: None,
+    });
+    Ok(contents.collect())
+}
+
+/// Hashes the parts of blobs. `known` keeps what an earlier layout had hashed: by blob, first stored byte and size.
+pub(crate) fn hash_parts(
+    payload: &Payload,
+    blobs: &mut [Blob],
+    known: &mut BTreeMap<(Digest, u64, u64), Digest>,
+    threads: usize,
+) -> Result<(), BuildError> {
+    let mut jobs = Vec::new();
+    for (number, blob) in blobs.iter().enumerate() {
+        for (start, size) in runs(blob) {
+            if !known.contains_key(&(blob.digest, start, size)) {
+                jobs.push((number, start, size));
+            }
+        }
+    }
+    let found = Mutex::new(&mut *known);
+    for_each(threads, jobs.len(), |job| {
+        let (number, start, size) = jobs[job];
+        let source = &payload.sources[number];
+        let digest = match &payload.contents[number].stored {
+            None => hash_range(&source.file, start, size, |_, _| Ok(()))
+                .map_err(unreadable(&source.path))?,
+            Some(_) => hash_frames(payload, number, start, size)?,
+        };
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.insert((source.digest, start, size), digest);
+        Ok::<(), BuildError>(())
+    })?;
+    for blob in blobs {
+        let runs = runs(blob);
+        for (part, (start, size)) in blob.parts.iter_mut().zip(runs) {
+            part.digest = known[&(blob.digest, start, size)];
+        }
+    }
+    Ok(())
+}
+
+/// First stored byte and size of each part.
+fn runs(blob: &Blob) -> Vec<(u64, u64)> {
+    let mut start = 0;
+    let run = |part: &Part| {
+        let run = (start, part.size.0);
+        start += part.size.0;
+        run
+    };
+    blob.parts.iter().map(run).collect()
+}
+
+fn hash_frames(
+    payload: &Payload,
+    number: usize,
+    start: u64,
+    size: u64,
+) -> Result<Digest, BuildError> {
+    let content = &payload.contents[number];
+    let mut hasher = Sha256::new();
+    let mut at = 0;
+    for (piece, frame) in content.chunks(0).into_iter().enumerate() {
+        if (start..start + size).contains(&at) {
+            let frames = payload.frames.as_ref();
+            let frame = frames.map_or(Ok(Vec::new()), |frames| frames.read(content, piece));
+            hasher.update(frame.map_err(unreadable(&payload.sources[number].path))?);
+        }
+        at += frame;
+    }
+    Ok(Digest::from_bytes(hasher.finalize().into()))
 }
 
 /// What to hash: whole blobs (`None`) and pieces. The long jobs stand first, so that no thread is left alone with

@@ -1,14 +1,17 @@
 //! From bytes to a bundle: root, signatures, digests, and an index that agrees with the archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use manifest_schema::{Arch, Blob, Codec, Digest, Index, KeyId, PlacedFile, Profiles, Provenance};
+use manifest_schema::{
+    Arch, Blob, Codec, Digest, Index, KeyId, PlacedFile, Profiles, Provenance, Requires,
+};
 use serde::de::DeserializeOwned;
 
+use crate::build::stored_members;
 use crate::keys::{RootDocument, TrustedRoots};
-use crate::layout::{self, Role};
-use crate::sealed::Sealed;
+use crate::layout::{self, MAX_VOLUMES, Role};
+use crate::sealed::{Sealed, Volume};
 use crate::source::is_piece_size;
 use crate::statement::{Statement, envelope};
 use crate::verify_error::{Fault, VerifyError};
@@ -35,8 +38,11 @@ pub struct Verified {
     pub lock: Vec<u8>,
     /// Every member below `meta/`, by name.
     pub metadata: BTreeMap<String, Vec<u8>>,
+    requires: BTreeMap<Digest, u64>,
     by_digest: BTreeMap<Digest, usize>,
 }
+
+type Metadata = BTreeMap<String, Vec<u8>>;
 
 impl Sealed {
     /// Checks everything but the blobs' bytes. Nothing is parsed before the signatures over it hold.
@@ -44,25 +50,34 @@ impl Sealed {
     /// # Errors
     /// With the first thing that is not as a trusted bundle's is.
     pub fn verify(self, roots: &TrustedRoots) -> Result<Verified, VerifyError> {
-        let path = self.path.clone();
+        let named = self.named();
+        let path = named.path.clone();
         let fingerprint = self.fingerprint_offered()?;
         if !roots.contains(&fingerprint) {
             let fingerprint = fingerprint.hex();
             return Err(Fault::RootUntrusted { fingerprint }.of(path));
         }
-        let root = RootDocument::parse(&self.read(layout::ROOT)?)
+        let root = RootDocument::parse(&named.read(layout::ROOT)?)
             .map_err(|error| Fault::from(error).of(&path))?;
-        let statement = self.read(layout::STATEMENT)?;
-        let key_ids = self.check_signatures(&root, &statement)?;
-        let metadata = self.check_digests(&statement)?;
+        let statement = named.read(layout::STATEMENT)?;
+        let key_ids = named.check_signatures(&root, &statement)?;
+        let (metadata, sums) = named.check_digests(&statement)?;
 
-        let index: Index = self.parse(&metadata, layout::INDEX)?;
-        let profiles: Profiles = self.parse(&metadata, layout::PROFILES)?;
-        let provenance: Provenance = self.parse(&metadata, layout::PROVENANCE)?;
+        let index: Index = named.parse(&metadata, layout::INDEX)?;
+        let profiles: Profiles = named.parse(&metadata, layout::PROFILES)?;
+        let provenance: Provenance = named.parse(&metadata, layout::PROVENANCE)?;
+        let requires = match metadata.get(layout::REQUIRES) {
+            Some(_) => named.parse(&metadata, layout::REQUIRES)?,
+            None => Requires {
+                format: 1,
+                blobs: Vec::new(),
+            },
+        };
         for (name, format) in [
             (layout::INDEX, index.format),
             (layout::PROFILES, profiles.format),
             (layout::PROVENANCE, provenance.format),
+            (layout::REQUIRES, requires.format),
         ] {
             if format != 1 {
                 let cause = format!("format {format}, this program reads 1");
@@ -73,8 +88,12 @@ impl Sealed {
                 .of(path));
             }
         }
-        let by_digest = self.check_index(&index)?;
-        check_profiles(&profiles, &index, &by_digest).map_err(|fault| fault.of(&path))?;
+        let by_digest = named.check_index(&index, &sums)?;
+        check_volumes(&self, &index)?;
+        let requires = requires.blobs.iter().map(|b| (b.digest, b.size.0));
+        let requires: BTreeMap<Digest, u64> = requires.collect();
+        check_profiles(&profiles, &index, &by_digest, &requires)
+            .map_err(|fault| fault.of(&path))?;
         Ok(Verified {
             statement_digest: Digest::of(&statement),
             fingerprint,
@@ -84,11 +103,14 @@ impl Sealed {
             profiles,
             provenance,
             metadata,
+            requires,
             by_digest,
             sealed: self,
         })
     }
+}
 
+impl Volume {
     /// Every signature holds, and enough of them count. Returns the keys that count.
     fn check_signatures(
         &self,
@@ -139,9 +161,9 @@ impl Sealed {
         Ok(good)
     }
 
-    /// The statement names `SHA256SUMS`, that lists exactly the members, and each has the digest listed.
-    /// Returns the metadata. Blobs are compared by name here, and by bytes when they are read.
-    fn check_digests(&self, statement: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, VerifyError> {
+    /// The statement names `SHA256SUMS`, and each member that is no blob has the digest listed there.
+    /// Returns the metadata, and the lines of the blobs, which the index must bear out.
+    fn check_digests(&self, statement: &[u8]) -> Result<(Metadata, Vec<String>), VerifyError> {
         let stated = Statement::parse(statement)
             .map_err(|error| self.malformed(layout::STATEMENT, &error))?;
         let sums = self.read(layout::SUMS)?;
@@ -159,18 +181,12 @@ impl Sealed {
         let mut lines = sums_text.split_inclusive('\n');
         let mut subjects = 1;
         let mut metadata = BTreeMap::new();
-        for member in &self.members {
+        let described = self.members.iter().filter(|m| m.role != Role::Content);
+        for member in described {
             let name = member.name.as_str();
-            let bytes = if member.role == Role::Blob {
-                None
-            } else {
-                Some(self.read(name)?)
-            };
+            let bytes = self.read(name)?;
             if member.role.summed() {
-                let digest = match &bytes {
-                    Some(bytes) => Digest::of(bytes),
-                    None => blob_digest(name).ok_or_else(|| self.differs(name))?,
-                };
+                let digest = Digest::of(&bytes);
                 // The list has the archive's order, so the first line that differs is a member that was changed,
                 // taken out or put in.
                 let line = lines.next().unwrap_or_default();
@@ -194,62 +210,104 @@ impl Sealed {
                     }
                 }
             }
-            if let Some(bytes) = bytes.filter(|_| name.starts_with("meta/")) {
+            // The same for every volume, so that what is installed from any of them is the same.
+            if name.starts_with("meta/") && member.role != Role::Volume {
                 metadata.insert(member.name.clone(), bytes);
             }
         }
-        if let Some(line) = lines.next() {
-            let member = line
-                .trim_end()
-                .rsplit(' ')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            return Err(Fault::Missing { member }.of(&self.path));
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        let listed = |line: &String| Some(line.trim_end().split_once("  ")?.1.to_owned());
+        for member in lines.iter().filter_map(listed) {
+            if Role::of(&member) != Some(Role::Content) {
+                return Err(Fault::Missing { member }.of(&self.path));
+            }
         }
         if stated.subject.len() != subjects {
             return Err(self.differs(layout::STATEMENT));
         }
-        Ok(metadata)
+        Ok((metadata, lines))
     }
 
-    /// The index lists exactly the blobs of the archive, where and as large as they are.
-    fn check_index(&self, index: &Index) -> Result<BTreeMap<Digest, usize>, VerifyError> {
-        let differs = |member: &str| {
-            Fault::IndexDiffers {
-                member: member.to_owned(),
-            }
-            .of(&self.path)
-        };
-        if !is_piece_size(index.piece_size) {
-            return Err(differs(layout::INDEX));
+    /// The index is sound in itself, and `SHA256SUMS` lists exactly what it says is stored.
+    fn check_index(
+        &self,
+        index: &Index,
+        sums: &[String],
+    ) -> Result<BTreeMap<Digest, usize>, VerifyError> {
+        if !is_piece_size(index.piece_size) || !(1..=MAX_VOLUMES).contains(&index.volumes) {
+            return Err(self.index_differs(layout::INDEX));
         }
-        let members: Vec<_> = self
-            .members
-            .iter()
-            .filter(|m| m.role == Role::Blob)
-            .collect();
+        let mut lines = sums.iter();
         let mut by_digest = BTreeMap::new();
+        let mut last = None;
         for (number, blob) in index.blobs.iter().enumerate() {
-            let name = layout::blob(&blob.digest);
-            let Some(member) = members.get(number).filter(|member| member.name == name) else {
-                return Err(differs(&name));
-            };
-            let placed = blob.member.as_str() == name
-                && blob.offset == member.offset
-                && blob.size.0 == member.size
-                && blob.volume == 1
-                && blob.parts.is_empty()
-                && blob.codec == Codec::Raw;
-            if !placed || !pieces_fit(blob, index.piece_size) {
-                return Err(differs(&name));
+            let ascends = last.is_none_or(|last| last < blob.digest);
+            if !ascends || !is_sound(blob, index) {
+                return Err(self.index_differs(blob.member.as_str()));
             }
+            for (digest, member) in stored_members(blob) {
+                let member = member.as_str();
+                if lines.next() != Some(&layout::sum_line(&digest, member)) {
+                    return Err(self.index_differs(member));
+                }
+            }
+            last = Some(blob.digest);
             by_digest.insert(blob.digest, number);
         }
-        match members.get(index.blobs.len()) {
-            Some(member) => Err(differs(&member.name)),
+        match lines
+            .next()
+            .and_then(|line| line.trim_end().split_once("  "))
+        {
+            Some((_, member)) => Err(self.index_differs(member)),
             None => Ok(by_digest),
         }
+    }
+
+    /// The volume holds exactly what the index says it holds, where it says it does.
+    fn check_content(&self, index: &Index) -> Result<(), VerifyError> {
+        let mut members = self.members.iter().filter(|m| m.role == Role::Content);
+        let mut expected = Vec::new();
+        for blob in &index.blobs {
+            if blob.parts.is_empty() {
+                expected.push((&blob.member, blob.volume, blob.offset, blob.stored_size()));
+            }
+            for part in &blob.parts {
+                expected.push((&part.member, part.volume, part.offset, part.size.0));
+            }
+        }
+        for (name, _, offset, size) in expected.into_iter().filter(|e| e.1 == self.number) {
+            match members.next() {
+                Some(member) if member.name != name.as_str() => {
+                    return Err(if self.member(name.as_str()).is_none() {
+                        let member = name.as_str().to_owned();
+                        Fault::Missing { member }.of(&self.path)
+                    } else {
+                        let (member, offset) = (member.name.clone(), member.offset);
+                        Fault::Unexpected { member, offset }.of(&self.path)
+                    });
+                }
+                Some(member) if (member.offset, member.size) == (offset, size) => {}
+                Some(_) => return Err(self.index_differs(name.as_str())),
+                None => {
+                    let member = name.as_str().to_owned();
+                    return Err(Fault::Missing { member }.of(&self.path));
+                }
+            }
+        }
+        match members.next() {
+            Some(member) => {
+                let (member, offset) = (member.name.clone(), member.offset);
+                Err(Fault::Unexpected { member, offset }.of(&self.path))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn index_differs(&self, member: &str) -> VerifyError {
+        Fault::IndexDiffers {
+            member: member.to_owned(),
+        }
+        .of(&self.path)
     }
 
     fn parse<T: DeserializeOwned>(
@@ -282,17 +340,49 @@ impl Verified {
             .and_then(|number| self.index.blobs.get(*number))
     }
 
-    /// The bundle's file.
+    /// The bundle's file, or the volume that was named.
     pub fn path(&self) -> &Path {
-        &self.sealed.path
+        self.sealed.path()
+    }
+
+    /// Every blob that a delta leaves out because the target has it already, with its size. Empty for a full bundle.
+    ///
+    /// Whoever installs checks these before anything is written.
+    pub fn requires(&self) -> &BTreeMap<Digest, u64> {
+        &self.requires
     }
 
     /// Architectures that the bundle has an installer for.
     pub fn installers(&self) -> Vec<Arch> {
         [Arch::Aarch64, Arch::X86_64]
             .into_iter()
-            .filter(|arch| self.sealed.member(&layout::installer(*arch)).is_some())
+            .filter(|arch| {
+                self.sealed
+                    .named()
+                    .member(&layout::installer(*arch))
+                    .is_some()
+            })
             .collect()
+    }
+
+    /// The installer of an architecture, as it was signed.
+    ///
+    /// # Errors
+    /// When the bundle has none, or its file changed since it was verified.
+    pub fn installer(&self, arch: Arch) -> Result<Vec<u8>, VerifyError> {
+        let name = layout::installer(arch);
+        let named = self.sealed.named();
+        let bytes = named.read(&name)?;
+        let line = layout::sum_line(&Digest::of(&bytes), &name);
+        let sums = self.metadata.get(layout::SUMS).map(Vec::as_slice);
+        let mut lines = sums
+            .unwrap_or_default()
+            .split_inclusive(|byte| *byte == b'\n');
+        if lines.any(|listed| listed == line.as_bytes()) {
+            Ok(bytes)
+        } else {
+            Err(named.differs(&name))
+        }
     }
 
     /// Name of the release folder: `<name>-<release>-<12 hex of the statement digest>`.
@@ -308,7 +398,7 @@ impl Verified {
 
     /// The bundle's own path, for an error.
     pub(crate) fn at(&self) -> PathBuf {
-        self.sealed.path.clone()
+        self.sealed.path().to_owned()
     }
 }
 
@@ -329,12 +419,15 @@ fn check_profiles(
     profiles: &Profiles,
     index: &Index,
     by_digest: &BTreeMap<Digest, usize>,
+    requires: &BTreeMap<Digest, u64>,
 ) -> Result<(), Fault> {
     for file in placed_files(profiles) {
         let blob = by_digest
             .get(file.blob())
-            .and_then(|number| index.blobs.get(*number));
-        if blob.is_none_or(|blob| file.made_from.is_none() && blob.size != file.size) {
+            .and_then(|number| index.blobs.get(*number))
+            .map(|blob| blob.size.0);
+        let size = blob.or_else(|| requires.get(file.blob()).copied());
+        if size.is_none_or(|size| file.made_from.is_none() && size != file.size.0) {
             return Err(Fault::BlobMissing {
                 blob: *file.blob(),
                 file: file.path.to_string(),
@@ -342,6 +435,99 @@ fn check_profiles(
         }
     }
     Ok(())
+}
+
+/// All volumes are there once, and each belongs to this bundle and holds what it should.
+fn check_volumes(sealed: &Sealed, index: &Index) -> Result<(), VerifyError> {
+    let named = sealed.named();
+    let mut missing: BTreeSet<u32> = (1..=index.volumes).collect();
+    for volume in &sealed.volumes {
+        if volume.of != index.volumes || !missing.remove(&volume.number) {
+            let (number, of) = (volume.number, volume.of);
+            return Err(Fault::VolumeStray { number, of }.of(&volume.path));
+        }
+        let mut described = volume.members.iter().filter(|m| m.role != Role::Content);
+        for expected in named.members.iter().filter(|m| m.role != Role::Content) {
+            let same = described
+                .next()
+                .is_some_and(|member| member.name == expected.name)
+                && (expected.role == Role::Volume
+                    || volume.read(&expected.name)? == named.read(&expected.name)?);
+            if !same {
+                let first = named.path.display().to_string();
+                let member = expected.name.clone();
+                return Err(Fault::VolumeDiffers { first, member }.of(&volume.path));
+            }
+        }
+        volume.check_content(index)?;
+    }
+    if missing.is_empty() || sealed.alone {
+        return Ok(());
+    }
+    let numbers: Vec<String> = missing.iter().map(u32::to_string).collect();
+    let (missing, of) = (numbers.join(", "), index.volumes);
+    Err(Fault::VolumesMissing { missing, of }.of(&named.path))
+}
+
+/// Names, sizes and pieces of an entry agree with each other.
+fn is_sound(blob: &Blob, index: &Index) -> bool {
+    let name = match blob.codec {
+        Codec::Raw => layout::blob(&blob.digest),
+        Codec::Zstd => layout::compressed(&blob.digest),
+    };
+    let named = if blob.parts.is_empty() {
+        blob.member.as_str() == name && (1..=index.volumes).contains(&blob.volume)
+    } else {
+        parts_fit(blob, index)
+    };
+    let stored = match (&blob.stored, blob.codec) {
+        (None, Codec::Raw) => true,
+        (Some(stored), Codec::Zstd) => {
+            let sum = stored.frames.iter().try_fold(0_u64, |sum, frame| {
+                (frame.size.0 <= MAX_FRAME).then(|| sum.checked_add(frame.size.0))?
+            });
+            stored.frames.len() == blob.pieces.len() && sum == Some(stored.size.0)
+        }
+        _ => false,
+    };
+    named && stored && pieces_fit(blob, index.piece_size)
+}
+
+/// Largest frame that is read into memory: the largest piece and what zstd may add to it.
+const MAX_FRAME: u64 = (1 << 30) + (1 << 23);
+
+/// The parts are numbered, ascend, begin and end between pieces, and are the blob together.
+fn parts_fit(blob: &Blob, index: &Index) -> bool {
+    let head = &blob.parts[0];
+    if (&blob.member, blob.volume, blob.offset) != (&head.member, head.volume, head.offset) {
+        return false;
+    }
+    let mut ends = BTreeSet::from([0]);
+    let mut end = 0_u64;
+    for piece in 0..blob.pieces.len() {
+        let raw = index
+            .piece_size
+            .min(blob.size.0.saturating_sub(piece as u64 * index.piece_size));
+        let frame = blob
+            .stored
+            .as_ref()
+            .and_then(|stored| stored.frames.get(piece));
+        end = end.saturating_add(frame.map_or(raw, |frame| frame.size.0));
+        ends.insert(end);
+    }
+    let (mut start, mut volume) = (0_u64, 1);
+    for (number, part) in blob.parts.iter().enumerate() {
+        start = start.saturating_add(part.size.0);
+        let sound = part.member.as_str() == layout::part(&blob.digest, number)
+            && (volume..=index.volumes).contains(&part.volume)
+            && part.size.0 > 0
+            && ends.contains(&start);
+        if !sound {
+            return false;
+        }
+        volume = part.volume;
+    }
+    start == blob.stored_size()
 }
 
 /// As many pieces as the size asks for; a single one is the blob itself.
@@ -353,8 +539,4 @@ fn pieces_fit(blob: &Blob, piece_size: u64) -> bool {
             [only] => *only == blob.digest,
             _ => true,
         }
-}
-
-fn blob_digest(name: &str) -> Option<Digest> {
-    Digest::parse_hex(name.rsplit('/').next()?).ok()
 }

@@ -92,6 +92,38 @@ pub enum Fault {
         /// The member.
         member: String,
     },
+    /// A folder holds more than one bundle.
+    #[error("holds `{one}` and `{other}`")]
+    Several {
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// Volumes of the bundle are not at hand.
+    #[error("is one of {of} volumes, and not there are: {missing}")]
+    VolumesMissing {
+        /// Their numbers.
+        missing: String,
+        /// How many there are.
+        of: u32,
+    },
+    /// A volume is there twice, or has a number that the bundle has not.
+    #[error("is volume {number} of {of}, which is not one that is missing")]
+    VolumeStray {
+        /// Its number.
+        number: u32,
+        /// How many it says there are.
+        of: u32,
+    },
+    /// A volume belongs to another bundle.
+    #[error("is a volume of another bundle than `{first}`: `{member}` differs")]
+    VolumeDiffers {
+        /// The volume that was read first.
+        first: String,
+        /// The first member that differs.
+        member: String,
+    },
     /// The root is not one that a person accepted.
     #[error("is signed under the trust root {fingerprint}, which is not trusted here")]
     RootUntrusted {
@@ -152,6 +184,12 @@ pub enum Fault {
         /// The blob.
         blob: Digest,
     },
+    /// A delta leaves the blob out, because the target should have it.
+    #[error("is a delta without blob {blob}, which must be installed already")]
+    BlobRequired {
+        /// The blob.
+        blob: Digest,
+    },
     /// A piece of a blob is damaged.
     #[error("blob {blob} is damaged in the {size} bytes from byte {offset}")]
     PieceDiffers {
@@ -205,6 +243,11 @@ impl Diagnose for VerifyError {
             Fault::Unexpected { .. } => "bundle.member-unexpected",
             Fault::TooLarge { .. } => "bundle.member-too-large",
             Fault::Missing { .. } => "bundle.member-missing",
+            Fault::Several { .. } => "bundle.several",
+            Fault::VolumesMissing { .. } => "bundle.volumes-missing",
+            Fault::VolumeStray { .. } => "bundle.volume-stray",
+            Fault::VolumeDiffers { .. } => "bundle.volume-differs",
+            Fault::BlobRequired { .. } => "bundle.blob-required",
             Fault::RootUntrusted { .. } => "bundle.root-untrusted",
             Fault::RootUnusable { .. } => "bundle.root-malformed",
             Fault::SignatureInvalid { .. } => "bundle.signature-invalid",
@@ -255,6 +298,22 @@ impl Diagnose for VerifyError {
             | Fault::SignatureInvalid { member }
             | Fault::MemberDiffers { member }
             | Fault::IndexDiffers { member } => add("member", member),
+            Fault::Several { one, other } => {
+                add("one", one);
+                add("other", other);
+            }
+            Fault::VolumesMissing { missing, of } => {
+                add("missing", missing);
+                add("of", of);
+            }
+            Fault::VolumeStray { number, of } => {
+                add("number", number);
+                add("of", of);
+            }
+            Fault::VolumeDiffers { first, member } => {
+                add("first", first);
+                add("member", member);
+            }
             Fault::RootUntrusted { fingerprint } => add("fingerprint", fingerprint),
             Fault::RootUnusable { cause } => add("cause", cause),
             Fault::Threshold { found, needed } => {
@@ -269,7 +328,7 @@ impl Diagnose for VerifyError {
                 add("blob", blob);
                 add("file", file);
             }
-            Fault::BlobUnknown { blob } => add("blob", blob),
+            Fault::BlobUnknown { blob } | Fault::BlobRequired { blob } => add("blob", blob),
             Fault::PieceDiffers { blob, offset, size } => {
                 add("blob", blob);
                 add("offset", offset);
@@ -282,8 +341,10 @@ impl Diagnose for VerifyError {
     fn outcome(&self) -> Outcome {
         match self.fault {
             Fault::Unreadable | Fault::Unwritable => Outcome::HostFault,
-            Fault::NotABundle => Outcome::Usage,
-            Fault::BlobUnknown { .. } => Outcome::Failed,
+            Fault::NotABundle | Fault::Several { .. } | Fault::VolumesMissing { .. } => {
+                Outcome::Usage
+            }
+            Fault::BlobUnknown { .. } | Fault::BlobRequired { .. } => Outcome::Failed,
             _ => Outcome::Untrusted,
         }
     }

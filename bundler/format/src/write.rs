@@ -4,12 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use manifest_schema::PIECE_SIZE;
+use manifest_schema::{Blob, Digest, PIECE_SIZE};
 use report::{Sink, Step};
 
-use crate::build::Members;
+use crate::build::{Layout, Members, Payload};
 use crate::build_error::BuildError;
-use crate::layout;
+use crate::layout::{self, Role};
 use crate::parallel::hash_range;
 use crate::source::Source;
 use crate::ustar::{BLOCK, Header, padding};
@@ -80,15 +80,28 @@ impl Drop for Unfinished {
     }
 }
 
-/// Writes the archive and returns its size.
+/// Where a volume goes: beside `out`, with its number before the ending.
+pub(crate) fn volume_path(out: &Path, number: u32) -> PathBuf {
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".ferry").unwrap_or(&name);
+    out.with_file_name(format!("{stem}.vol{number:03}.ferry"))
+}
+
+/// Writes the archive, or its volumes; returns their paths and the bytes of all. Either all appear or none does.
 pub(crate) fn write(
     members: &Members,
-    sources: &[Source],
+    payload: &Payload,
+    layout: &Layout,
     out: &Path,
     sink: &dyn Sink,
-) -> Result<u64, BuildError> {
-    let blobs: u64 = sources.iter().map(|source| span(source.size)).sum();
-    let total = members.span() + blobs + 2 * BLOCK;
+) -> Result<(Vec<PathBuf>, u64), BuildError> {
+    let stored: u64 = layout
+        .blobs
+        .iter()
+        .flat_map(runs)
+        .map(|run| span(run.size))
+        .sum();
+    let total = u64::from(layout.volumes) * (members.span() + 2 * BLOCK) + stored;
     let step = Step::start(
         sink,
         "step.bundle-write",
@@ -96,64 +109,160 @@ pub(crate) fn write(
         Some(total),
         "bytes",
     );
-    let mut archive = Unfinished::create(out)?;
-    let failed = archive.failed();
-    for (role, name, bytes) in members.each() {
-        let writer = &mut archive.writer;
-        write_header(writer, name, bytes.len() as u64, role.executable()).map_err(&failed)?;
-        writer.write_all(bytes).map_err(&failed)?;
-        write_zeros(writer, padding(bytes.len() as u64)).map_err(&failed)?;
+    let mut done = 0;
+    let mut finished = Vec::new();
+    for number in 1..=layout.volumes {
+        let path = match layout.volumes {
+            1 => out.to_owned(),
+            _ => volume_path(out, number),
+        };
+        let mut archive = Unfinished::create(&path)?;
+        archive.members(members, number, layout.volumes)?;
+        done += members.span();
+        for (blob, content) in layout.blobs.iter().enumerate() {
+            for run in runs(content).into_iter().filter(|run| run.volume == number) {
+                archive.content(payload, blob, &run, &step, done)?;
+                done += span(run.size);
+            }
+        }
+        write_zeros(&mut archive.writer, 2 * BLOCK).map_err(archive.failed())?;
+        done += 2 * BLOCK;
+        finished.push((archive, path));
     }
-    let mut done = members.span();
-    for source in sources {
-        let name = layout::blob(&source.digest);
-        write_header(&mut archive.writer, &name, source.size, false).map_err(&failed)?;
-        archive.writer.flush().map_err(&failed)?;
-        copy(source, &mut archive, done + BLOCK, &step)?;
-        write_zeros(&mut archive.writer, padding(source.size)).map_err(&failed)?;
-        done += span(source.size);
+    let mut paths = Vec::new();
+    for (archive, path) in finished {
+        archive.keep(&path)?;
+        paths.push(path);
     }
-    write_zeros(&mut archive.writer, 2 * BLOCK).map_err(&failed)?;
-    archive.keep(out)?;
     step.progress(total);
     step.finish();
-    Ok(total)
+    Ok((paths, total))
 }
 
-/// Copies a blob to offset `at` of the archive, where its writer stands.
-///
-/// The bytes were hashed before. Where the file may have changed since, what was written is hashed again: what a
-/// bundle holds must be what its index says.
-fn copy(
-    source: &Source,
-    archive: &mut Unfinished,
-    at: u64,
-    step: &Step<'_>,
-) -> Result<(), BuildError> {
-    let failed = archive.failed();
-    let changed = || BuildError::BlobChanged {
-        path: source.path.clone(),
-    };
-    (&source.file).seek(SeekFrom::Start(0)).map_err(&failed)?;
-    let mut left = source.size;
-    while left > 0 {
-        // Between two files the kernel copies by itself, and shares blocks where the filesystem can.
-        let run = (&source.file).take(left.min(PIECE_SIZE));
-        let copied = io::copy(&mut { run }, archive.writer.get_mut()).map_err(&failed)?;
-        if copied == 0 {
-            return Err(changed());
-        }
-        left -= copied;
-        step.progress(at + source.size - left);
+/// A member that holds stored bytes of a blob.
+struct Run<'a> {
+    member: &'a str,
+    volume: u32,
+    /// Of its first byte in the volume.
+    offset: u64,
+    /// First of the blob's stored bytes.
+    start: u64,
+    size: u64,
+    digest: Digest,
+}
+
+fn runs(blob: &Blob) -> Vec<Run<'_>> {
+    if blob.parts.is_empty() {
+        return vec![Run {
+            member: blob.member.as_str(),
+            volume: blob.volume,
+            offset: blob.offset,
+            start: 0,
+            size: blob.stored_size(),
+            digest: blob.digest,
+        }];
     }
-    if source.may_have_changed() {
-        let written = archive.writer.get_ref();
-        let found = hash_range(written, at, source.size, |_, _| Ok(())).map_err(&failed)?;
-        if found != source.digest {
-            return Err(changed());
-        }
+    let mut start = 0;
+    let mut list = Vec::new();
+    for part in &blob.parts {
+        list.push(Run {
+            member: part.member.as_str(),
+            volume: part.volume,
+            offset: part.offset,
+            start,
+            size: part.size.0,
+            digest: part.digest,
+        });
+        start += part.size.0;
     }
-    Ok(())
+    list
+}
+
+impl Unfinished {
+    /// Writes everything that stands before the blobs.
+    fn members(&mut self, members: &Members, volume: u32, of: u32) -> Result<(), BuildError> {
+        let failed = self.failed();
+        for (role, name, bytes) in members.each() {
+            let own = match role {
+                Role::Volume => layout::volume(volume, of),
+                _ => Vec::new(),
+            };
+            let bytes = if own.is_empty() { bytes } else { &own };
+            let size = bytes.len() as u64;
+            write_header(&mut self.writer, name, size, role.executable()).map_err(&failed)?;
+            self.writer.write_all(bytes).map_err(&failed)?;
+            write_zeros(&mut self.writer, padding(size)).map_err(&failed)?;
+        }
+        Ok(())
+    }
+
+    /// Writes one member with stored bytes of blob number `blob`. `done` is what was written before, in all volumes.
+    fn content(
+        &mut self,
+        payload: &Payload,
+        blob: usize,
+        run: &Run<'_>,
+        step: &Step<'_>,
+        done: u64,
+    ) -> Result<(), BuildError> {
+        let failed = self.failed();
+        write_header(&mut self.writer, run.member, run.size, false).map_err(&failed)?;
+        let content = &payload.contents[blob];
+        match payload.frames.as_ref().filter(|_| content.stored.is_some()) {
+            Some(frames) => {
+                let mut at = 0;
+                for (piece, size) in content.chunks(0).into_iter().enumerate() {
+                    if (run.start..run.start + run.size).contains(&at) {
+                        let frame = frames.read(content, piece).map_err(&failed)?;
+                        self.writer.write_all(&frame).map_err(&failed)?;
+                    }
+                    at += size;
+                }
+            }
+            None => self.copy(&payload.sources[blob], run, step, done)?,
+        }
+        write_zeros(&mut self.writer, padding(run.size)).map_err(&failed)
+    }
+
+    /// Copies bytes of a blob as they are.
+    ///
+    /// They were hashed before. Where the file may have changed since, what was written is hashed again: what a
+    /// bundle holds must be what its index says.
+    fn copy(
+        &mut self,
+        source: &Source,
+        run: &Run<'_>,
+        step: &Step<'_>,
+        done: u64,
+    ) -> Result<(), BuildError> {
+        let failed = self.failed();
+        let changed = || BuildError::BlobChanged {
+            path: source.path.clone(),
+        };
+        self.writer.flush().map_err(&failed)?;
+        let mut file = &source.file;
+        file.seek(SeekFrom::Start(run.start)).map_err(&failed)?;
+        let mut left = run.size;
+        while left > 0 {
+            // Between two files the kernel copies by itself, and shares blocks where the filesystem can.
+            let mut some = file.take(left.min(PIECE_SIZE));
+            let copied = io::copy(&mut some, self.writer.get_mut()).map_err(&failed)?;
+            if copied == 0 {
+                return Err(changed());
+            }
+            left -= copied;
+            step.progress(done + run.size - left);
+        }
+        if source.may_have_changed() {
+            let written = self.writer.get_ref();
+            let found =
+                hash_range(written, run.offset, run.size, |_, _| Ok(())).map_err(&failed)?;
+            if found != run.digest {
+                return Err(changed());
+            }
+        }
+        Ok(())
+    }
 }
 
 fn write_header(out: &mut impl Write, name: &str, size: u64, executable: bool) -> io::Result<()> {

@@ -242,6 +242,43 @@ impl Cache {
         Ok(Cached { digest, size })
     }
 
+    /// Takes in the file with `digest` from whoever can write it, unless it is there.
+    ///
+    /// # Errors
+    /// Those of `write`; when the disk fails, or what was written is another file.
+    pub fn fill<E: From<MirrorError>>(
+        &self,
+        digest: &Digest,
+        size: u64,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.holds(digest, size) {
+            return Ok(());
+        }
+        let failed = |source| MirrorError::file(&self.folder, source);
+        let unnamed = tempfile::Builder::new()
+            .suffix(".partial")
+            .tempfile_in(&self.folder)
+            .map_err(failed)?;
+        unnamed.as_file().lock().map_err(failed)?;
+        write(&mut unnamed.as_file())?;
+        let found = hash_file(unnamed.path()).map_err(failed)?;
+        if found != *digest {
+            let (path, expected) = (self.path(digest), *digest);
+            let error = MirrorError::CacheDamaged {
+                path,
+                found,
+                expected,
+            };
+            return Err(error.into());
+        }
+        let (file, path) = unnamed.into_parts();
+        self.keep(&file, &path, digest).map_err(failed)?;
+        // The file has another name now; there is nothing left to remove.
+        let _ = path.keep();
+        Ok(())
+    }
+
     /// Takes in a file of this machine.
     ///
     /// # Errors

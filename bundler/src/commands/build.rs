@@ -1,16 +1,19 @@
 //! `build`: a lock to a signed bundle.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use bundle_format::{BuildOptions, BundleInput, SigningKey};
+use bundle_format::{Sealed, TrustedRoots};
 use bundle_mirror::{Downloader, RateLimit, Rewrite};
 use console::View;
 use manifest_schema::lock::Lock;
+use manifest_schema::{ByteSize, Digest, Inventory, RequiredBlob};
 use report::{Outcome, Trouble};
 
 use crate::assembly::Assembler;
 use crate::commands::lock::folder_of;
 use crate::error::InputError;
+use crate::packing::{Load, Packing};
 use crate::settings::{self, CacheFlag};
 
 /// Fetch what a lock names, check it, and write one signed bundle
@@ -18,18 +21,11 @@ use crate::settings::{self, CacheFlag};
 pub(crate) struct Args {
     /// The lock
     lock: PathBuf,
-    /// Folder that `keygen` made
-    #[arg(long, value_name = "DIR")]
-    key: PathBuf,
-    /// File whose first line is the key's passphrase [default: $FERRY_KEY_PASSPHRASE, else asked]
+    #[command(flatten)]
+    packing: Packing,
+    /// Leave out what this bundle brought, or what this inventory of a machine lists: the result is a delta
     #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
-    /// Where to write the bundle [default: NAME-RELEASE.ferry]
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Threads that hash
-    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
-    threads: usize,
+    since: Option<PathBuf>,
     /// Downloads at a time
     #[arg(long, default_value_t = 4)]
     downloads: usize,
@@ -53,18 +49,11 @@ impl Args {
             path: self.lock.clone(),
             problem,
         })?;
-        let read = |name: &str| {
-            let path = self.key.join(name);
-            std::fs::read_to_string(&path).map_err(InputError::file(&path))
-        };
-        let (private, root) = (read("private.pem")?, read("root.json")?);
-        let passphrase = settings::passphrase(view, self.passphrase_file.as_deref(), false)?;
-        // The key is opened first: a slip in its passphrase must not cost an hour of downloads.
-        let key = SigningKey::from_encrypted_pem(&private, passphrase.as_bytes())?;
+        let signer = self.packing.signer(view)?;
+        let there = self.since.as_deref().map(installed).transpose()?;
         let cache = self.cache.open()?;
-        let web = settings::web()?;
         // An index that asks for a login asks again for the files.
-        let (web, _) = web.with_login(&settings::index_url(None))?;
+        let (web, _) = settings::web()?.with_login(&settings::index_url(None))?;
         let assembler = Assembler {
             lock: &lock,
             lock_folder: folder_of(&self.lock)?,
@@ -79,36 +68,49 @@ impl Args {
         };
         assembler.take_files(&self.bring)?;
         downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
-        let parts = assembler.assemble(view)?;
-        let output = self
-            .output
-            .unwrap_or_else(|| PathBuf::from(format!("{}-{}.ferry", lock.name, lock.release)));
-        let input = BundleInput {
+        let mut parts = assembler.assemble(view)?;
+        let mut requires = Vec::new();
+        if let Some(there) = there {
+            for (digest, path) in parts
+                .blobs
+                .iter()
+                .filter(|(digest, _)| there.contains(digest))
+            {
+                let size = std::fs::metadata(path)
+                    .map_err(InputError::file(path))?
+                    .len();
+                let (digest, size) = (*digest, ByteSize(size));
+                requires.push(RequiredBlob { digest, size });
+            }
+            parts.blobs.retain(|(digest, _)| !there.contains(digest));
+        }
+        let load = Load {
             lock: &lock_bytes,
             profiles: &parts.profiles,
             provenance: &parts.provenance,
             blobs: &parts.blobs,
             installers: &parts.installers,
-            root: root.as_bytes(),
+            requires: &requires,
         };
-        let options = BuildOptions {
-            threads: self.threads,
-            ..BuildOptions::default()
-        };
-        let built = bundle_format::build(&input, &[&key], &output, options, view)?;
-        view.note(
-            "bundler.built",
-            &[
-                ("path", built.path.display().to_string()),
-                ("size", built.size.to_string()),
-                ("fingerprint", built.fingerprint.hex()),
-            ],
-        );
-        let result = serde_json::json!({
-            "bundle": built.path, "size": built.size, "blobs": built.blobs,
-            "statement": built.statement_digest, "fingerprint": built.fingerprint.hex(),
-        });
-        view.result(&result, &built.path.display().to_string());
-        Ok(Outcome::Done)
+        self.packing.pack(&signer, &load, view)
     }
+}
+
+/// What a bundle brought, or what an inventory lists.
+fn installed(path: &Path) -> Result<BTreeSet<Digest>, Trouble> {
+    let inventory = std::fs::read(path)
+        .ok()
+        .filter(|bytes| bytes.starts_with(b"{"));
+    if let Some(bytes) = inventory {
+        let read = Inventory::parse(&bytes).map_err(|problem| InputError::Manifest {
+            path: path.to_owned(),
+            problem,
+        })?;
+        return Ok(read.blobs.into_iter().collect());
+    }
+    let sealed = Sealed::open(path)?;
+    let offered = sealed.fingerprint_offered()?;
+    let bundle = sealed.verify(&TrustedRoots::from_fingerprints([offered]))?;
+    let brought = bundle.index.blobs.iter().map(|blob| blob.digest);
+    Ok(brought.chain(bundle.requires().keys().copied()).collect())
 }

@@ -10,7 +10,7 @@ use report::{Outcome, Trouble};
 /// Show what is in a bundle; this does not say that it may be trusted
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The bundle
+    /// The bundle, one of its volumes, or their folder
     bundle: PathBuf,
 }
 

@@ -12,8 +12,11 @@ use crate::error::InputError;
 /// Check a bundle: signature, digests, every byte
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The bundle
+    /// The bundle, one of its volumes, or their folder
     bundle: PathBuf,
+    /// Check this volume alone, and do not miss the others
+    #[arg(long)]
+    alone: bool,
     #[command(flatten)]
     trust: Trust,
     /// Threads that hash
@@ -35,7 +38,11 @@ struct Trust {
 
 impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
-        let sealed = Sealed::open(&self.bundle)?;
+        let sealed = if self.alone {
+            Sealed::open_alone(&self.bundle)?
+        } else {
+            Sealed::open(&self.bundle)?
+        };
         let verified = if let Some(root) = &self.trust.root {
             sealed.verify(&TrustedRoots::from_fingerprints([fingerprint(root)?]))?
         } else {
@@ -62,6 +69,8 @@ impl Args {
             "fingerprint": verified.fingerprint.hex(),
             "key_ids": verified.key_ids,
             "blobs": verified.index.blobs.len(),
+            "volumes": verified.index.volumes,
+            "requires": verified.requires().len(),
         });
         view.result(&result, &verified.statement_digest.to_string());
         Ok(Outcome::Done)

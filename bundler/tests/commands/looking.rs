@@ -179,7 +179,8 @@ fn help_of_all_commands() {
     let world = World::new();
     let mut help = world.run(&["--help"]).ended_with(0).data;
     for command in [
-        "init", "schema", "plan", "lock", "build", "verify", "inspect", "diff", "cache", "keygen",
+        "init", "schema", "plan", "lock", "build", "verify", "inspect", "diff", "split", "parity",
+        "repair", "cache", "keygen",
     ] {
         let said = world.run(&[command, "-h"]).ended_with(0).data;
         let own = said.split("\nOutput:").next().unwrap().trim_end();
@@ -204,6 +205,9 @@ fn help_of_all_commands() {
       inspect  Show what is in a bundle; this does not say that it may be trusted
       diff     Show what changed from one lock or bundle to another; this does not say that a bundle may
                be trusted
+      split    Write a bundle again in volumes of another size, signed anew; nothing is fetched
+      parity   Write parity beside a bundle that exists already; no key is needed
+      repair   Restore what is damaged or missing of a bundle from its parity, where it lies
       cache    Look after the folder of fetched files
       keygen   Make a signing key, encrypted, and its trust root
       help     Print this message or the help of the given subcommand(s)
@@ -324,7 +328,13 @@ fn help_of_all_commands() {
           --passphrase-file <FILE>  File whose first line is the key's passphrase [default:
                                     $FERRY_KEY_PASSPHRASE, else asked]
       -o, --output <FILE>           Where to write the bundle [default: NAME-RELEASE.ferry]
+          --volume-size <SIZE>      Write volumes of at most this size where one file is larger: fat32,
+                                    dvd, bd25, bd50, or bytes such as 4.7G
+          --parity <PERCENT>        Write parity beside the bundle, which can restore this share of it,
+                                    in percent
           --threads <THREADS>       Threads that hash [default: N]
+          --since <FILE>            Leave out what this bundle brought, or what this inventory of a
+                                    machine lists: the result is a delta
           --downloads <DOWNLOADS>   Downloads at a time [default: 4]
           --mirror <FROM=TO>        Try addresses that begin with FROM at TO first (can be repeated)
           --limit-rate <BYTES>      Bytes a second that all downloads together may take, such as 20M
@@ -340,9 +350,10 @@ fn help_of_all_commands() {
     Usage: ferry-bundler verify [OPTIONS] <--root <FINGERPRINT>|--key <FILE>> <BUNDLE>
 
     Arguments:
-      <BUNDLE>  The bundle
+      <BUNDLE>  The bundle, one of its volumes, or their folder
 
     Options:
+          --alone               Check this volume alone, and do not miss the others
           --root <FINGERPRINT>  Fingerprint of the trust root, as `keygen` printed it [alias:
                                 --trust-root]
           --key <FILE>          Public key in PEM that must have signed
@@ -355,7 +366,7 @@ fn help_of_all_commands() {
     Usage: ferry-bundler inspect [OPTIONS] <BUNDLE>
 
     Arguments:
-      <BUNDLE>  The bundle
+      <BUNDLE>  The bundle, one of its volumes, or their folder
 
     Options:
       -h, --help  Print help (see more with '--help')
@@ -368,6 +379,55 @@ fn help_of_all_commands() {
     Arguments:
       <OLD>  The older lock or bundle
       <NEW>  The newer lock or bundle
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    $ ferry-bundler split -h
+    Write a bundle again in volumes of another size, signed anew; nothing is fetched
+
+    Usage: ferry-bundler split [OPTIONS] --key <DIR> <BUNDLE>
+
+    Arguments:
+      <BUNDLE>  The bundle, one of its volumes, or their folder. It must be signed under the root of
+                `--key`
+
+    Options:
+          --key <DIR>               Folder that `keygen` made
+          --passphrase-file <FILE>  File whose first line is the key's passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -o, --output <FILE>           Where to write the bundle [default: NAME-RELEASE.ferry]
+          --volume-size <SIZE>      Write volumes of at most this size where one file is larger: fat32,
+                                    dvd, bd25, bd50, or bytes such as 4.7G
+          --parity <PERCENT>        Write parity beside the bundle, which can restore this share of it,
+                                    in percent
+          --threads <THREADS>       Threads that hash [default: N]
+          --cache <DIR>             Folder of fetched files [default: $FERRY_CACHE, else
+                                    $XDG_CACHE_HOME/ferry or ~/.cache/ferry]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler parity -h
+    Write parity beside a bundle that exists already; no key is needed
+
+    Usage: ferry-bundler parity [OPTIONS] <BUNDLE>
+
+    Arguments:
+      <BUNDLE>  The bundle, one of its volumes, or their folder
+
+    Options:
+          --share <PERCENT>     How much of the bundle it can restore, in percent [default: 10]
+          --volume-size <SIZE>  Write files of at most this size: fat32, dvd, bd25, bd50, or bytes such
+                                as 4.7G
+          --threads <THREADS>   Threads that hash [default: N]
+      -h, --help                Print help (see more with '--help')
+
+    $ ferry-bundler repair -h
+    Restore what is damaged or missing of a bundle from its parity, where it lies
+
+    Usage: ferry-bundler repair [OPTIONS] <PLACE>
+
+    Arguments:
+      <PLACE>  The folder with the bundle and its `.par` files, or one of its files
 
     Options:
       -h, --help  Print help (see more with '--help')

@@ -10,6 +10,7 @@
 mod errors;
 mod interrupt;
 mod looking;
+mod media;
 #[path = "../../mirror/tests/server/mod.rs"]
 mod server;
 mod sources;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{ManifestError, read};
 use crate::{BundlePath, ByteSize, Digest};
 
 /// Bytes that one entry of [`Blob::pieces`] covers; the last piece is shorter.
@@ -15,6 +16,9 @@ pub struct Index {
     pub format: u32,
     /// Bytes of a piece.
     pub piece_size: u64,
+    /// How many volumes the bundle has.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub volumes: u32,
     /// Every blob once.
     pub blobs: Vec<Blob>,
 }
@@ -30,15 +34,38 @@ pub struct Blob {
     pub codec: Codec,
     /// SHA-256 of each consecutive piece. Their concatenation is the blob.
     pub pieces: Vec<Digest>,
-    /// Name of the archive member.
+    /// The compressed form, where the codec has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Stored>,
+    /// Name of the archive member; of the first part, where the blob is in parts.
     pub member: BundlePath,
-    /// Volume that holds the blob, counted from 1.
+    /// Volume that holds the blob or its first part, counted from 1.
     pub volume: u32,
-    /// Offset of the blob's first byte in its volume.
+    /// Offset of the first byte in its volume.
     pub offset: u64,
-    /// Consecutive parts of a blob that crosses a volume; empty for a whole one.
+    /// Consecutive parts of a blob that crosses a volume, or is larger than a member can be; empty for a whole one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
+}
+
+/// The compressed form of a blob: one frame for each piece, one after the other.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Stored {
+    /// SHA-256 of all frames together.
+    pub digest: Digest,
+    /// Bytes of all frames together.
+    pub size: ByteSize,
+    /// The frame of each piece.
+    pub frames: Vec<Frame>,
+}
+
+/// One piece of a blob, compressed.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Frame {
+    /// SHA-256 of the frame.
+    pub digest: Digest,
+    /// Bytes of the frame.
+    pub size: ByteSize,
 }
 
 /// How a blob's bytes are stored.
@@ -64,4 +91,65 @@ pub struct Part {
     pub volume: u32,
     /// Offset of the part's first byte in its volume.
     pub offset: u64,
+}
+
+impl Blob {
+    /// Bytes of the blob as they lie in the archive.
+    pub fn stored_size(&self) -> u64 {
+        self.stored.as_ref().map_or(self.size.0, |s| s.size.0)
+    }
+}
+
+/// `meta/requires.json`: what a delta expects to be installed already.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Requires {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// Every blob once, ordered by digest.
+    pub blobs: Vec<RequiredBlob>,
+}
+
+/// A blob that a delta leaves out.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct RequiredBlob {
+    /// SHA-256 of the blob.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: ByteSize,
+}
+
+/// What a machine holds already: the answer to "what may a delta leave out?".
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Inventory {
+    /// Version of this format: 1.
+    pub format: u32,
+    /// Blobs of its store.
+    pub blobs: Vec<Digest>,
+}
+
+impl Inventory {
+    /// Reads an inventory.
+    ///
+    /// # Errors
+    /// Names the place, what was found there and what was expected.
+    pub fn parse(text: &[u8]) -> Result<Self, ManifestError> {
+        let inventory: Self = read(text)?;
+        if inventory.format != 1 {
+            let found = inventory.format.to_string();
+            return Err(ManifestError::value("format", found, "1"));
+        }
+        Ok(inventory)
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }

@@ -5,7 +5,9 @@
 mod by_hand;
 mod damage;
 mod forgery;
+mod parity;
 mod texts;
+mod volumes;
 
 use std::fs;
 use std::path::PathBuf;

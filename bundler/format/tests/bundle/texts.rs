@@ -3,7 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-const SOURCES: [&str; 3] = ["src/build_error.rs", "src/keys.rs", "src/verify_error.rs"];
+const SOURCES: [&str; 4] = [
+    "src/build_error.rs",
+    "src/keys.rs",
+    "src/parity.rs",
+    "src/verify_error.rs",
+];
 
 #[test]
 fn every_code_has_a_text_and_a_hint() {

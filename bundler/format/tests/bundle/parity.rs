@@ -1,0 +1,157 @@
+//! What is lost up to parity's share comes back; beyond it that is said, and nothing is written.
+
+use std::fs;
+use std::path::PathBuf;
+
+use bundle_format::{repair, write_parity};
+use report::{Diagnose as _, Silent};
+use tempfile::TempDir;
+
+struct Discs {
+    folder: TempDir,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    parity: Vec<PathBuf>,
+    block: usize,
+    recovery: usize,
+}
+
+fn bytes(seed: u32, size: usize) -> Vec<u8> {
+    (0..size as u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8)
+        .collect()
+}
+
+impl Discs {
+    fn new(file_size: Option<u64>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<_> = [(1, 400_000), (2, 390_001), (3, 70_000)]
+            .into_iter()
+            .map(|(number, size)| {
+                let path = folder.path().join(format!("demo-1.vol{number:03}.ferry"));
+                let bytes = bytes(number, size);
+                fs::write(&path, &bytes).unwrap();
+                (path, bytes)
+            })
+            .collect();
+        let paths: Vec<_> = files.iter().map(|(path, _)| path.clone()).collect();
+        let made = write_parity(&paths, 20, file_size, 2, &Silent).unwrap();
+        Self {
+            folder,
+            files,
+            parity: made.paths,
+            block: made.block as usize,
+            recovery: made.recovery,
+        }
+    }
+
+    fn damage(&self, file: usize, block: usize) {
+        let (path, _) = &self.files[file];
+        let mut bytes = fs::read(path).unwrap();
+        bytes[block * self.block + 5] ^= 0x55;
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn assert_whole(&self) {
+        for (path, bytes) in &self.files {
+            assert!(fs::read(path).unwrap() == *bytes, "{}", path.display());
+        }
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(!name.ends_with("partial"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_written_where_nothing_is_lost() {
+    let discs = Discs::new(None);
+    let done = repair(discs.folder.path(), &Silent).unwrap();
+    assert!(done.files.is_empty());
+    assert_eq!(done.spare, discs.recovery);
+    assert_eq!(discs.recovery, (25_usize + 24 + 5).div_ceil(5));
+    discs.assert_whole();
+}
+
+#[test]
+fn every_loss_up_to_the_share_is_restored_wherever_it_is() {
+    for shift in 0..3 {
+        let discs = Discs::new(None);
+        for number in 0..discs.recovery {
+            let file = number % 2;
+            discs.damage(file, (number / 2 * 3 + shift) % 24);
+        }
+        let done = repair(discs.folder.path(), &Silent).unwrap();
+        assert_eq!((done.files.len(), done.spare), (2, 0));
+        discs.assert_whole();
+    }
+}
+
+#[test]
+fn a_missing_a_cut_and_a_longer_file_are_restored() {
+    let discs = Discs::new(None);
+    fs::remove_file(&discs.files[2].0).unwrap();
+    fs::write(
+        &discs.files[1].0,
+        &discs.files[1].1[..discs.files[1].1.len() - 20_000],
+    )
+    .unwrap();
+    let mut longer = discs.files[0].1.clone();
+    longer.extend([9; 40_000]);
+    fs::write(&discs.files[0].0, longer).unwrap();
+    let done = repair(discs.folder.path(), &Silent).unwrap();
+    assert_eq!(done.files.len(), 3);
+    discs.assert_whole();
+}
+
+#[test]
+fn beyond_the_share_it_is_said_how_much_is_lost_and_nothing_is_written() {
+    let discs = Discs::new(None);
+    for block in 0..=discs.recovery {
+        discs.damage(0, block);
+    }
+    fs::remove_file(&discs.files[2].0).unwrap();
+    let before = fs::read(&discs.files[0].0).unwrap();
+    let error = repair(discs.folder.path(), &Silent).unwrap_err();
+    assert_eq!(error.code(), "bundle.parity-exceeded");
+    let lost = discs.recovery + 1 + 5;
+    assert!(
+        error.args().contains(&("lost", lost.to_string())),
+        "{error}"
+    );
+    assert!(fs::read(&discs.files[0].0).unwrap() == before);
+    assert!(!discs.files[2].0.exists());
+}
+
+#[test]
+fn parity_that_is_itself_damaged_gives_what_is_left_of_it() {
+    let discs = Discs::new(Some(260_000));
+    assert!(discs.parity.len() > 1, "{:?}", discs.parity);
+    // The first descriptor of one file, and a recovery block of it.
+    let mut parity = fs::read(&discs.parity[0]).unwrap();
+    parity[100] ^= 1;
+    let middle = parity.len() / 2;
+    parity[middle] ^= 1;
+    fs::write(&discs.parity[0], parity).unwrap();
+    for block in 0..discs.recovery - 1 {
+        discs.damage(1, block);
+    }
+    let done = repair(discs.folder.path(), &Silent).unwrap();
+    assert_eq!(done.spare, 0);
+    discs.assert_whole();
+    discs.damage(0, 0);
+    for path in &discs.parity {
+        fs::remove_file(path).unwrap();
+    }
+    assert_eq!(
+        repair(discs.folder.path(), &Silent).unwrap_err().code(),
+        "bundle.parity-none"
+    );
+}
+
+#[test]
+fn a_share_that_is_none_is_refused() {
+    for share in [0, 101] {
+        let error = write_parity(&[], share, None, 1, &Silent).unwrap_err();
+        assert_eq!(error.code(), "bundle.parity-share");
+    }
+}

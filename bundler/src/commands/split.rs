@@ -1,0 +1,60 @@
+//! `split`: a bundle into volumes of another size.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bundle_format::{Sealed, TrustedRoots};
+use console::View;
+use manifest_schema::{ByteSize, Digest, RequiredBlob};
+use report::{Outcome, Trouble};
+
+use crate::packing::{Load, Packing};
+use crate::settings::CacheFlag;
+
+/// Write a bundle again in volumes of another size, signed anew; nothing is fetched
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The bundle, one of its volumes, or their folder. It must be signed under the root of `--key`
+    bundle: PathBuf,
+    #[command(flatten)]
+    packing: Packing,
+    #[command(flatten)]
+    cache: CacheFlag,
+}
+
+impl Args {
+    pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
+        let signer = self.packing.signer(view)?;
+        let trusted = Digest::of(signer.root.as_bytes());
+        let bundle =
+            Sealed::open(&self.bundle)?.verify(&TrustedRoots::from_fingerprints([trusted]))?;
+        let cache = self.cache.open()?;
+        let mut blobs = Vec::new();
+        for blob in &bundle.index.blobs {
+            cache.fill(&blob.digest, blob.size.0, |out| -> Result<(), Trouble> {
+                Ok(bundle.copy_blob(&blob.digest, out)?)
+            })?;
+            blobs.push((blob.digest, cache.path(&blob.digest)));
+        }
+        let mut installers = BTreeMap::new();
+        for arch in bundle.installers() {
+            let bytes = bundle.installer(arch)?;
+            let taken = cache.take(&mut bytes.as_slice(), bytes.len() as u64)?;
+            installers.insert(arch, (taken.digest, cache.path(&taken.digest)));
+        }
+        let blob = |(digest, size): (&Digest, &u64)| RequiredBlob {
+            digest: *digest,
+            size: ByteSize(*size),
+        };
+        let requires: Vec<_> = bundle.requires().iter().map(blob).collect();
+        let load = Load {
+            lock: &bundle.lock,
+            profiles: &bundle.profiles,
+            provenance: &bundle.provenance,
+            blobs: &blobs,
+            installers: &installers,
+            requires: &requires,
+        };
+        self.packing.pack(&signer, &load, view)
+    }
+}

@@ -1,0 +1,122 @@
+//! From blobs to signed files: what `build` and `split` have in common.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bundle_format::{BuildOptions, BundleInput, RootDocument, SigningKey, write_parity};
+use console::View;
+use manifest_schema::{Arch, Digest, Profiles, Provenance, RequiredBlob};
+use report::{Outcome, Trouble};
+use serde_json::json;
+
+use crate::error::InputError;
+use crate::settings;
+
+/// How a bundle is written.
+#[derive(clap::Args)]
+pub(crate) struct Packing {
+    /// Folder that `keygen` made
+    #[arg(long, value_name = "DIR")]
+    key: PathBuf,
+    /// File whose first line is the key's passphrase [default: $FERRY_KEY_PASSPHRASE, else asked]
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// Where to write the bundle [default: NAME-RELEASE.ferry]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write volumes of at most this size where one file is larger: fat32, dvd, bd25, bd50, or bytes such as 4.7G
+    #[arg(long, value_name = "SIZE", value_parser = settings::volume_size)]
+    volume_size: Option<u64>,
+    /// Write parity beside the bundle, which can restore this share of it, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = settings::percent)]
+    parity: Option<u32>,
+    /// Threads that hash
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    pub(crate) threads: usize,
+}
+
+/// A key that signs, and the root that names it.
+pub(crate) struct Signer {
+    key: SigningKey,
+    pub(crate) root: String,
+}
+
+/// What goes into a bundle.
+pub(crate) struct Load<'a> {
+    pub(crate) lock: &'a [u8],
+    pub(crate) profiles: &'a Profiles,
+    pub(crate) provenance: &'a Provenance,
+    pub(crate) blobs: &'a [(Digest, PathBuf)],
+    pub(crate) installers: &'a BTreeMap<Arch, (Digest, PathBuf)>,
+    pub(crate) requires: &'a [RequiredBlob],
+}
+
+impl Packing {
+    /// Opens the key. First of all: a slip in its passphrase must not cost an hour of downloads.
+    pub(crate) fn signer(&self, view: &View) -> Result<Signer, Trouble> {
+        let read = |name: &str| {
+            let path = self.key.join(name);
+            std::fs::read_to_string(&path).map_err(InputError::file(&path))
+        };
+        let (private, root) = (read("private.pem")?, read("root.json")?);
+        RootDocument::parse(root.as_bytes())?;
+        let passphrase = settings::passphrase(view, self.passphrase_file.as_deref(), false)?;
+        let key = SigningKey::from_encrypted_pem(&private, passphrase.as_bytes())?;
+        Ok(Signer { key, root })
+    }
+
+    /// Writes the bundle, and its parity where that was asked for.
+    pub(crate) fn pack(
+        &self,
+        signer: &Signer,
+        load: &Load,
+        view: &View,
+    ) -> Result<Outcome, Trouble> {
+        let profiles = load.profiles;
+        let default = || PathBuf::from(format!("{}-{}.ferry", profiles.name, profiles.release));
+        let output = self.output.clone().unwrap_or_else(default);
+        let input = BundleInput {
+            lock: load.lock,
+            profiles,
+            provenance: load.provenance,
+            blobs: load.blobs,
+            installers: load.installers,
+            root: signer.root.as_bytes(),
+            requires: load.requires,
+        };
+        let options = BuildOptions {
+            threads: self.threads,
+            volume_size: self.volume_size,
+            ..BuildOptions::default()
+        };
+        let built = bundle_format::build(&input, &[&signer.key], &output, options, view)?;
+        let parity = match self.parity {
+            None => None,
+            Some(share) => {
+                let size = self.volume_size;
+                Some(write_parity(&built.paths, share, size, self.threads, view)?)
+            }
+        };
+        let parity: Vec<_> = parity.iter().flat_map(|parity| &parity.paths).collect();
+        let shown: Vec<_> = built
+            .paths
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect();
+        view.note(
+            "bundler.built",
+            &[
+                ("path", shown.join(", ")),
+                ("size", built.size.to_string()),
+                ("fingerprint", built.fingerprint.hex()),
+            ],
+        );
+        let result = json!({
+            "bundle": built.paths.first(), "volumes": built.paths, "parity": parity,
+            "size": built.size, "blobs": built.blobs, "requires": load.requires.len(),
+            "statement": built.statement_digest, "fingerprint": built.fingerprint.hex(),
+        });
+        view.result(&result, &shown.join("\n"));
+        Ok(Outcome::Done)
+    }
+}

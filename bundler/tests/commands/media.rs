@@ -1,0 +1,168 @@
+//! Volumes, parity and deltas through the program.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::world::World;
+
+fn names(world: &World) -> Vec<String> {
+    let entries = fs::read_dir(world.folder.path()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("demo-1.")).collect();
+    names.sort();
+    names
+}
+
+/// A bundle of 1.6 MB in one piece does not split, so the model comes in several files.
+fn sharded(world: &World) {
+    world.keygen();
+    let mut plan = world.plan();
+    let files: Vec<Value> = (0..4)
+        .map(|number: u8| {
+            let name = format!("shard-{number}.bin");
+            world.write(&name, &vec![number; 300_000]);
+            serde_json::json!({ "path": name, "source": { "file": { "path": name } } })
+        })
+        .collect();
+    plan["models"] =
+        serde_json::json!([{ "name": "org/model", "license": "Apache-2.0", "files": files }]);
+    world.write_plan(&plan);
+    world.lock().ended_with(0);
+}
+
+#[test]
+fn a_bundle_is_written_in_volumes_with_parity_and_a_lost_disc_comes_back() {
+    let world = World::new();
+    sharded(&world);
+    let words = ["--volume-size", "700K", "--parity", "60%", "--json"];
+    let built = world.build(&words).ended_with(0).json();
+    let volumes = built["volumes"].as_array().unwrap().len();
+    assert!(
+        volumes >= 2 && !built["parity"].as_array().unwrap().is_empty(),
+        "{built}"
+    );
+    for name in names(&world) {
+        assert!(
+            fs::metadata(world.path(&name)).unwrap().len() <= 700_000,
+            "{name}"
+        );
+    }
+    let root = built["fingerprint"].as_str().unwrap().to_owned();
+    for place in ["demo-1.vol001.ferry", "demo-1.vol002.ferry"] {
+        world.run(&["verify", place, "--root", &root]).ended_with(0);
+        world
+            .run(&["verify", place, "--root", &root, "--alone"])
+            .ended_with(0);
+    }
+    let whole = fs::read(world.path("demo-1.vol002.ferry")).unwrap();
+    fs::remove_file(world.path("demo-1.vol002.ferry")).unwrap();
+    let error = world.run(&["verify", "demo-1.vol001.ferry", "--root", &root, "--json"]);
+    let error = error.ended_with(2).json();
+    assert_eq!(error["error"]["code"], "bundle.volumes-missing");
+    assert_eq!(error["error"]["args"]["missing"], "2");
+    let repaired = world.run(&["repair", ".", "--json"]).ended_with(0).json();
+    assert_eq!(repaired["repaired"].as_array().unwrap().len(), 1);
+    assert!(fs::read(world.path("demo-1.vol002.ferry")).unwrap() == whole);
+    world
+        .run(&["verify", "demo-1.vol001.ferry", "--root", &root])
+        .ended_with(0);
+}
+
+#[test]
+fn a_bundle_is_split_and_joined_again_without_fetching() {
+    let world = World::new();
+    sharded(&world);
+    let built = world.build(&["--json"]).ended_with(0).json();
+    let root = built["fingerprint"].as_str().unwrap().to_owned();
+    let one = fs::read(world.path("demo-1.ferry")).unwrap();
+    let key = [
+        "--key",
+        "key",
+        "--passphrase-file",
+        "passphrase",
+        "--cache",
+        "fresh",
+    ];
+    let asked = world.web.asked().len();
+    let words = [
+        &[
+            "split",
+            "demo-1.ferry",
+            "--volume-size",
+            "700K",
+            "-o",
+            "s.ferry",
+        ][..],
+        &key,
+    ]
+    .concat();
+    world.run(&words).ended_with(0);
+    world
+        .run(&["verify", "s.vol001.ferry", "--root", &root])
+        .ended_with(0);
+    let words = [&["split", "s.vol002.ferry", "-o", "joined.ferry"][..], &key].concat();
+    world.run(&words).ended_with(0);
+    assert!(
+        fs::read(world.path("joined.ferry")).unwrap() == one,
+        "the same as it was"
+    );
+    assert_eq!(world.web.asked().len(), asked);
+    let parity = world
+        .run(&["parity", "joined.ferry", "--share", "20", "--json"])
+        .ended_with(0)
+        .json();
+    assert_eq!(parity["parity"][0], "joined.par001");
+}
+
+#[test]
+fn a_delta_leaves_out_what_a_bundle_brought_or_an_inventory_lists() {
+    let world = World::new();
+    sharded(&world);
+    world.build(&["-o", "first.ferry"]).ended_with(0);
+    let full = fs::metadata(world.path("first.ferry")).unwrap().len();
+    world.write("shard-1.bin", &[9; 5000]);
+    let mut plan: Value =
+        serde_json::from_slice(&fs::read(world.path("plan.json")).unwrap()).unwrap();
+    plan["release"] = 2.into();
+    world.write_plan(&plan);
+    world.lock().ended_with(0);
+    let delta = world.build(&["--since", "first.ferry", "-o", "delta.ferry", "--json"]);
+    let delta = delta.ended_with(0).json();
+    assert_eq!(delta["blobs"], 1, "{delta}");
+    assert!(fs::metadata(world.path("delta.ferry")).unwrap().len() < full / 4);
+    let root = delta["fingerprint"].as_str().unwrap();
+    let verified = world
+        .run(&["verify", "delta.ferry", "--root", root, "--json"])
+        .ended_with(0)
+        .json();
+    assert_eq!(verified["requires"], delta["requires"]);
+
+    let index = world
+        .run(&["inspect", "first.ferry", "--json"])
+        .ended_with(0)
+        .json();
+    let blobs: Vec<_> = index["index"]["blobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|b| b["digest"].clone())
+        .collect();
+    world.write(
+        "inventory.json",
+        serde_json::json!({ "format": 1, "blobs": blobs })
+            .to_string()
+            .as_bytes(),
+    );
+    let same = world
+        .build(&["--since", "inventory.json", "-o", "same.ferry", "--json"])
+        .ended_with(0)
+        .json();
+    assert_eq!(same["statement"], delta["statement"]);
+    world.write("inventory.json", b"{\"format\": 2, \"blobs\": []}");
+    let error = world
+        .build(&["--since", "inventory.json", "--json"])
+        .ended_with(2)
+        .json();
+    assert_eq!(error["error"]["code"], "bundler.manifest-value");
+}
