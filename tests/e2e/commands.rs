@@ -204,6 +204,11 @@ fn an_inventory_names_whole_blobs_and_pythons() {
         .collect();
     let said = site.installer(&["inventory", "--quiet"]).ended_with(0);
     let inventory: serde_json::Value = serde_json::from_str(&said.data).unwrap();
+    let one_line = site
+        .installer(&["inventory", "--json"])
+        .ended_with(0)
+        .json();
+    assert_eq!(one_line["blobs"], inventory["blobs"]);
     assert_eq!(inventory["blobs"].as_array().unwrap().len(), names.len());
     assert_eq!(inventory["releases"].as_array().unwrap().len(), 1);
     assert!(inventory["site"]["kernel"]["value"].is_string());

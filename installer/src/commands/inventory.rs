@@ -30,6 +30,10 @@ impl Args {
         let text = serde_json::to_string_pretty(&inventory).unwrap_or_default() + "\n";
         let digest = Digest::of(text.as_bytes()).hex();
         match self.output {
+            // On one line for a program, in lines for a person.
+            None if view.is_json() => {
+                view.result(&serde_json::to_value(&inventory).unwrap_or_default(), "");
+            }
             None => view.data(text.trim_end()),
             Some(path) => {
                 write_new(&path, text.as_bytes())?;
