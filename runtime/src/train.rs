@@ -35,7 +35,8 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     if ready.prepared.items.is_empty() {
         return Err(TrainError::NoExamples.into());
     }
-    let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?;
+    let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?
+        .with_objective(job.objective)?;
     let stop = stop_on_interrupt();
     let material = Material {
         items: &ready.prepared.items,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -109,6 +109,60 @@ fn prompts_that_are_learnt_follow_the_trace() {
 #[test]
 fn plain_texts_follow_the_trace() {
     follows_the_trace("pt_lora");
+}
+
+#[test]
+fn comparisons_follow_the_trace() {
+    follows_the_trace("dpo_lora");
+}
+
+#[test]
+fn every_way_to_compare_learns_and_goes_on_to_the_same_bits() {
+    for (stage, dataset, more) in [
+        ("dpo", "golden_dpo", vec!["pref_loss=ipo"]),
+        ("dpo", "golden_dpo", vec!["pref_loss=orpo"]),
+        ("dpo", "golden_dpo", vec!["pref_loss=simpo", "pref_ftx=0.1"]),
+        (
+            "dpo",
+            "golden_dpo",
+            vec!["pref_loss=hinge", "finetuning_type=full"],
+        ),
+        ("kto", "golden_kto", vec!["pref_ftx=0.1"]),
+    ] {
+        let (stage_key, dataset_key) = (format!("stage={stage}"), format!("dataset={dataset}"));
+        let mut settings = vec![stage_key.as_str(), dataset_key.as_str()];
+        settings.extend([
+            "save_strategy=steps",
+            "save_steps=10",
+            "learning_rate=0.001",
+        ]);
+        settings.extend(&more);
+        let bench = golden_bench("dpo_lora");
+        let mut arguments = settings.clone();
+        let full = more.contains(&"finetuning_type=full");
+        if full {
+            // A full run takes no LoRA keys.
+            let job = fs::read_to_string(bench.path("job.yaml")).unwrap();
+            let lines = job.lines().filter(|line| !line.starts_with("lora_"));
+            bench.write("job.yaml", lines.collect::<Vec<_>>().join("\n"));
+        }
+        train(&bench, &arguments);
+        let all = points(&bench);
+        let loss = |range: std::ops::Range<usize>| -> f64 {
+            let part = &all[range];
+            let sum: f64 = part.iter().map(|p| p["loss"].as_f64().unwrap()).sum();
+            sum / part.len() as f64
+        };
+        assert!(
+            loss(15..20) < loss(0..5),
+            "{stage} {more:?}: nothing learnt"
+        );
+        let before = losses(&bench);
+        fs::remove_dir_all(bench.path("out/checkpoint-20")).unwrap();
+        arguments.push("overwrite_output_dir=false");
+        train(&bench, &arguments);
+        assert_eq!(losses(&bench), before, "{stage} {more:?}");
+    }
 }
 
 /// A job with everything that chance decides: order of the examples, adapter, dropout.
@@ -230,7 +284,6 @@ fn a_run_that_is_killed_at_any_time_goes_on_to_the_same_end() {
     let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let left: Vec<String> = left.filter(|name| name.starts_with('.')).collect();
     assert_eq!(left, [""; 0]);
-    let _ = Duration::ZERO;
 }
 
 #[test]
@@ -292,7 +345,7 @@ fn a_job_that_cannot_run_leaves_nothing() {
         );
     }
     let bench = Bench::new();
-    bench.write("model/model.safetensors", [1, 2, 3]);
+    bench.write("model/model.safetensors", [7; 64]);
     let output = bench.run(&["--json", "train", "job.yaml"]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("\"code\":\"torch.malformed\""), "{said}");

@@ -18,6 +18,7 @@ mod lora;
 mod model;
 mod optimizer;
 mod output;
+mod preference;
 mod source;
 mod threads;
 mod trainer;

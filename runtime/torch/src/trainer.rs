@@ -6,13 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use tch::{Reduction, Tensor};
-use train::{StepReport, TrainError, Trainer};
+use train::{Objective, StepReport, TrainError, Trainer};
 use train_data::{Batch, IGNORED};
 
 use crate::files::TensorFiles;
 use crate::lora::LoraSettings;
 use crate::model::{Model, Pass};
 use crate::optimizer::{AdamSettings, AdamW};
+use crate::preference::compare;
 use crate::source::ModelFiles;
 use crate::{BackendError, adapter, files, output};
 
@@ -46,6 +47,9 @@ pub struct LibtorchTrainer {
     optimizer: AdamW,
     seed: u64,
     steps: u64,
+    objective: Objective,
+    /// The model before training, where the trained one cannot go back to it.
+    reference: Option<Model>,
 }
 
 impl LibtorchTrainer {
@@ -88,7 +92,19 @@ impl LibtorchTrainer {
             optimizer,
             seed,
             steps: 0,
+            objective: Objective::Tokens,
+            reference: None,
         })
+    }
+
+    /// Learns from comparisons or judgements instead of from tokens. Where all weights are trained this loads the
+    /// model a second time, if the loss asks what it said before.
+    pub fn with_objective(mut self, objective: Objective) -> Result<Self, BackendError> {
+        if objective.needs_reference() && self.lora.is_none() {
+            self.reference = Some(self.source.load()?);
+        }
+        self.objective = objective;
+        Ok(self)
     }
 
     /// The model as it is now.
@@ -116,6 +132,9 @@ impl LibtorchTrainer {
         tch::manual_seed(self.seed.wrapping_add(self.steps.wrapping_mul(STRIDE)) as i64);
         self.steps += 1;
         let tokens = batches.iter().map(|b| (b.rows * b.columns) as u64).sum();
+        if self.objective != Objective::Tokens {
+            return self.compare_step(batches, rate, tokens);
+        }
         let labels: usize = batches.iter().map(Batch::label_tokens).sum();
         if labels == 0 {
             // Nothing to learn from: every answer was cut off. The weights stay as they are.
@@ -152,7 +171,42 @@ impl LibtorchTrainer {
         })
     }
 
-    fn try_evaluate(&self, batch: &Batch) -> Result<f64, BackendError> {
+    /// A step whose loss is the mean over its micro-batches.
+    fn compare_step(
+        &mut self,
+        batches: &[Batch],
+        rate: f64,
+        tokens: u64,
+    ) -> Result<StepReport, BackendError> {
+        let share = 1.0 / batches.len().max(1) as f64;
+        let mut report = StepReport {
+            tokens,
+            ..StepReport::default()
+        };
+        for batch in batches {
+            let reference = self.reference.as_ref();
+            let compared = compare(self.objective, &mut self.model, reference, batch)?;
+            let part = compared.loss.f_mul_scalar(share)?;
+            report.loss += part.f_double_value(&[])?;
+            part.f_backward()?;
+            for (name, value) in compared.metrics {
+                match report.metrics.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, sum)) => *sum += value * share,
+                    None => report.metrics.push((name, value * share)),
+                }
+            }
+        }
+        report.grad_norm = self.optimizer.step(rate)?;
+        Ok(report)
+    }
+
+    fn try_evaluate(&mut self, batch: &Batch) -> Result<f64, BackendError> {
+        if self.objective != Objective::Tokens {
+            let reference = self.reference.as_ref();
+            let compared =
+                tch::no_grad(|| compare(self.objective, &mut self.model, reference, batch))?;
+            return Ok(compared.loss.f_double_value(&[])?);
+        }
         let (pass, targets) = lay_out(batch)?;
         if targets.is_empty() {
             return Ok(0.0);
@@ -240,7 +294,7 @@ fn saving(folder: &Path) -> impl FnOnce(BackendError) -> TrainError + '_ {
 
 /// Lays the rows of a batch end to end, without padding and without the tokens after the last one that predicts a label:
 /// a decoder looks only back, so these change no loss. Returns what to compute, and the label of each wanted position.
-fn lay_out(batch: &Batch) -> Result<(Pass, Vec<i64>), BackendError> {
+pub(crate) fn lay_out(batch: &Batch) -> Result<(Pass, Vec<i64>), BackendError> {
     let bad = |reason: &str| BackendError::BadBatch {
         reason: reason.to_owned(),
     };

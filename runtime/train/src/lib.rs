@@ -18,8 +18,8 @@ mod trainer;
 
 pub use checkpoint::Point;
 pub use job::{
-    DataSettings, Evaluation, FineTuning, Job, JobError, LoraSettings, Numeric, Resume, Saving,
-    When,
+    DataSettings, Evaluation, FeedbackSettings, FineTuning, Job, JobError, LoraSettings, Numeric,
+    Objective, PreferenceLoss, PreferenceSettings, Resume, Saving, When,
 };
 pub use memory::Memory;
 pub use plot::{png, smoothed, svg};

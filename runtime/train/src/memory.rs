@@ -10,13 +10,15 @@ use crate::shape::{ModelShape, ShapeError};
 const NUMBER: u64 = 4;
 
 /// What the program and its libraries take before any model is loaded, measured with libtorch on CPU.
-const PROGRAM: u64 = 250 << 20;
+const PROGRAM: u64 = 220 << 20;
 
 /// Bytes that a run needs at its peak, by what they are for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct Memory {
     /// The model's weights.
     pub weights: u64,
+    /// The model's once more, as it was before training, where the loss asks for that.
+    pub reference: u64,
     /// The adapter's.
     pub adapter: u64,
     /// One number for each that is trained.
@@ -40,6 +42,11 @@ impl Memory {
         let (tokens, labels) = longest(items, job.batch_size);
         Ok(Self {
             weights: all * NUMBER,
+            reference: if adapter == 0 && job.objective.needs_reference() {
+                all * NUMBER
+            } else {
+                0
+            },
             adapter: adapter * NUMBER,
             gradients: trained * NUMBER,
             optimizer: 2 * trained * NUMBER,
@@ -55,9 +62,10 @@ impl Memory {
     }
 
     /// Each part with its name.
-    pub fn parts(&self) -> [(&'static str, u64); 7] {
+    pub fn parts(&self) -> [(&'static str, u64); 8] {
         [
             ("weights", self.weights),
+            ("reference", self.reference),
             ("adapter", self.adapter),
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
@@ -123,5 +131,10 @@ mod tests {
         let full = Job::parse("job.yaml", text, &["finetuning_type=full".to_owned()]).unwrap();
         let full = Memory::of(&full, &shape, &items).unwrap();
         assert_eq!((full.adapter, full.gradients), (0, full.weights));
+        assert_eq!((full.reference, memory.reference), (0, 0));
+        let more = ["finetuning_type=full", "stage=dpo"].map(str::to_owned);
+        let compared = Job::parse("job.yaml", text, &more).unwrap();
+        let compared = Memory::of(&compared, &shape, &items).unwrap();
+        assert_eq!(compared.reference, compared.weights);
     }
 }

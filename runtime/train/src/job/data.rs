@@ -54,10 +54,12 @@ pub(super) fn settings(fields: &Fields) -> Result<DataSettings, JobError> {
     }
     let stage = match fields.text("stage")?.as_deref() {
         Some("pt") => Stage::Pretrain,
+        Some("rm" | "dpo") => Stage::Pairwise,
+        Some("kto") => Stage::Feedback,
         _ => Stage::Supervised,
     };
     let template = fields.text("template")?;
-    if stage == Stage::Supervised && template.as_deref().is_some_and(str::is_empty) {
+    if stage != Stage::Pretrain && template.as_deref().is_some_and(str::is_empty) {
         return Err(fields.wrong("template", "the name of a template"));
     }
     let (train_on_prompt, mask_history) = (
@@ -87,6 +89,8 @@ pub(super) fn settings(fields: &Fields) -> Result<DataSettings, JobError> {
         cutoff_len -= 1;
     }
     let packing = match (neat, asked, stage) {
+        // As in the original answers that are compared are never packed.
+        (_, _, Stage::Pairwise | Stage::Feedback) => Packing::Off,
         (true, ..) => Packing::Neat,
         (_, Some(true), _) | (_, None, Stage::Pretrain) => Packing::Plain,
         _ => Packing::Off,

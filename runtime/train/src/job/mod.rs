@@ -7,12 +7,14 @@ mod error;
 mod fields;
 mod keys;
 mod moments;
+mod objective;
 mod parse;
 mod tuning;
 
 pub use data::DataSettings;
 pub use error::JobError;
 pub use moments::{Evaluation, Resume, Saving, When};
+pub use objective::{FeedbackSettings, Objective, PreferenceLoss, PreferenceSettings};
 pub use tuning::{FineTuning, LoraSettings, Numeric};
 
 use crate::schedule::Scheduler;
@@ -26,6 +28,8 @@ use crate::schedule::Scheduler;
 pub struct Job {
     /// Folder of the base model, a GGUF file, or an installed model's name.
     pub model: String,
+    /// What the loss compares.
+    pub objective: Objective,
     /// What is trained.
     pub fine_tuning: FineTuning,
     /// Number format of the computation.

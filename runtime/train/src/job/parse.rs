@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::error::JobError;
 use super::fields::Fields;
 use super::keys::{Usage, nearest, usage};
-use super::{Job, data, moments, tuning};
+use super::{Job, data, moments, objective, tuning};
 use crate::schedule::Scheduler;
 
 impl Job {
@@ -29,6 +29,7 @@ impl Job {
         let saving = moments::saving(&fields, &evaluation)?;
         Ok(Self {
             model: fields.required("model_name_or_path")?,
+            objective: objective::objective(&fields)?,
             fine_tuning: tuning::fine_tuning(&fields)?,
             numeric: tuning::numeric(&fields)?,
             data,
@@ -127,8 +128,8 @@ fn check_choices(fields: &Fields) -> Result<(), JobError> {
     let choices: [(&str, &[&str], &str); 3] = [
         (
             "stage",
-            &["pt", "sft"],
-            "only plain texts (`pt`) and supervised fine-tuning (`sft`) are there",
+            &["pt", "sft", "dpo", "kto"],
+            "only `pt`, `sft`, `dpo` and `kto` are there",
         ),
         (
             "optim",

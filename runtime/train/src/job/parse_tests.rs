@@ -2,7 +2,7 @@
 
 use train_data::{HeldOut, Packing, Stage};
 
-use super::super::{FineTuning, Resume, When};
+use super::super::{FineTuning, Objective, PreferenceLoss, Resume, When};
 use super::*;
 
 const LEAST: &str =
@@ -98,7 +98,20 @@ fn a_wrong_job_names_line_key_and_reason() {
             "learning_rate: .nan",
             "line 6: `learning_rate` must be a number",
         ),
-        ("stage: dpo", "`stage: dpo` is not supported"),
+        ("stage: ppo", "`stage: ppo` is not supported"),
+        (
+            "stage: dpo\npref_loss: kto_pair",
+            "one of sigmoid, hinge, ipo",
+        ),
+        (
+            "stage: dpo\npref_loss: ipo\ndpo_label_smoothing: 0.1",
+            "cannot be used with `pref_loss`",
+        ),
+        ("stage: kto\npref_beta: 0", "a number above 0"),
+        (
+            "stage: dpo\nmask_history: true",
+            "cannot be used with `stage: dpo`",
+        ),
         ("bf16: true\nfp16: true", "`fp16` must be false"),
         ("lr_scheduler_type: wobbly", "one of linear, cosine"),
         ("plot_loss: 7", "`plot_loss` must be true or false"),
@@ -192,4 +205,27 @@ fn every_fault_of_the_keys_is_told_at_once() {
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults.iter().any(|fault| fault.contains("lora_rank")));
     assert!(faults.iter().any(|fault| fault.contains("streaming")));
+}
+
+#[test]
+fn preferences_come_as_asked() {
+    let job = parse("stage: dpo\npref_loss: simpo\nsimpo_gamma: 1.5\n", &[]).unwrap();
+    assert_eq!(
+        (job.data.stage, job.data.packing),
+        (Stage::Pairwise, Packing::Off)
+    );
+    let Objective::Preference(settings) = job.objective else {
+        panic!("{:?}", job.objective);
+    };
+    assert_eq!(settings.loss, PreferenceLoss::Simpo);
+    assert!((settings.gamma - 1.5).abs() < 1e-12 && (settings.beta - 0.1).abs() < 1e-12);
+    let job = parse("stage: kto\nkto_rejected_weight: 2\n", &[]).unwrap();
+    assert_eq!(job.data.stage, Stage::Feedback);
+    let Objective::Feedback(settings) = job.objective else {
+        panic!("{:?}", job.objective);
+    };
+    assert!((settings.undesirable_weight - 2.0).abs() < 1e-12);
+    let text = include_str!("../../../../tests/golden/configs/dpo_lora.yaml");
+    let job = Job::parse("dpo_lora.yaml", text, &[]).unwrap();
+    assert!(matches!(job.objective, Objective::Preference(_)));
 }
