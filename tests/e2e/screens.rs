@@ -206,23 +206,33 @@ fn life_of_an_installation() {
 #[test]
 fn help_of_every_command() {
     let site = Site::new();
-    let mut all = site.bare(&["--help"]).ended_with(0);
-    let commands: Vec<String> = all
-        .data
-        .lines()
-        .skip_while(|line| *line != "Commands:")
-        .skip(1)
-        .take_while(|line| line.starts_with("  "))
-        .filter(|line| !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
-        .filter(|command| command != "help")
-        .collect();
-    for command in commands {
-        let said = site.bare(&[&command, "--help"]).ended_with(0);
-        let _ = write!(all.data, "\n===== {command}\n{}", said.data);
+    for (lang, heading) in [("en", "Commands:"), ("zh", "命令:")] {
+        let mut all = site.bare(&["--help", "--lang", lang]).ended_with(0);
+        let commands: Vec<String> = all
+            .data
+            .lines()
+            .skip_while(|line| *line != heading)
+            .skip(1)
+            .take_while(|line| line.starts_with("  "))
+            .filter(|line| !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+            .filter(|command| command != "help")
+            .collect();
+        assert!(commands.len() > 10, "{all:?}");
+        for command in commands {
+            let said = site
+                .bare(&[&command, "--help", "--lang", lang])
+                .ended_with(0);
+            let _ = write!(all.data, "\n===== {command}\n{}", said.data);
+        }
+        for words in [["log", "verify"], ["trust", "add"], ["trust", "remove"]] {
+            let words = [&words[..], &["--help", "--lang", lang]].concat();
+            let said = site.bare(&words).ended_with(0);
+            let _ = write!(all.data, "\n===== {} {}\n{}", words[0], words[1], said.data);
+        }
+        for line in all.data.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        matches(&site, &format!("help-{lang}"), &all);
     }
-    for line in all.data.lines() {
-        assert!(line.chars().count() <= 80, "{line}");
-    }
-    matches(&site, "help", &all);
 }
