@@ -5,6 +5,7 @@
 mod by_hand;
 mod damage;
 mod forgery;
+mod golden;
 mod parity;
 mod texts;
 mod volumes;

@@ -96,7 +96,7 @@ fn a_missing_a_cut_and_a_longer_file_are_restored() {
     )
     .unwrap();
     let mut longer = discs.files[0].1.clone();
-    longer.extend([9; 40_000]);
+    longer.extend(vec![9; 40_000]);
     fs::write(&discs.files[0].0, longer).unwrap();
     let done = repair(discs.folder.path(), &Silent).unwrap();
     assert_eq!(done.files.len(), 3);

@@ -29,11 +29,11 @@ fn noise(seed: u64, size: usize) -> Vec<u8> {
 
 impl Shelf {
     fn new(volume_size: Option<u64>) -> Self {
-        let text: String = (0..6000).map(|n| format!("{{\"line\": {n}}}\n")).collect();
+        let lines: Vec<String> = (0..6000).map(|n| format!("{{\"line\": {n}}}\n")).collect();
         let files = [
             ("weights.bin", noise(1, 150_000)),
             ("other.bin", noise(2, 9_000)),
-            ("train.jsonl", text.into_bytes()),
+            ("train.jsonl", lines.concat().into_bytes()),
             ("small.txt", b"ferry\n".to_vec()),
             ("empty", Vec::new()),
         ];
@@ -277,7 +277,7 @@ fn text_is_compressed_where_it_pays_and_nothing_else_is() {
     // `zstd`, where the machine has it, makes the file of it that its name promises.
     let member = text.member.as_str();
     let script = format!("tar -xOf demo-1.ferry {member} | zstd -dc | sha256sum | cut -c 1-64");
-    let shell = std::process::Command::new("sh")
+    let made = std::process::Command::new("sh")
         .args(["-c", &script])
         .current_dir(shelf.out())
         .output()
@@ -288,7 +288,7 @@ fn text_is_compressed_where_it_pays_and_nothing_else_is() {
         .is_ok()
     {
         assert_eq!(
-            String::from_utf8(shell.stdout).unwrap().trim(),
+            String::from_utf8(made.stdout).unwrap().trim(),
             text.digest.hex()
         );
     }

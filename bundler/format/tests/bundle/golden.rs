@@ -1,0 +1,98 @@
+//! Bundles that were written once and must open for ever. `FERRY_WRITE_GOLDEN=1` writes them anew: only for a new
+//! version of the format, and then beside the old ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bundle_format::fake::Fake;
+use bundle_format::{Sealed, SigningKey, TrustedRoots, repair, write_parity};
+use manifest_schema::{Codec, Digest};
+use report::Silent;
+
+/// The trust root of the golden bundles.
+const FINGERPRINT: &str = include_str!("../../../../tests/golden-bundle/fingerprint");
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden-bundle")
+}
+
+fn files() -> [(&'static str, Vec<u8>); 4] {
+    let lines: Vec<String> = (0..1500).map(|n| format!("{{\"line\": {n}}}\n")).collect();
+    let noise = (0..480_u32).flat_map(|n| Digest::of(&n.to_le_bytes()).hex().into_bytes());
+    let noise: Vec<u8> = noise.collect();
+    [
+        ("weights.bin", noise),
+        ("train.jsonl", lines.concat().into_bytes()),
+        ("a/短.txt", b"ferry\n".to_vec()),
+        ("empty", Vec::new()),
+    ]
+}
+
+fn write() {
+    let folder = folder();
+    let pem = folder.join("private.pem");
+    let pem = fs::read_to_string(pem).unwrap();
+    let key = SigningKey::from_encrypted_pem(&pem, b"golden").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut fake = Fake::with_dataset("golden", 1, &files());
+    fake.keys = vec![key];
+    fs::write(
+        folder.join("fingerprint"),
+        format!("{}\n", Digest::of(&fake.root()).hex()),
+    )
+    .unwrap();
+    fake.build(scratch.path(), &folder.join("one.ferry"))
+        .unwrap();
+    fake.options.volume_size = Some(52_000);
+    fake.build(scratch.path(), &folder.join("many.ferry"))
+        .unwrap();
+    let volumes = Sealed::open(&folder.join("many.vol001.ferry"))
+        .unwrap()
+        .complete()
+        .unwrap();
+    write_parity(&volumes, 10, None, 1, &Silent).unwrap();
+}
+
+#[test]
+fn the_bundles_of_format_1_open_for_ever() {
+    if std::env::var_os("FERRY_WRITE_GOLDEN").is_some() {
+        write();
+    }
+    let trusted = TrustedRoots::from_fingerprints([Digest::parse_hex(FINGERPRINT.trim()).unwrap()]);
+    let statements = ["one.ferry", "many.vol002.ferry"].map(|name| {
+        let sealed = Sealed::open(&folder().join(name)).unwrap();
+        let bundle = sealed.verify(&trusted).unwrap();
+        bundle.verify_all(2, &Silent).unwrap();
+        for (_, bytes) in files() {
+            assert!(
+                bundle.blob_bytes(&Digest::of(&bytes)).unwrap() == bytes,
+                "{name}"
+            );
+        }
+        let codec = |codec| bundle.index.blobs.iter().any(|blob| blob.codec == codec);
+        assert!(codec(Codec::Raw) && codec(Codec::Zstd), "{name}");
+        let cut = bundle.index.blobs.iter().any(|blob| !blob.parts.is_empty());
+        assert_eq!(cut, name.starts_with("many"), "{name}");
+        bundle.statement_digest
+    });
+    assert_ne!(statements[0], statements[1]);
+}
+
+#[test]
+fn the_parity_of_format_1_repairs_for_ever() {
+    let scratch = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(folder()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().starts_with("many.") {
+            fs::copy(entry.path(), scratch.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let path = scratch.path().join("many.vol001.ferry");
+    let whole = fs::read(&path).unwrap();
+    let mut scratched = whole.clone();
+    scratched[20_000..20_100].fill(0);
+    fs::write(&path, scratched).unwrap();
+    let done = repair(scratch.path(), &Silent).unwrap();
+    assert_eq!(done.files.len(), 1);
+    assert!(fs::read(&path).unwrap() == whole);
+}
