@@ -73,7 +73,7 @@ impl Root {
         path: &Path,
         prefix: &Prefix,
     ) -> Result<Verified, Trouble> {
-        must_be_a_file(path)?;
+        must_be_readable(path)?;
         let sealed = Sealed::open(path)?;
         let offered = sealed.fingerprint_offered()?;
         let mut roots = TrustedRoots::read_folder(&prefix.trust())?;
@@ -92,14 +92,15 @@ impl Root {
 }
 
 /// Opening a named pipe waits until somebody writes into it, which may be never.
-pub(crate) fn must_be_a_file(path: &Path) -> Result<(), VerifyError> {
+pub(crate) fn must_be_readable(path: &Path) -> Result<(), VerifyError> {
     let fault = |fault, cause| VerifyError {
         path: path.to_owned(),
         fault,
         cause,
     };
     match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => Ok(()),
+        // A folder may hold the volumes of a bundle.
+        Ok(found) if found.is_file() || found.is_dir() => Ok(()),
         Ok(_) => Err(fault(Fault::NotABundle, None)),
         Err(cause) => Err(fault(Fault::Unreadable, Some(cause))),
     }

@@ -32,9 +32,8 @@ fn link_in_the_store_instead_of_a_blob() {
     fs::write(&outside, "not ours").unwrap();
     let store = site.prefix().join("store/sha256");
     fs::create_dir_all(&store).unwrap();
-    for blob in e2e::Forge::of(&site.bundle("1")).blobs() {
-        let hex = blob.rsplit('/').next().unwrap();
-        symlink(&outside, store.join(hex)).unwrap();
+    for (hex, _) in e2e::Forge::of(&site.bundle("1")).contents() {
+        symlink(&outside, store.join(&hex)).unwrap();
         symlink(&outside, store.join(format!(".part-{hex}"))).unwrap();
     }
     let _ = site.install("1").ended_with(0);
@@ -48,13 +47,8 @@ fn wrong_blob_in_the_store_of_the_right_size() {
     let mut good = e2e::Forge::of(&site.bundle("1"));
     let folder = site.prefix().join("store/sha256");
     fs::create_dir_all(&folder).unwrap();
-    for blob in good.blobs() {
-        let length = good.member(&blob).bytes.len();
-        fs::write(
-            folder.join(blob.rsplit('/').next().unwrap()),
-            vec![b'!'; length],
-        )
-        .unwrap();
+    for (hex, length) in good.contents() {
+        fs::write(folder.join(hex), vec![b'!'; length]).unwrap();
     }
     let _ = site.install("1").ended_with(0);
     let _ = site.installer(&["audit"]).ended_with(0);

@@ -167,6 +167,17 @@ impl Forge {
             .collect()
     }
 
+    /// Digest in hexadecimal and size of every blob, by the index.
+    pub fn contents(&mut self) -> Vec<(String, usize)> {
+        let index = self.json("meta/index.json");
+        let blobs = index["blobs"].as_array().into_iter().flatten();
+        let one = |blob: &Value| {
+            let digest = blob["digest"].as_str()?.strip_prefix("sha256:")?.to_owned();
+            Some((digest, blob["size"].as_u64()? as usize))
+        };
+        blobs.filter_map(one).collect()
+    }
+
     /// A document.
     pub fn json(&mut self, name: &str) -> Value {
         serde_json::from_slice(&self.member(name).bytes).expect("a document of a good bundle")
@@ -250,9 +261,9 @@ impl Forge {
             if !unsummed(&name) {
                 let digest = Digest::of(&member.bytes).hex();
                 // A blob is listed by its name: whether its bytes are right shows when they are read.
-                let listed = name
-                    .strip_prefix("blobs/sha256/")
-                    .map_or(digest.as_str(), |hex| hex);
+                let compressed = Path::new(&name).extension().is_some();
+                let named = name.strip_prefix("blobs/sha256/").filter(|_| !compressed);
+                let listed = named.unwrap_or(&digest);
                 let _ = writeln!(sums, "{listed}  {name}");
                 if !name.starts_with("blobs/") && !name.starts_with("parts/") {
                     subjects.push(json!({ "name": name, "digest": { "sha256": digest } }));

@@ -12,7 +12,7 @@ use report::{Diagnose, Outcome, Trouble};
 use serde_json::json;
 
 use crate::cli::At;
-use crate::trust::{compare, fingerprint, must_be_a_file};
+use crate::trust::{compare, fingerprint, must_be_readable};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -110,7 +110,7 @@ fn document(path: &Path, named: Option<Digest>) -> Result<(Vec<u8>, Digest), Tro
         path: path.to_owned(),
         source,
     };
-    must_be_a_file(path)?;
+    must_be_readable(path)?;
     let mut head = Vec::new();
     let mut file = File::open(path).map_err(unreadable)?;
     (&mut file)

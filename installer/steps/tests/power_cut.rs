@@ -191,8 +191,8 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let files = |release: u8| {
             [
-                ("same.json", b"{}".to_vec()),
-                ("data.json", vec![release; 10_000]),
+                ("same.bin", b"{}".to_vec()),
+                ("data.bin", vec![release; 10_000]),
             ]
         };
         let mut fake = Fake::with_dataset("demo", 1, &files(1));
