@@ -20,6 +20,7 @@ use crate::documents;
 use crate::keys::{RootDocument, SigningKey};
 use crate::layout::{self, MAX_METADATA, MAX_VOLUMES, Role};
 use crate::place::{Content, TooSmall, place};
+use crate::sbom::bill;
 use crate::source::{Source, hash_blobs, hash_parts, open_blobs, unreadable};
 use crate::statement::{Statement, Subject, envelope};
 use crate::ustar::{BLOCK, padding};
@@ -170,6 +171,8 @@ fn metadata(input: &BundleInput, root: &RootDocument) -> Result<Members, BuildEr
     members.add(layout::PROFILES, json(input.profiles));
     members.add(layout::LOCK, input.lock.to_vec());
     members.add(layout::PROVENANCE, json(input.provenance));
+    let bill = bill(input.profiles, input.provenance, &Digest::of(input.lock));
+    members.add(layout::SBOM, json(&bill));
     if !input.requires.is_empty() {
         let mut blobs = input.requires.to_vec();
         blobs.sort_by_key(|blob| blob.digest);

@@ -51,7 +51,9 @@ impl Fake {
             options: BuildOptions {
                 threads: 2,
                 piece_size: 4096,
-                ..BuildOptions::default()
+                volume_size: None,
+                // So that a test finds a blob's own bytes in the archive.
+                compress: false,
             },
         }
     }

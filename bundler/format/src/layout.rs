@@ -13,6 +13,7 @@ pub(crate) const PROFILES: &str = "meta/profiles.json";
 pub(crate) const LOCK: &str = "meta/plan.lock";
 pub(crate) const PROVENANCE: &str = "meta/provenance.json";
 pub(crate) const REQUIRES: &str = "meta/requires.json";
+pub(crate) const SBOM: &str = "meta/sbom.cdx.json";
 pub(crate) const VOLUME: &str = "meta/volume.json";
 
 /// Most volumes of a bundle: three digits count them.
@@ -44,6 +45,7 @@ pub(crate) enum Role {
     Lock,
     Provenance,
     Requires,
+    Sbom,
     Volume,
     /// A blob, or a part of one.
     Content,
@@ -65,6 +67,7 @@ impl Role {
             LOCK => Self::Lock,
             PROVENANCE => Self::Provenance,
             REQUIRES => Self::Requires,
+            SBOM => Self::Sbom,
             VOLUME => Self::Volume,
             _ => {
                 let (folder, file) = name.rsplit_once('/')?;

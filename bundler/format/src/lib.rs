@@ -22,6 +22,7 @@ mod layout;
 mod parallel;
 mod parity;
 mod place;
+mod sbom;
 mod sealed;
 mod source;
 mod statement;

@@ -205,3 +205,41 @@ fn the_readme_in_the_bundle_leads_through_the_check_by_hand() {
     assert!(!lines.contains("differs"));
     assert_eq!(sh("check", complete), "complete\n");
 }
+
+#[test]
+fn the_bill_of_materials_lists_models_data_and_wheels_with_their_digests() {
+    let world = World::new();
+    world.built();
+    let tar = Command::new("tar")
+        .args(["-xOf", "demo-1.ferry", "meta/sbom.cdx.json"])
+        .current_dir(world.folder.path())
+        .output()
+        .unwrap();
+    let bill: serde_json::Value = serde_json::from_slice(&tar.stdout).unwrap();
+    assert_eq!(
+        (&bill["bomFormat"], &bill["specVersion"]),
+        (&"CycloneDX".into(), &"1.6".into())
+    );
+    let components = bill["components"].as_array().unwrap();
+    let of = |name: &str| components.iter().find(|c| c["name"] == name).unwrap();
+    let model = of("org/model");
+    assert_eq!(
+        (&model["type"], &model["version"]),
+        (&"machine-learning-model".into(), &COMMIT.into())
+    );
+    assert_eq!(model["licenses"][0]["expression"], "Apache-2.0");
+    assert_eq!(of("identity")["type"], "data");
+    let parts = of("cpu")["components"].as_array().unwrap();
+    let wheel = parts.iter().find(|part| part["type"] == "library").unwrap();
+    assert_eq!(wheel["purl"], "pkg:pypi/demo@1.0");
+    let digest = Digest::of(&crate::world::wheel()).hex();
+    assert_eq!(wheel["hashes"][0]["content"], digest);
+    let refs: Vec<_> = parts
+        .iter()
+        .map(|part| part["bom-ref"].as_str().unwrap())
+        .collect();
+    let mut once = refs.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), refs.len(), "references are unique");
+}

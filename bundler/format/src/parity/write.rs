@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use manifest_schema::Digest;
 use reed_solomon_simd::ReedSolomonEncoder;
@@ -65,7 +66,8 @@ pub fn write_parity(
         each,
     };
     set.create(out)?;
-    let step = Step::start(sink, "step.parity-write", "", Some(block), "bytes");
+    let all = data as u64 * block;
+    let step = Step::start(sink, "step.parity-write", "", Some(all), "bytes");
     let mut hashers = vec![Sha256::new(); recovery];
     let mut encoder = ReedSolomonEncoder::new(data, recovery, SLICE)?;
     let mut run = vec![0; SLICE];
@@ -82,7 +84,7 @@ pub fn write_parity(
             hashers[number].update(slice);
             set.put(number, start, slice)?;
         }
-        step.progress(start + SLICE as u64);
+        step.progress((start + SLICE as u64) * data as u64);
     }
     let digests = hashers
         .into_iter()
@@ -111,7 +113,9 @@ fn hash(
     threads: usize,
     sink: &dyn Sink,
 ) -> Result<Vec<Protected>, ParityError> {
-    let step = Step::start(sink, "step.parity-hash", "", None, "bytes");
+    let total = opened.iter().map(|(_, _, size)| size).sum();
+    let step = Step::start(sink, "step.parity-hash", "", Some(total), "bytes");
+    let done = AtomicU64::new(0);
     let mut protected = Vec::new();
     for (path, file, size) in opened {
         let count = size.div_ceil(block) as usize;
@@ -120,6 +124,8 @@ fn hash(
             let offset = number as u64 * block;
             let digest = hash_range(file, offset, block.min(size - offset), |_, _| Ok(()));
             let digest = digest.map_err(ParityError::file(path))?;
+            let run = block.min(size - offset);
+            step.progress(done.fetch_add(run, Ordering::Relaxed) + run);
             let mut digests = digests
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -36,6 +36,7 @@ fn write() {
     let scratch = tempfile::tempdir().unwrap();
     let mut fake = Fake::with_dataset("golden", 1, &files());
     fake.keys = vec![key];
+    fake.options.compress = true;
     fs::write(
         folder.join("fingerprint"),
         format!("{}\n", Digest::of(&fake.root()).hex()),

@@ -39,6 +39,7 @@ impl Shelf {
         ];
         let mut fake = Fake::with_dataset("demo", 1, &files);
         fake.options.volume_size = volume_size;
+        fake.options.compress = true;
         let shelf = Self {
             folder: tempfile::tempdir().unwrap(),
             fake,

@@ -1,0 +1,125 @@
+//! `meta/sbom.cdx.json`: what is in a bundle, as a `CycloneDX` 1.6 bill of materials.
+//!
+//! Made of the profiles and the provenance alone, without a time, so that equal bundles have equal bills. A model is a
+//! `machine-learning-model`, a dataset is `data`, a wheel a `library` with its package URL; each lists its files with
+//! their SHA-256.
+
+use manifest_schema::{
+    Backend, Component, ComponentKind, Digest, Origin, PlacedFile, Profiles, Provenance,
+};
+use serde_json::{Value, json};
+
+/// The bill of a bundle whose lock has digest `lock`.
+pub(crate) fn bill(profiles: &Profiles, provenance: &Provenance, lock: &Digest) -> Value {
+    let mut components: Vec<Value> = Vec::new();
+    for component in &profiles.components {
+        components.push(model_or_data(component, provenance));
+    }
+    for backend in &profiles.backends {
+        components.push(backend_of(backend, provenance));
+    }
+    let name = profiles.name.as_str();
+    json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": format!("urn:uuid:{}", uuid(lock)),
+        "version": 1,
+        "metadata": {
+            "tools": { "components": [{
+                "type": "application", "name": "ferry-bundler", "version": env!("CARGO_PKG_VERSION"),
+            }] },
+            "component": {
+                "type": "application", "bom-ref": "bundle", "name": name,
+                "version": profiles.release.to_string(),
+            },
+        },
+        "components": components,
+    })
+}
+
+fn model_or_data(component: &Component, provenance: &Provenance) -> Value {
+    let (kind, prefix) = match component.kind {
+        ComponentKind::Model => ("machine-learning-model", "model"),
+        ComponentKind::Dataset => ("data", "dataset"),
+    };
+    let own = format!("{prefix}:{}", component.name);
+    let mut value = json!({
+        "type": kind,
+        "bom-ref": own,
+        "name": component.name,
+        "licenses": [{ "expression": component.license }],
+        "components": files(&component.files, &own, provenance),
+    });
+    if let Some(revision) = &component.revision {
+        value["version"] = revision.as_str().into();
+    }
+    value
+}
+
+fn backend_of(backend: &Backend, provenance: &Provenance) -> Value {
+    let own = format!("backend:{}", backend.name);
+    let mut parts = files(&backend.files, &own, provenance);
+    for wheel in backend.python.iter().flat_map(|python| &python.wheels) {
+        parts.push(wheel_of(wheel, &own, provenance));
+    }
+    json!({ "type": "platform", "bom-ref": own, "name": backend.name, "components": parts })
+}
+
+fn wheel_of(wheel: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {
+    let mut value = file(wheel, owner, provenance);
+    let origin = provenance.blobs.get(wheel.blob());
+    let known = origin.and_then(|origin| origin.project.as_ref().zip(origin.version.as_ref()));
+    if let Some((project, version)) = known {
+        let name = project.replace(['_', '.'], "-").to_ascii_lowercase();
+        value["type"] = "library".into();
+        value["name"] = name.as_str().into();
+        value["version"] = version.as_str().into();
+        value["purl"] = format!("pkg:pypi/{name}@{}", version.replace('+', "%2B")).into();
+    }
+    value
+}
+
+fn files(files: &[PlacedFile], owner: &str, provenance: &Provenance) -> Vec<Value> {
+    files
+        .iter()
+        .map(|one| file(one, owner, provenance))
+        .collect()
+}
+
+fn file(file: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {
+    let mut value = json!({
+        "type": "file",
+        "bom-ref": format!("{owner}/{}", file.path),
+        "name": file.path,
+        "hashes": [{ "alg": "SHA-256", "content": file.digest.hex() }],
+    });
+    let url = provenance.blobs.get(file.blob()).and_then(address);
+    if let Some(url) = url {
+        value["externalReferences"] = json!([{ "type": "distribution", "url": url }]);
+    }
+    value
+}
+
+fn address(origin: &Origin) -> Option<&str> {
+    origin.url.as_deref()
+}
+
+/// A UUID of version 8 (RFC 9562) that follows from a digest.
+fn uuid(digest: &Digest) -> String {
+    let hex = digest.hex();
+    let variant = match &hex[16..17] {
+        "0" | "4" | "8" | "c" => '8',
+        "1" | "5" | "9" | "d" => '9',
+        "2" | "6" | "a" | "e" => 'a',
+        _ => 'b',
+    };
+    format!(
+        "{}-{}-8{}-{variant}{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[13..16],
+        &hex[17..20],
+        &hex[20..32]
+    )
+}
