@@ -170,21 +170,27 @@ pub(super) fn summary(view: &View, audit: &Audit) -> String {
     view.text(code, &args)
 }
 
-/// A line for each file; unless `--verbose` is given, one for all good files of a wheel, which can be thousands.
+/// A line for each file; unless `--verbose` is given, one for all good files of a wheel, which can be thousands,
+/// and one for all that uv made around them.
 fn lines(view: &View, files: &[AuditedFile]) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut wheels: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut many: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for file in files {
+        let code = match (file.standing, file.made_from.as_deref()) {
+            (Standing::FromWheel, _) => "installer.audit-wheel",
+            (Standing::MadeOnSite, Some("uv")) => "installer.audit-uv",
+            _ => "",
+        };
         match &file.made_from {
-            Some(wheel) if file.standing == Standing::FromWheel && !view.is_verbose() => {
-                *wheels.entry(wheel).or_default() += 1;
+            Some(made_from) if !code.is_empty() && !view.is_verbose() => {
+                *many.entry((code, made_from)).or_default() += 1;
             }
             _ => lines.push(line(view, file)),
         }
     }
-    lines.extend(wheels.into_iter().map(|(wheel, files)| {
-        let args = [("files", files.to_string()), ("wheel", wheel.to_owned())];
-        format!("✓ {}", view.text("installer.audit-wheel", &args))
+    lines.extend(many.into_iter().map(|((code, made_from), files)| {
+        let args = [("files", files.to_string()), ("from", made_from.to_owned())];
+        format!("✓ {}", view.text(code, &args))
     }));
     lines
 }
