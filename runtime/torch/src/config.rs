@@ -6,17 +6,22 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::BackendError;
+use crate::rope::Scaling;
 
 /// The kinds of model that [`crate::Model`] computes, as error messages name them.
-pub(crate) const KNOWN: &str = "llama, qwen2";
+pub(crate) const KNOWN: &str = "llama, mistral, qwen2, qwen3";
 
 /// A configuration file is a few kilobytes; more is not one.
 const LARGEST: u64 = 4 << 20;
 
 /// The shape of a model.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the file"
+)]
 pub struct ModelConfig {
-    /// `llama` or `qwen2`.
+    /// `llama`, `mistral`, `qwen2` or `qwen3`.
     pub kind: String,
     /// Width of the residual stream.
     pub hidden: i64,
@@ -36,6 +41,12 @@ pub struct ModelConfig {
     pub norm_epsilon: f64,
     /// Base of the rotary angles.
     pub rope_base: f64,
+    /// How the angles are stretched for longer texts.
+    pub(crate) rope: Scaling,
+    /// For each layer, how far its attention looks back.
+    pub(crate) windows: Vec<Option<i64>>,
+    /// The heads of queries and keys have norms.
+    pub(crate) head_norms: bool,
     /// Longest text that the model was made for.
     pub positions: i64,
     /// The output layer is the embedding.
@@ -71,7 +82,7 @@ impl ModelConfig {
     pub fn from_json(path: &Path, value: &Value) -> Result<Self, BackendError> {
         let fields = Fields { path, value };
         let kind = value["model_type"].as_str().unwrap_or("none").to_owned();
-        if !matches!(kind.as_str(), "llama" | "qwen2") {
+        if !matches!(kind.as_str(), "llama" | "mistral" | "qwen2" | "qwen3") {
             return Err(BackendError::UnknownArchitecture {
                 path: path.to_owned(),
                 found: kind,
@@ -80,16 +91,11 @@ impl ModelConfig {
         }
         fields.must_be("hidden_act", |v| v.is_null() || v == "silu")?;
         fields.must_be("mlp_bias", |v| v != &Value::Bool(true))?;
-        fields.must_be("use_sliding_window", |v| v != &Value::Bool(true))?;
         fields.must_be("quantization_config", Value::is_null)?;
-        let plain = |v: &Value| {
-            v.is_null()
-                || ["rope_type", "type"]
-                    .iter()
-                    .all(|k| v.get(k).is_none_or(|t| t == "default"))
-        };
-        fields.must_be("rope_scaling", plain)?;
-        fields.must_be("rope_parameters", plain)?;
+        let positions = fields
+            .optional_count("max_position_embeddings", 1 << 24)?
+            .unwrap_or(2048);
+        let rope = fields.rope(positions)?;
 
         let hidden = fields.count("hidden_size", 1 << 20)?;
         let heads = fields.count("num_attention_heads", 1 << 14)?;
@@ -121,23 +127,25 @@ impl ModelConfig {
             Value::Array(many) => many.iter().filter_map(Value::as_i64).collect(),
             one => one.as_i64().into_iter().collect(),
         };
+        let layers = fields.count("num_hidden_layers", 1 << 12)?;
         let attention_bias = value["attention_bias"].as_bool().unwrap_or(false);
         Ok(Self {
             hidden,
             feed_forward: fields.count("intermediate_size", 1 << 22)?,
-            layers: fields.count("num_hidden_layers", 1 << 12)?,
+            layers,
             heads,
             key_heads,
             head_width,
             vocabulary: fields.count("vocab_size", 1 << 24)?,
             norm_epsilon,
             rope_base,
-            positions: fields
-                .optional_count("max_position_embeddings", 1 << 24)?
-                .unwrap_or(2048),
+            rope,
+            windows: fields.windows(&kind, layers)?,
+            head_norms: kind == "qwen3",
+            positions,
             tied: value["tie_word_embeddings"].as_bool().unwrap_or(false),
             qkv_bias: kind == "qwen2" || attention_bias,
-            output_bias: kind == "llama" && attention_bias,
+            output_bias: matches!(kind.as_str(), "llama" | "qwen3") && attention_bias,
             end_tokens,
             kind,
         })
@@ -163,6 +171,55 @@ impl Fields<'_> {
                 _ => Err(self.wrong(name, &format!("a number from 1 to {most}"))),
             },
         }
+    }
+
+    /// The rule for positions: `rope_parameters`, or `rope_scaling` of older files.
+    fn rope(&self, positions: i64) -> Result<Scaling, BackendError> {
+        let name = ["rope_parameters", "rope_scaling"]
+            .into_iter()
+            .find(|name| !self.value[*name].is_null());
+        let Some(name) = name else {
+            return Ok(Scaling::Plain);
+        };
+        Scaling::from_json(&self.value[name], positions).map_err(|reason| {
+            BackendError::UnsupportedSetting {
+                path: self.path.to_owned(),
+                name: name.to_owned(),
+                value: format!("{} ({reason})", self.value[name]),
+            }
+        })
+    }
+
+    /// How far each layer looks back: Mistral's layers alike, Qwen's where `layer_types` or the older switches say so.
+    fn windows(&self, kind: &str, layers: i64) -> Result<Vec<Option<i64>>, BackendError> {
+        let usual = |window: i64| self.value.get("sliding_window").is_none().then_some(window);
+        let window = self.optional_count("sliding_window", 1 << 24)?;
+        let window = match kind {
+            "mistral" => window.or(usual(4096)),
+            _ => window.filter(|_| self.value["use_sliding_window"] == true),
+        };
+        let slides: Box<dyn Fn(i64) -> bool> = match (kind, &self.value["layer_types"]) {
+            ("mistral", _) => Box::new(|_| true),
+            ("qwen2" | "qwen3", Value::Array(types)) => {
+                let known = ["full_attention", "sliding_attention"];
+                if types.len() as i64 != layers
+                    || !types.iter().all(|t| known.iter().any(|k| t == k))
+                {
+                    return Err(self.wrong(
+                        "layer_types",
+                        "full_attention or sliding_attention, one a layer",
+                    ));
+                }
+                Box::new(|layer| types[layer as usize] == "sliding_attention")
+            }
+            ("qwen2" | "qwen3", _) => {
+                let first = self.value["max_window_layers"].as_i64().unwrap_or(28);
+                Box::new(move |layer| layer >= first)
+            }
+            _ => Box::new(|_| false),
+        };
+        let windows = (0..layers).map(|layer| window.filter(|_| slides(layer)));
+        Ok(windows.collect())
     }
 
     fn must_be(&self, name: &str, holds: impl Fn(&Value) -> bool) -> Result<(), BackendError> {
@@ -205,13 +262,44 @@ mod tests {
     }
 
     #[test]
+    fn windows_are_those_of_each_family() {
+        for (kind, more, expected) in [
+            ("llama", json!({}), [None, None]),
+            ("mistral", json!({}), [Some(8), Some(8)]),
+            ("mistral", json!({"sliding_window": null}), [None, None]),
+            ("qwen2", json!({"max_window_layers": 1}), [None, None]),
+            (
+                "qwen2",
+                json!({"max_window_layers": 1, "use_sliding_window": true}),
+                [None, Some(8)],
+            ),
+            (
+                "qwen3",
+                json!({"use_sliding_window": true, "layer_types": ["sliding_attention", "full_attention"]}),
+                [Some(8), None],
+            ),
+        ] {
+            let mut config = small();
+            config["num_hidden_layers"] = 2.into();
+            config["model_type"] = kind.into();
+            config["sliding_window"] = 8.into();
+            for (name, value) in more.as_object().unwrap() {
+                config[name.as_str()] = value.clone();
+            }
+            let found = ModelConfig::from_json(Path::new("config.json"), &config).unwrap();
+            assert_eq!(found.windows, expected, "{kind} {more}");
+            assert_eq!(found.head_norms, kind == "qwen3");
+        }
+    }
+
+    #[test]
     fn a_setting_that_changes_the_computation_is_refused_by_name() {
         for (name, value, code) in [
             ("model_type", json!("gemma3"), "torch.unknown-architecture"),
             ("hidden_act", json!("gelu"), "torch.unsupported-setting"),
             (
                 "rope_scaling",
-                json!({"type": "yarn"}),
+                json!({"type": "longrope", "factor": 4.0}),
                 "torch.unsupported-setting",
             ),
             ("num_hidden_layers", json!(-1), "torch.malformed"),

@@ -116,6 +116,12 @@ pub enum BackendError {
         /// Positions of the model.
         limit: i64,
     },
+    /// Something that only unpacked weights allow.
+    #[error("{what} does not work on weights packed into four bits")]
+    NotOnPacked {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Library(String),
@@ -172,6 +178,7 @@ impl Diagnose for BackendError {
             Self::NoSuchTarget { .. } => "torch.no-such-target",
             Self::BadBatch { .. } => "torch.bad-batch",
             Self::TooLong { .. } => "torch.too-long",
+            Self::NotOnPacked { .. } => "torch.not-on-packed",
             Self::Library(_) => "torch.library",
         }
     }
@@ -230,6 +237,7 @@ impl Diagnose for BackendError {
                 vec![("name", name.clone()), ("known", known.clone())]
             }
             Self::BadBatch { reason } | Self::Library(reason) => vec![("reason", reason.clone())],
+            Self::NotOnPacked { what } => vec![("what", (*what).to_owned())],
             Self::TooLong { found, limit } => {
                 vec![("found", found.to_string()), ("limit", limit.to_string())]
             }
@@ -239,7 +247,7 @@ impl Diagnose for BackendError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Unreadable { .. } | Self::Unwritable { .. } => Outcome::HostFault,
-            Self::NoSuchTarget { .. } => Outcome::Usage,
+            Self::NoSuchTarget { .. } | Self::NotOnPacked { .. } => Outcome::Usage,
             _ => Outcome::Failed,
         }
     }

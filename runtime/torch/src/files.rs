@@ -6,8 +6,9 @@
 //! data    the tensors, back to back; offsets count from here
 //! ```
 //!
-//! A model is one `model.safetensors`, or shards named by `model.safetensors.index.json`. Tensors are read one at a
-//! time and widened to `f32` at once, so that loading needs no second copy of the model.
+//! A model is one `model.safetensors`, or shards named by `model.safetensors.index.json`. A tensor that is wanted in the
+//! number format of the file is mapped, not copied: its pages are read when they are first used, and the system may drop
+//! them again. Others are read and converted one at a time, so that loading needs no second copy of the model.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,9 +16,9 @@ use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::BackendError;
+use crate::{BackendError, stream};
 
 /// As the reference implementation limits it.
 const LARGEST_HEADER: u64 = 100_000_000;
@@ -35,8 +36,10 @@ struct Entry {
 struct Shard {
     path: PathBuf,
     file: File,
+    size: u64,
     data: u64,
     entries: BTreeMap<String, Entry>,
+    map: Option<Tensor>,
 }
 
 impl Shard {
@@ -44,6 +47,9 @@ impl Shard {
         let bad = |found: String, expected: &str| BackendError::malformed(path, found, expected);
         let mut file = File::open(path).map_err(BackendError::reading(path))?;
         let size = file.metadata().map_err(BackendError::reading(path))?.len();
+        if size < 8 {
+            return Err(bad(format!("{size} bytes"), "a safetensors file"));
+        }
         let mut length = [0; 8];
         file.read_exact(&mut length)
             .map_err(BackendError::reading(path))?;
@@ -91,33 +97,64 @@ impl Shard {
         Ok(Self {
             path: path.to_owned(),
             file,
+            size,
             data,
             entries,
+            map: None,
         })
     }
 
-    fn read(&mut self, name: &str) -> Result<Tensor, BackendError> {
+    fn kind(&self, name: &str) -> Result<Kind, BackendError> {
+        match self.entries[name].dtype.as_str() {
+            "F32" => Ok(Kind::Float),
+            "F16" => Ok(Kind::Half),
+            "BF16" => Ok(Kind::BFloat16),
+            other => Err(BackendError::UnsupportedType {
+                path: self.path.clone(),
+                tensor: name.to_owned(),
+                found: other.to_owned(),
+                known: "F32, F16, BF16",
+            }),
+        }
+    }
+
+    /// The tensor in the file's own number format, its bytes shared with the file; none where that cannot be.
+    fn mapped(&mut self, name: &str) -> Result<Option<Tensor>, BackendError> {
+        let kind = self.kind(name)?;
         let entry = &self.entries[name];
-        let kind = match entry.dtype.as_str() {
-            "F32" => Kind::Float,
-            "F16" => Kind::Half,
-            "BF16" => Kind::BFloat16,
-            other => {
-                return Err(BackendError::UnsupportedType {
-                    path: self.path.clone(),
-                    tensor: name.to_owned(),
-                    found: other.to_owned(),
-                    known: "F32, F16, BF16",
-                });
-            }
+        let (from, to) = (
+            self.data + entry.data_offsets.0,
+            self.data + entry.data_offsets.1,
+        );
+        let aligned = from.is_multiple_of(kind.elt_size_in_bytes() as u64);
+        let Some(path) = self.path.to_str().filter(|_| aligned && to > from) else {
+            return Ok(None);
         };
+        if self.map.is_none() {
+            let size = i64::try_from(self.size).unwrap_or(i64::MAX);
+            // Not shared: a write, which none of ours is, would not reach the file.
+            let map = Tensor::f_from_file(path, false, size, (Kind::Uint8, Device::Cpu))?;
+            self.map = Some(map);
+        }
+        let Some(map) = &self.map else {
+            return Ok(None);
+        };
+        let bytes = map.f_narrow(0, from as i64, (to - from) as i64)?;
+        Ok(Some(
+            bytes.f_view_dtype(kind)?.f_view(entry.shape.as_slice())?,
+        ))
+    }
+
+    fn read(&mut self, name: &str, kind: Kind) -> Result<Tensor, BackendError> {
+        let stored = self.kind(name)?;
+        let entry = &self.entries[name];
         let (from, to) = entry.data_offsets;
         let mut bytes = vec![0; (to - from) as usize];
         self.file
             .seek(SeekFrom::Start(self.data + from))
             .and_then(|_| self.file.read_exact(&mut bytes))
             .map_err(BackendError::reading(&self.path))?;
-        Ok(Tensor::f_from_data_size(&bytes, &entry.shape, kind)?.f_to_kind(Kind::Float)?)
+        Ok(Tensor::f_from_data_size(&bytes, &entry.shape, stored)?.f_to_kind(kind)?)
     }
 }
 
@@ -238,8 +275,7 @@ impl TensorFiles {
         Ok(&self.shards[self.place(name)?].entries[name].shape)
     }
 
-    /// Reads a tensor of the expected shape as `f32`.
-    pub(crate) fn read(&mut self, name: &str, expected: &[i64]) -> Result<Tensor, BackendError> {
+    fn checked(&self, name: &str, expected: &[i64]) -> Result<usize, BackendError> {
         let found = self.shape(name)?;
         if found != expected {
             return Err(BackendError::WrongShape {
@@ -249,8 +285,41 @@ impl TensorFiles {
                 expected: expected.to_vec(),
             });
         }
-        let place = self.place(name)?;
-        self.shards[place].read(name)
+        self.place(name)
+    }
+
+    /// A tensor of the expected shape in `kind`: mapped where the file has it so, read and converted elsewhere. It must
+    /// not be written to.
+    pub(crate) fn mapped(
+        &mut self,
+        name: &str,
+        expected: &[i64],
+        kind: Kind,
+    ) -> Result<Tensor, BackendError> {
+        let place = self.checked(name, expected)?;
+        let shard = &mut self.shards[place];
+        if shard.kind(name)? == kind
+            && let Some(mapped) = shard.mapped(name)?
+        {
+            return Ok(mapped);
+        }
+        shard.read(name, kind)
+    }
+
+    /// The same in memory of its own, without a map whose pages would count as this program's.
+    pub(crate) fn read_as(
+        &mut self,
+        name: &str,
+        expected: &[i64],
+        kind: Kind,
+    ) -> Result<Tensor, BackendError> {
+        let place = self.checked(name, expected)?;
+        self.shards[place].read(name, kind)
+    }
+
+    /// Reads a tensor of the expected shape as `f32`.
+    pub(crate) fn read(&mut self, name: &str, expected: &[i64]) -> Result<Tensor, BackendError> {
+        self.read_as(name, expected, Kind::Float)
     }
 }
 
@@ -260,24 +329,20 @@ pub(crate) fn write<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<(), BackendError> {
     let tensors: Vec<_> = tensors.into_iter().collect();
-    let mut header = serde_json::Map::new();
-    header.insert("__metadata__".into(), serde_json::json!({"format": "pt"}));
+    let mut entries = serde_json::Map::new();
     let mut end = 0;
     for (name, tensor) in &tensors {
         let from = end;
         end += tensor.numel() * 4;
-        header.insert(
+        entries.insert(
             (*name).to_owned(),
             serde_json::json!({"dtype": "F32", "shape": tensor.size(), "data_offsets": [from, end]}),
         );
     }
-    let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
+    let head = stream::head(entries);
     let file = File::create(path).map_err(BackendError::writing(path))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    out.write_all(&(header.len() as u64).to_le_bytes())
-        .and_then(|()| out.write_all(&header))
-        .map_err(BackendError::writing(path))?;
+    out.write_all(&head).map_err(BackendError::writing(path))?;
     for (_, tensor) in &tensors {
         let bytes = little_endian(tensor)?;
         out.write_all(&bytes).map_err(BackendError::writing(path))?;
@@ -320,9 +385,19 @@ mod tests {
         let tensor = Tensor::from_slice(&[1.0_f32, -2.5, 3.0, 0.0]).view([2, 2]);
         write(&path, [("a.weight", &tensor)]).unwrap();
         let mut files = TensorFiles::open_folder(folder.path()).unwrap();
-        let back = files.read("a.weight", &[2, 2]).unwrap();
-        assert_eq!(back, tensor);
-        let error = files.read("a.weight", &[4]).unwrap_err();
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let back = files.mapped("a.weight", &[2, 2], kind).unwrap();
+            assert_eq!(
+                (back.kind(), back.to_kind(Kind::Float)),
+                (kind, tensor.copy())
+            );
+            let back = files.read_as("a.weight", &[2, 2], kind).unwrap();
+            assert_eq!(
+                (back.kind(), back.to_kind(Kind::Float)),
+                (kind, tensor.copy())
+            );
+        }
+        let error = files.mapped("a.weight", &[4], Kind::Float).unwrap_err();
         assert_eq!(report::Diagnose::code(&error), "torch.wrong-shape");
     }
 

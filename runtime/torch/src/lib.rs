@@ -1,34 +1,53 @@
 //! Models and optimizer steps on libtorch: the only crate that names tch.
 //!
 //! ```text
-//! folder or .gguf --files/gguf--> weights --model--> logits --trainer--> loss, gradients, AdamW
+//! folder or .gguf --files/gguf--> weights --block/model--> logits --learn--> loss, gradients --optimizer--> weights
 //!                                             ^ adapter (PEFT layout) in and out   --generate--> text
 //! ```
 //!
 //! Files are foreign bytes: every count, offset and length is checked before it is used. Weights are computed in
-//! `f32` whatever the file holds, because CPUs without half-precision units are several times slower in `bf16`.
+//! `f32` whatever the file holds unless a job asks otherwise, because CPUs without half-precision units are several
+//! times slower in `bf16`.
 
 mod adapter;
+mod attention;
+mod block;
+mod cache;
 mod config;
+mod dynamic_map;
 mod error;
 mod files;
+mod four_bit;
 mod generate;
 mod gguf;
+mod gradient;
+mod head;
+mod learn;
+mod load;
 mod lora;
 mod model;
+mod norm;
 mod optimizer;
 mod output;
 mod preference;
+mod rope;
+mod settings;
 mod source;
+mod stream;
 mod threads;
+mod trainable;
 mod trainer;
+mod weight;
 
 pub use config::ModelConfig;
 pub use error::BackendError;
 pub use generate::{Sampling, generate};
-pub use lora::{LoraSettings, Targets};
 pub use model::{Model, Pass};
 pub use optimizer::AdamSettings;
+pub use settings::{
+    FourBitCode, FreezeSettings, Holding, LoraSettings, Method, Precision, Quantization, Targets,
+    Tuning,
+};
 pub use source::{ModelFiles, open};
 pub use threads::{Threads, library_environment, use_threads};
-pub use trainer::{LibtorchTrainer, Tuning};
+pub use trainer::LibtorchTrainer;

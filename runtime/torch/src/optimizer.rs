@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::Tensor;
 
 use crate::files::{self, TensorFiles};
-use crate::{BackendError, output};
+use crate::{BackendError, gradient, output};
 
 /// The constants of the optimizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +18,8 @@ pub struct AdamSettings {
     pub epsilon: f64,
     /// Decoupled weight decay; biases and norms get none.
     pub weight_decay: f64,
+    /// LoRA+: the rate of B, and of `DoRA`'s lengths, is so many times that of A.
+    pub b_rate: f64,
     /// Longest gradient, over all parameters together. Zero: no limit.
     pub max_grad_norm: f64,
 }
@@ -29,6 +31,7 @@ impl Default for AdamSettings {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.0,
+            b_rate: 1.0,
             max_grad_norm: 1.0,
         }
     }
@@ -46,6 +49,8 @@ struct Slot {
     mean: Tensor,
     square: Tensor,
     decays: bool,
+    /// Times the rate of the step.
+    rate: f64,
 }
 
 /// The optimizer and its state.
@@ -65,8 +70,11 @@ impl AdamW {
         let slots = parameters
             .into_iter()
             .map(|(name, parameter)| {
+                gradient::want(parameter)?;
+                let faster = name.contains("lora_B") || parameter.dim() == 1;
                 Ok(Slot {
-                    parameter: parameter.f_set_requires_grad(true)?,
+                    rate: if faster { settings.b_rate } else { 1.0 },
+                    parameter: parameter.shallow_clone(),
                     mean: parameter.f_zeros_like()?,
                     square: parameter.f_zeros_like()?,
                     decays: !name.ends_with("bias") && !name.contains("norm"),
@@ -152,7 +160,7 @@ impl AdamW {
             weight_decay,
             ..
         } = self.settings;
-        let size = rate / (1.0 - beta1.powi(self.steps));
+        let correction = 1.0 - beta1.powi(self.steps);
         let root = (1.0 - beta2.powi(self.steps)).sqrt();
         // The ops ending in `_` change their tensor in place and return it once more.
         for slot in &mut self.slots {
@@ -160,6 +168,8 @@ impl AdamW {
             if !gradient.defined() {
                 continue;
             }
+            let rate = rate * slot.rate;
+            let size = rate / correction;
             if shrink < 1.0 {
                 gradient = gradient.f_mul_scalar_(shrink)?;
             }

@@ -42,6 +42,25 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), BackendError> {
     })
 }
 
+/// Removes what processes that are gone left beside `path`, files or folders. Best effort.
+pub(crate) fn sweep(path: &Path) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let start = format!(".{name}.");
+    let Some(Ok(entries)) = path.parent().map(fs::read_dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let left = entry.file_name().to_string_lossy().into_owned();
+        let owner = left
+            .strip_prefix(&start)
+            .and_then(|pid| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let path = entry.path();
+            let _left = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
+}
+
 /// A name next to `path` that no other process takes.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -8,6 +8,7 @@ use report::Sink;
 use crate::config::ModelConfig;
 use crate::files::TensorFiles;
 use crate::model::Model;
+use crate::settings::Holding;
 use crate::{BackendError, gguf, output};
 
 /// Files of a tokenizer, copied along with what is trained so that the result can be used by itself.
@@ -61,10 +62,19 @@ impl ModelFiles {
         &self.folder
     }
 
-    /// Reads the model into memory.
+    /// Reads the model into memory, in `f32`.
     pub fn load(&self) -> Result<Model, BackendError> {
+        self.load_as(Holding::default())
+    }
+
+    /// Reads the model into memory in other number formats.
+    pub fn load_as(&self, holding: Holding) -> Result<Model, BackendError> {
         let config = ModelConfig::read(&self.folder.join("config.json"))?;
-        Model::load(config, &mut TensorFiles::open_folder(&self.folder)?)
+        Model::load(
+            config,
+            &mut TensorFiles::open_folder(&self.folder)?,
+            holding,
+        )
     }
 
     /// Copies the tokenizer into `folder`.

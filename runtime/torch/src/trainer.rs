@@ -1,41 +1,26 @@
 //! The training loop's trait, on libtorch.
 //!
 //! The loss of a step is the sum over all its label tokens divided by their number, so that a step does not depend on
-//! how it is cut into micro-batches. Activations are kept, not recomputed: that costs memory and saves a third of the work.
+//! how it is cut into micro-batches.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use tch::{Reduction, Tensor};
 use train::{Objective, StepReport, TrainError, Trainer};
 use train_data::{Batch, IGNORED};
 
 use crate::files::TensorFiles;
-use crate::lora::LoraSettings;
+use crate::lora::mixed;
 use crate::model::{Model, Pass};
 use crate::optimizer::{AdamSettings, AdamW};
 use crate::preference::compare;
+use crate::settings::{LoraSettings, Method, Quantization, Tuning};
 use crate::source::ModelFiles;
 use crate::{BackendError, adapter, files, output};
 
 /// Means and squares of the gradients, in a checkpoint.
 const OPTIMIZER: &str = "optimizer.safetensors";
-
-/// Keeps the seeds of a run's steps apart from those of a run with the next seed.
-const STRIDE: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// What is trained.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Tuning {
-    /// A LoRA adapter.
-    Lora {
-        /// Its shape. Where `start_from` is given, the adapter's own rank, strength and targets win.
-        settings: LoraSettings,
-        /// An adapter to go on from.
-        start_from: Option<PathBuf>,
-    },
-    /// Every weight.
-    Full,
-}
 
 /// A model under training.
 #[derive(Debug)]
@@ -44,6 +29,10 @@ pub struct LibtorchTrainer {
     source: ModelFiles,
     base: String,
     lora: Option<LoraSettings>,
+    /// Names of the model's own tensors that train.
+    own: BTreeSet<String>,
+    /// A and B as `PiSSA` made them.
+    start: Option<Vec<(Tensor, Tensor)>>,
     optimizer: AdamW,
     seed: u64,
     steps: u64,
@@ -63,32 +52,27 @@ impl LibtorchTrainer {
         seed: u64,
     ) -> Result<Self, BackendError> {
         tch::manual_seed(seed as i64);
-        let mut model = source.load()?;
-        let lora = match tuning {
-            Tuning::Full => None,
-            Tuning::Lora {
-                settings,
-                start_from: Some(folder),
-            } => Some(model.load_adapter(&folder, settings.dropout)?),
-            Tuning::Lora {
-                settings,
-                start_from: None,
-            } => {
-                model.add_lora(&settings)?;
-                Some(settings)
-            }
-        };
-        let parameters = if lora.is_some() {
-            model.adapter_tensors()
-        } else {
-            model.own_tensors()
-        };
+        let Tuning { method, holding } = tuning;
+        let lora = matches!(method, Method::Lora { .. });
+        if !lora && holding.quantization != Quantization::None {
+            return Err(BackendError::NotOnPacked {
+                what: "full and freeze tuning",
+            });
+        }
+        let mut model = source.load_as(holding)?;
+        let (lora, own, start) = prepare(&mut model, method)?;
+        model.free(&|name| own.contains(name))?;
+        model.free_corrections()?;
+        let mut parameters = model.adapter_tensors();
+        parameters.extend(model.named(&own));
         let optimizer = AdamW::new(adam, parameters)?;
         Ok(Self {
             model,
             source,
             base: base.into(),
             lora,
+            own,
+            start,
             optimizer,
             seed,
             steps: 0,
@@ -117,19 +101,22 @@ impl LibtorchTrainer {
         let count = |tensors: Vec<(String, &Tensor)>| -> usize {
             tensors.iter().map(|(_, tensor)| tensor.numel()).sum()
         };
-        let (own, adapter) = (
-            count(self.model.own_tensors()),
-            count(self.model.adapter_tensors()),
-        );
+        let adapter = count(self.model.adapter_tensors());
+        let packed: usize = self
+            .model
+            .linears()
+            .filter(|layer| layer.weight.numbers().is_none())
+            .map(|layer| layer.weight.count())
+            .sum();
         (
-            if self.lora.is_some() { adapter } else { own },
-            own + adapter,
+            adapter + count(self.model.named(&self.own)),
+            adapter + packed + count(self.model.own_tensors()),
         )
     }
 
     fn try_step(&mut self, batches: &[Batch], rate: f64) -> Result<StepReport, BackendError> {
         // Dropout depends on seed and step alone, so that a run that goes on draws what it would have drawn.
-        tch::manual_seed(self.seed.wrapping_add(self.steps.wrapping_mul(STRIDE)) as i64);
+        self.model.set_noise(mixed(self.seed, self.steps));
         self.steps += 1;
         let tokens = batches.iter().map(|b| (b.rows * b.columns) as u64).sum();
         if self.objective != Objective::Tokens {
@@ -149,18 +136,7 @@ impl LibtorchTrainer {
             if targets.is_empty() {
                 continue;
             }
-            let logits = self.model.logits(&pass, true)?;
-            let targets = Tensor::from_slice(&targets);
-            let sum = logits.f_cross_entropy_loss(
-                &targets,
-                None::<&Tensor>,
-                Reduction::Sum,
-                IGNORED,
-                0.0,
-            )?;
-            let share = sum.f_div_scalar(labels as f64)?;
-            loss += share.f_double_value(&[])?;
-            share.f_backward()?;
+            loss += self.model.learn_tokens(&pass, &targets, labels as f64)?;
         }
         let grad_norm = self.optimizer.step(rate)?;
         Ok(StepReport {
@@ -237,7 +213,9 @@ impl LibtorchTrainer {
 
     fn try_save(&self, folder: &Path) -> Result<(), BackendError> {
         if let Some(settings) = &self.lora {
-            self.model.save_adapter(folder, settings, &self.base)?;
+            let start = self.start.as_deref();
+            self.model
+                .save_adapter_from(folder, settings, &self.base, start)?;
         } else {
             let tensors = self.model.own_tensors();
             output::placed(&folder.join("model.safetensors"), |fresh| {
@@ -282,6 +260,47 @@ impl Trainer for LibtorchTrainer {
                 action: format!("load the checkpoint `{}`", folder.display()),
                 source: Box::new(source),
             })
+    }
+}
+
+/// What [`prepare`] made ready: the adapter's settings, the names of the model's own tensors that train, and A and B as
+/// `PiSSA` made them.
+type Prepared = (
+    Option<LoraSettings>,
+    BTreeSet<String>,
+    Option<Vec<(Tensor, Tensor)>>,
+);
+
+/// Chooses what trains, and adds or loads the adapter.
+fn prepare(model: &mut Model, method: Method) -> Result<Prepared, BackendError> {
+    match method {
+        Method::Full => {
+            let all = model.own_tensors().into_iter();
+            let own = all.map(|(name, _)| name).collect();
+            Ok((None, own, None))
+        }
+        Method::Freeze(settings) => {
+            let own = model.frozen_but(&settings)?;
+            Ok((None, own, None))
+        }
+        Method::Lora {
+            settings,
+            merge_first,
+            start_from,
+        } => {
+            model.merge_adapters(&merge_first)?;
+            let (settings, own) = if let Some(folder) = start_from {
+                let settings = model.load_adapter(&folder, settings.dropout)?;
+                let own = model.whole_modules(&settings.whole_modules)?;
+                (settings, own)
+            } else {
+                model.add_lora(&settings)?;
+                let own = model.whole_modules(&settings.whole_modules)?;
+                (settings, own)
+            };
+            let start = settings.pissa.map(|_| model.corrections()).transpose()?;
+            Ok((Some(settings), own, start))
+        }
     }
 }
 

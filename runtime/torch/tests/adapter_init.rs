@@ -9,19 +9,20 @@ use std::path::Path;
 
 use report::Silent;
 use tch::Tensor;
-use torch_backend::{AdamSettings, LibtorchTrainer, LoraSettings, Tuning, open};
+use torch_backend::{AdamSettings, LibtorchTrainer, LoraSettings, Method, open};
 use train::Trainer as _;
 
 #[test]
 fn a_fresh_adapter_is_the_originals_after_the_same_seed() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     let source = open(&golden.join("model"), Path::new("unused"), &Silent).unwrap();
-    let tuning = Tuning::Lora {
+    let tuning = Method::Lora {
         settings: LoraSettings::of_rank(8),
+        merge_first: Vec::new(),
         start_from: None,
     };
     let adam = AdamSettings::default();
-    let mut trainer = LibtorchTrainer::new(source, "model", tuning, adam, 42).unwrap();
+    let mut trainer = LibtorchTrainer::new(source, "model", tuning.into(), adam, 42).unwrap();
     let folder = tempfile::tempdir().unwrap();
     trainer.save(folder.path()).unwrap();
 

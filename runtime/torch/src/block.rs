@@ -1,0 +1,262 @@
+//! One layer of the decoder, forward and backward.
+//!
+//! ```text
+//! x -> norm -> q k v (-> norms of heads) -> turn -> attention -> o -> +x = middle
+//! middle -> norm -> silu(gate) * up -> down -> +middle
+//! ```
+//!
+//! What is kept for the backward pass: x, the turned queries and keys, the values, the attention's result, the middle,
+//! gate and up. Norms and products of gate and up are computed again, which costs next to nothing; libtorch would keep
+//! twice as much.
+
+use tch::Tensor;
+
+use crate::BackendError;
+use crate::attention::{self, Angles, Span};
+use crate::lora::{Linear, Mode};
+use crate::norm::Norm;
+
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) attention_norm: Norm,
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    /// Norms of the heads of queries and keys (Qwen3).
+    pub(crate) head_norms: Option<(Norm, Norm)>,
+    pub(crate) output: Linear,
+    pub(crate) feed_norm: Norm,
+    pub(crate) gate: Linear,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+    /// How far attention looks back, itself included.
+    pub(crate) window: Option<i64>,
+    /// Width of a head.
+    pub(crate) width: i64,
+}
+
+/// Keys and values of the tokens seen so far, `[tokens, key heads, width]`.
+pub(crate) type Remembered = Option<(Tensor, Tensor)>;
+
+/// What all layers of a pass share.
+pub(crate) struct Around<'a> {
+    pub(crate) angles: Angles,
+    pub(crate) segments: &'a [i64],
+    pub(crate) mode: Mode,
+}
+
+/// What a layer keeps for its backward pass.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    x: Tensor,
+    /// Queries and keys before their norms, where there are such.
+    raw: Option<(Tensor, Tensor)>,
+    spans: Vec<Span>,
+    middle: Tensor,
+    gate: Tensor,
+    up: Tensor,
+}
+
+impl Block {
+    pub(crate) fn linears(&self) -> [&Linear; 7] {
+        let Self {
+            query,
+            key,
+            value,
+            output,
+            gate,
+            up,
+            down,
+            ..
+        } = self;
+        [query, key, value, output, gate, up, down]
+    }
+
+    pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 7] {
+        let Self {
+            query,
+            key,
+            value,
+            output,
+            gate,
+            up,
+            down,
+            ..
+        } = self;
+        [query, key, value, output, gate, up, down]
+    }
+
+    pub(crate) fn norms(&self) -> impl Iterator<Item = &Norm> {
+        let heads = self.head_norms.iter().flat_map(|(q, k)| [q, k]);
+        [&self.attention_norm, &self.feed_norm]
+            .into_iter()
+            .chain(heads)
+    }
+
+    pub(crate) fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        let heads = self.head_norms.iter_mut().flat_map(|(q, k)| [q, k]);
+        [&mut self.attention_norm, &mut self.feed_norm]
+            .into_iter()
+            .chain(heads)
+    }
+
+    /// Whether anything of the layer trains.
+    pub(crate) fn trains(&self) -> bool {
+        self.linears().iter().any(|linear| linear.trains())
+            || self.norms().any(|norm| norm.weight.requires_grad())
+    }
+
+    /// Computes the layer. Where `keep`, returns what [`Self::backward`] needs.
+    pub(crate) fn forward(
+        &self,
+        x: Tensor,
+        around: &Around,
+        slot: Option<&mut Remembered>,
+        keep: bool,
+    ) -> Result<(Tensor, Option<Kept>), BackendError> {
+        let normed = self.attention_norm.forward(&x)?;
+        let heads = |layer: &Linear| -> Result<Tensor, BackendError> {
+            let rows = layer.forward(&normed, around.mode)?;
+            Ok(rows.f_view([rows.size()[0], -1, self.width])?)
+        };
+        let (raw_queries, raw_keys, values) =
+            (heads(&self.query)?, heads(&self.key)?, heads(&self.value)?);
+        drop(normed);
+        let turned = |raw: &Tensor, norm: Option<&Norm>| match norm {
+            None => around.angles.turn(raw),
+            Some(norm) => around.angles.turn(&norm.forward(raw)?),
+        };
+        let norms = self.head_norms.as_ref();
+        let queries = turned(&raw_queries, norms.map(|(q, _)| q))?;
+        let keys = turned(&raw_keys, norms.map(|(_, k)| k))?;
+        let raw = norms.map(|_| (raw_queries, raw_keys));
+        let (mixed, spans) = if let Some(slot) = slot {
+            (self.remembering(&queries, keys, values, slot)?, Vec::new())
+        } else {
+            let inputs = [&queries, &keys, &values];
+            attention::forward(inputs, around.segments, self.window, keep)?
+        };
+        let middle = x.f_add(&self.output.forward(&mixed, around.mode)?)?;
+        drop(mixed);
+        let normed = self.feed_norm.forward(&middle)?;
+        let gate = self.gate.forward(&normed, around.mode)?;
+        let up = self.up.forward(&normed, around.mode)?;
+        drop(normed);
+        let product = gate.f_silu()?.f_mul(&up)?;
+        let result = middle.f_add(&self.down.forward(&product, around.mode)?)?;
+        let kept = keep.then_some(Kept {
+            x,
+            raw,
+            spans,
+            middle,
+            gate,
+            up,
+        });
+        Ok((result, kept))
+    }
+
+    fn remembering(
+        &self,
+        queries: &Tensor,
+        mut keys: Tensor,
+        mut values: Tensor,
+        slot: &mut Remembered,
+    ) -> Result<Tensor, BackendError> {
+        if let Some((old_keys, old_values)) = slot.take() {
+            keys = Tensor::f_cat(&[&old_keys, &keys], 0)?;
+            values = Tensor::f_cat(&[&old_values, &values], 0)?;
+        }
+        let mixed = attention::attend([queries, &keys, &values], self.window, true)?;
+        *slot = Some((keys, values));
+        attention::rows(&mixed)
+    }
+
+    /// Adds to the gradients of what trains, given the gradient `out` of the result. Returns that of the layer's input,
+    /// unless nothing below trains.
+    pub(crate) fn backward(
+        &self,
+        kept: Kept,
+        out: Tensor,
+        around: &Around,
+        wanted: bool,
+    ) -> Result<Option<Tensor>, BackendError> {
+        let mode = around.mode;
+        let Kept {
+            x,
+            raw,
+            spans,
+            middle,
+            gate,
+            up,
+        } = kept;
+        let mut out = self.backward_feed(&middle, gate, up, out, mode)?;
+        drop(middle);
+        let mixed = attention::result(&spans)?;
+        let inner = self.output.backward(&mixed, &out, None, true, mode)?;
+        drop(mixed);
+        let inner = inner.ok_or_else(nothing)?;
+        let [queries, keys, values] = attention::backward(&spans, &inner)?;
+        drop((spans, inner));
+        let mut queries = around.angles.turn_back(&queries)?;
+        let mut keys = around.angles.turn_back(&keys)?;
+        if let (Some((query_norm, key_norm)), Some((raw_queries, raw_keys))) =
+            (&self.head_norms, &raw)
+        {
+            queries = query_norm.backward(raw_queries, &queries)?;
+            keys = key_norm.backward(raw_keys, &keys)?;
+        }
+        let normed = self.attention_norm.forward(&x)?;
+        let below = wanted || self.attention_norm.weight.requires_grad();
+        let mut sum = None;
+        for (layer, part) in [
+            (&self.query, &queries),
+            (&self.key, &keys),
+            (&self.value, &values),
+        ] {
+            let part = part.f_flatten(1, 2)?;
+            sum = layer.backward(&normed, &part, sum, below, mode)?;
+        }
+        let Some(sum) = sum else {
+            return Ok(None);
+        };
+        let part = self.attention_norm.backward(&x, &sum)?;
+        Ok(if wanted {
+            Some(out.f_add_(&part)?)
+        } else {
+            None
+        })
+    }
+
+    /// The backward pass from the result to the middle.
+    fn backward_feed(
+        &self,
+        middle: &Tensor,
+        gate: Tensor,
+        up: Tensor,
+        mut out: Tensor,
+        mode: Mode,
+    ) -> Result<Tensor, BackendError> {
+        let open = gate.f_silu()?;
+        let product = open.f_mul(&up)?;
+        let inner = self.down.backward(&product, &out, None, true, mode)?;
+        let inner = inner.ok_or_else(nothing)?;
+        drop(product);
+        let mut open = open;
+        let for_up = open.f_mul_(&inner)?;
+        let mut inner = inner;
+        let for_gate = gate.f_silu_backward(&inner.f_mul_(&up)?)?;
+        drop((gate, up, inner));
+        let normed = self.feed_norm.forward(middle)?;
+        let sum = self.gate.backward(&normed, &for_gate, None, true, mode)?;
+        drop(for_gate);
+        let sum = self.up.backward(&normed, &for_up, sum, true, mode)?;
+        let sum = sum.ok_or_else(nothing)?;
+        let part = self.feed_norm.backward(middle, &sum)?;
+        Ok(out.f_add_(&part)?)
+    }
+}
+
+/// A gradient was asked for and not given: a fault of this crate.
+fn nothing() -> BackendError {
+    BackendError::Library("a layer gave no gradient of its input".to_owned())
+}

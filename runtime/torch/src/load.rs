@@ -1,0 +1,176 @@
+//! A model's tensors: read from its files, and listed under the names they have there.
+
+use tch::{Kind, Tensor};
+
+use crate::BackendError;
+use crate::block::Block;
+use crate::config::ModelConfig;
+use crate::files::TensorFiles;
+use crate::four_bit::Packed;
+use crate::lora::Linear;
+use crate::model::Model;
+use crate::norm::Norm;
+use crate::settings::{Holding, Precision, Quantization};
+use crate::weight::Weight;
+
+/// Names in the files.
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const FINAL_NORM: &str = "model.norm";
+const OUTPUT: &str = "lm_head.weight";
+
+/// Reads tensors in the number format that a model is held in.
+struct Reader<'a> {
+    files: &'a mut TensorFiles,
+    holding: Holding,
+    epsilon: f64,
+    linears: u64,
+}
+
+impl Reader<'_> {
+    fn kind(&self) -> Kind {
+        match self.holding.precision {
+            Precision::Float32 => Kind::Float,
+            Precision::Bfloat16 | Precision::PureBfloat16 => Kind::BFloat16,
+        }
+    }
+
+    fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, BackendError> {
+        self.files.mapped(name, shape, self.kind())
+    }
+
+    fn norm(&mut self, name: String, width: i64) -> Result<Norm, BackendError> {
+        Ok(Norm {
+            weight: self.tensor(&format!("{name}.weight"), &[width])?,
+            epsilon: self.epsilon,
+            name,
+        })
+    }
+
+    fn linear(
+        &mut self,
+        name: String,
+        rows: i64,
+        columns: i64,
+        bias: bool,
+    ) -> Result<Linear, BackendError> {
+        let (weight, shape) = (format!("{name}.weight"), [rows, columns]);
+        let weight = match self.holding.quantization {
+            Quantization::None => Weight::Numbers(self.tensor(&weight, &shape)?),
+            // One matrix at a time is in memory as numbers.
+            Quantization::FourBit { code, double } => {
+                let numbers = self.files.read_as(&weight, &shape, self.kind())?;
+                Weight::Packed(Packed::of(&numbers, code, double)?)
+            }
+        };
+        let bias = bias.then(|| self.tensor(&format!("{name}.bias"), &[rows]));
+        self.linears += 1;
+        Ok(Linear {
+            number: self.linears,
+            weight,
+            bias: bias.transpose()?,
+            name,
+            correction: None,
+        })
+    }
+
+    fn block(&mut self, number: i64, config: &ModelConfig) -> Result<Block, BackendError> {
+        let at = |rest: &str| format!("model.layers.{number}.{rest}");
+        let (hidden, feed, width) = (config.hidden, config.feed_forward, config.head_width);
+        let (queries, keys) = (config.heads * width, config.key_heads * width);
+        let bias = config.qkv_bias;
+        Ok(Block {
+            attention_norm: self.norm(at("input_layernorm"), hidden)?,
+            query: self.linear(at("self_attn.q_proj"), queries, hidden, bias)?,
+            key: self.linear(at("self_attn.k_proj"), keys, hidden, bias)?,
+            value: self.linear(at("self_attn.v_proj"), keys, hidden, bias)?,
+            head_norms: if config.head_norms {
+                let query = self.norm(at("self_attn.q_norm"), width)?;
+                Some((query, self.norm(at("self_attn.k_norm"), width)?))
+            } else {
+                None
+            },
+            output: self.linear(at("self_attn.o_proj"), hidden, queries, config.output_bias)?,
+            feed_norm: self.norm(at("post_attention_layernorm"), hidden)?,
+            gate: self.linear(at("mlp.gate_proj"), feed, hidden, false)?,
+            up: self.linear(at("mlp.up_proj"), feed, hidden, false)?,
+            down: self.linear(at("mlp.down_proj"), hidden, feed, false)?,
+            window: config.windows.get(number as usize).copied().flatten(),
+            width,
+        })
+    }
+}
+
+impl Model {
+    /// Reads the weights that `config` describes.
+    pub(crate) fn load(
+        config: ModelConfig,
+        files: &mut TensorFiles,
+        holding: Holding,
+    ) -> Result<Self, BackendError> {
+        let mut reader = Reader {
+            files,
+            holding,
+            epsilon: config.norm_epsilon,
+            linears: 0,
+        };
+        let table = [config.vocabulary, config.hidden];
+        let embedding = reader.tensor(EMBEDDING, &table)?;
+        let blocks = (0..config.layers)
+            .map(|number| reader.block(number, &config))
+            .collect::<Result<Vec<_>, _>>()?;
+        let norm = reader.norm(FINAL_NORM.to_owned(), config.hidden)?;
+        let output = if config.tied {
+            None
+        } else {
+            Some(reader.tensor(OUTPUT, &table)?)
+        };
+        Ok(Self::of_parts(
+            config, holding, embedding, blocks, norm, output,
+        ))
+    }
+
+    /// The model's own tensors under their names in the files; packed matrices are left out.
+    pub(crate) fn own_tensors(&self) -> Vec<(String, &Tensor)> {
+        let mut all = vec![(EMBEDDING.to_owned(), &self.embedding)];
+        for block in &self.blocks {
+            for layer in block.linears() {
+                let weight = layer.weight.numbers();
+                all.extend(weight.map(|weight| (format!("{}.weight", layer.name), weight)));
+                let bias = layer.bias.as_ref();
+                all.extend(bias.map(|bias| (format!("{}.bias", layer.name), bias)));
+            }
+            for norm in block.norms() {
+                all.push((format!("{}.weight", norm.name), &norm.weight));
+            }
+        }
+        all.push((format!("{}.weight", self.norm.name), &self.norm.weight));
+        all.extend(self.output.iter().map(|w| (OUTPUT.to_owned(), w)));
+        all
+    }
+
+    /// Shows the same to `visit`, to change them.
+    pub(crate) fn visit_own(
+        &mut self,
+        visit: &mut dyn FnMut(&str, &mut Tensor) -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        visit(EMBEDDING, &mut self.embedding)?;
+        for block in &mut self.blocks {
+            for layer in block.linears_mut() {
+                if let Weight::Numbers(weight) = &mut layer.weight {
+                    visit(&format!("{}.weight", layer.name), weight)?;
+                }
+                if let Some(bias) = &mut layer.bias {
+                    visit(&format!("{}.bias", layer.name), bias)?;
+                }
+            }
+            for norm in block.norms_mut() {
+                visit(&format!("{}.weight", norm.name), &mut norm.weight)?;
+            }
+        }
+        visit(&format!("{}.weight", self.norm.name), &mut self.norm.weight)?;
+        match &mut self.output {
+            Some(output) => visit(OUTPUT, output),
+            None => Ok(()),
+        }
+    }
+}
