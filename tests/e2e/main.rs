@@ -13,6 +13,7 @@ mod faults;
 mod install;
 mod install_script;
 mod manage;
+mod media;
 mod probe;
 mod python;
 mod refusals;

@@ -43,6 +43,14 @@ pub enum PlanError {
         /// The newest that this prefix has seen.
         newest: u64,
     },
+    /// The bundle is a delta, and what it leaves out is not here.
+    #[error("the bundle is a delta without {count} blobs that are not in the store, {first} first")]
+    DeltaBase {
+        /// How many blobs.
+        count: usize,
+        /// The first of them.
+        first: Digest,
+    },
     /// The disk is too small.
     #[error("`{path}` has {free} free, and the install needs {needed}")]
     NoSpace {
@@ -70,6 +78,7 @@ impl Diagnose for PlanError {
             Self::NoBackend { .. } => "install.no-backend",
             Self::Clash { .. } => "install.path-clash",
             Self::Downgrade { .. } => "install.downgrade",
+            Self::DeltaBase { .. } => "install.delta-base-missing",
             Self::NoSpace { .. } => "install.no-space",
             Self::Python(error) => error.code(),
             Self::Journal(error) => error.code(),
@@ -92,6 +101,9 @@ impl Diagnose for PlanError {
                 ("found", found.to_string()),
                 ("newest", newest.to_string()),
             ],
+            Self::DeltaBase { count, first } => {
+                vec![("count", count.to_string()), ("first", first.hex())]
+            }
             Self::NoSpace { path, free, needed } => vec![
                 ("path", path.display().to_string()),
                 ("free", free.to_string()),
@@ -107,6 +119,7 @@ impl Diagnose for PlanError {
         match self {
             Self::NoBackend { .. } => Outcome::Usage,
             Self::Clash { .. } | Self::Downgrade { .. } => Outcome::Untrusted,
+            Self::DeltaBase { .. } => Outcome::Failed,
             Self::NoSpace { .. } => Outcome::HostFault,
             Self::Python(error) => error.outcome(),
             Self::Journal(error) => error.outcome(),
@@ -306,8 +319,27 @@ impl InstallPlan {
             tree,
             program_folders: choices.program_folders.clone(),
         };
+        plan.check_delta(bundle, prefix)?;
         plan.add_steps(prefix)?;
         Ok(plan)
+    }
+
+    /// What a delta leaves out must be in the store before anything is touched.
+    fn check_delta(&self, bundle: &Verified, prefix: &Prefix) -> Result<(), PlanError> {
+        let source = |blob: &StoredBlob| blob.made_from.as_ref().map_or(blob.digest, |m| m.blob);
+        let missing: Vec<Digest> = self
+            .blobs
+            .iter()
+            .filter(|blob| bundle.blob(&source(blob)).is_none() && !is_stored(prefix, blob))
+            .map(|blob| blob.digest)
+            .collect();
+        match missing.first() {
+            None => Ok(()),
+            Some(first) => Err(PlanError::DeltaBase {
+                count: missing.len(),
+                first: *first,
+            }),
+        }
     }
 
     fn add_steps(&mut self, prefix: &Prefix) -> Result<(), PlanError> {
@@ -340,9 +372,7 @@ impl InstallPlan {
         let (mut blobs, mut bytes, mut kept, mut needed) = (0, 0, 0, 0);
         let whole_blocks = |size: u64| size.div_ceil(space.block).saturating_mul(space.block);
         for blob in &self.blobs {
-            let there = std::fs::symlink_metadata(prefix.blob(&blob.digest))
-                .is_ok_and(|found| found.is_file() && found.len() == blob.size);
-            if there {
+            if is_stored(prefix, blob) {
                 kept += 1;
             } else {
                 blobs += 1;
@@ -406,6 +436,12 @@ impl InstallPlan {
     fn entries(&self) -> u64 {
         2 * (self.blobs.len() + self.tree.len()) as u64
     }
+}
+
+/// Whether the store has a blob, by its name and size; its bytes are read when it is used.
+fn is_stored(prefix: &Prefix, blob: &StoredBlob) -> bool {
+    std::fs::symlink_metadata(prefix.blob(&blob.digest))
+        .is_ok_and(|found| found.is_file() && found.len() == blob.size)
 }
 
 /// The chosen backend; a bundle with exactly one needs no choice, one with none has none.
