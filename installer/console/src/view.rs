@@ -239,7 +239,9 @@ impl Sink for View {
 /// Foreign text may hold control characters that would move the cursor or hide a line.
 fn harmless(text: &str) -> String {
     let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    text.chars().map(|c| if plain(c) { c } else { '\u{fffd}' }).collect()
+    text.chars()
+        .map(|c| if plain(c) { c } else { '\u{fffd}' })
+        .collect()
 }
 
 /// Standard output. A closed pipe ends the talk, not the work.
