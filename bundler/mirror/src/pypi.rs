@@ -312,6 +312,27 @@ mod tests {
         assert!(files[1].yanked);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_page_makes_the_reader_stumble(page in "(<a|href=|[\"'#=> a-z0-9&;%/:.]|sha256=){0,60}") {
+            let base = Url::parse("https://example.org/simple/demo/").unwrap();
+            for file in from_html(&base, &page) {
+                proptest::prop_assert!(!file.url.contains('#'));
+            }
+        }
+
+        #[test]
+        fn a_page_that_is_cut_anywhere_gives_no_file_that_was_not_there(cut in 0_usize..200) {
+            let base = Url::parse("https://example.org/simple/demo/").unwrap();
+            let digest = Digest::of(b"demo").hex();
+            let page = format!("<a href=\"demo-1.0.tar.gz#sha256={digest}\">a</a><a href='b-é.whl#sha256={digest}'>b</a>");
+            let cut = (0..=cut.min(page.len())).rev().find(|at| page.is_char_boundary(*at)).unwrap_or(0);
+            for file in from_html(&base, &page[..cut]) {
+                proptest::prop_assert_eq!(file.digest, Digest::of(b"demo"));
+            }
+        }
+    }
+
     #[test]
     fn a_project_has_one_name() {
         for name in ["Torch_NPU", "torch-npu", "torch.npu", "torch--npu"] {

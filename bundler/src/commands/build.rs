@@ -7,7 +7,8 @@ use bundle_format::{Sealed, TrustedRoots};
 use bundle_mirror::{Downloader, RateLimit, Rewrite};
 use console::View;
 use manifest_schema::lock::Lock;
-use manifest_schema::{ByteSize, Digest, Inventory, RequiredBlob};
+use manifest_schema::site::Inventory;
+use manifest_schema::{ByteSize, Digest, RequiredBlob};
 use report::{Outcome, Trouble};
 
 use crate::assembly::Assembler;
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     lock: PathBuf,
     #[command(flatten)]
     packing: Packing,
-    /// Leave out what this bundle brought, or what this inventory of a machine lists: the result is a delta
+    /// Leave out what this bundle brought, or what `ferry-installer inventory` found: the result is a delta
     #[arg(long, value_name = "FILE")]
     since: Option<PathBuf>,
     /// Downloads at a time

@@ -333,8 +333,8 @@ fn help_of_all_commands() {
           --parity <PERCENT>        Write parity beside the bundle, which can restore this share of it,
                                     in percent
           --threads <THREADS>       Threads that hash [default: N]
-          --since <FILE>            Leave out what this bundle brought, or what this inventory of a
-                                    machine lists: the result is a delta
+          --since <FILE>            Leave out what this bundle brought, or what `ferry-installer
+                                    inventory` found: the result is a delta
           --downloads <DOWNLOADS>   Downloads at a time [default: 4]
           --mirror <FROM=TO>        Try addresses that begin with FROM at TO first (can be repeated)
           --limit-rate <BYTES>      Bytes a second that all downloads together may take, such as 20M

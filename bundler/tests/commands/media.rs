@@ -148,18 +148,24 @@ fn a_delta_leaves_out_what_a_bundle_brought_or_an_inventory_lists() {
         .iter()
         .map(|b| b["digest"].clone())
         .collect();
+    let inventory = manifest_schema::site::Inventory {
+        format: 1,
+        blobs: serde_json::from_value(blobs.into()).unwrap(),
+        ..Default::default()
+    };
     world.write(
         "inventory.json",
-        serde_json::json!({ "format": 1, "blobs": blobs })
-            .to_string()
-            .as_bytes(),
+        &serde_json::to_vec_pretty(&inventory).unwrap(),
     );
     let same = world
         .build(&["--since", "inventory.json", "-o", "same.ferry", "--json"])
         .ended_with(0)
         .json();
     assert_eq!(same["statement"], delta["statement"]);
-    world.write("inventory.json", b"{\"format\": 2, \"blobs\": []}");
+    let newer = serde_json::to_string(&inventory)
+        .unwrap()
+        .replace("\"format\":1", "\"format\":2");
+    world.write("inventory.json", newer.as_bytes());
     let error = world
         .build(&["--since", "inventory.json", "--json"])
         .ended_with(2)

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{ManifestError, read};
+use crate::site::Inventory;
 use crate::{BundlePath, ByteSize, Digest};
 
 /// Bytes that one entry of [`Blob::pieces`] covers; the last piece is shorter.
@@ -116,15 +117,6 @@ pub struct RequiredBlob {
     pub digest: Digest,
     /// Its bytes.
     pub size: ByteSize,
-}
-
-/// What a machine holds already: the answer to "what may a delta leave out?".
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Inventory {
-    /// Version of this format: 1.
-    pub format: u32,
-    /// Blobs of its store.
-    pub blobs: Vec<Digest>,
 }
 
 impl Inventory {

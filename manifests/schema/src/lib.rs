@@ -18,9 +18,7 @@ pub use ids::{
     Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, GlibcVersion, IdError, KeyId,
     RepoName,
 };
-pub use index::{
-    Blob, Codec, Frame, Index, Inventory, PIECE_SIZE, Part, RequiredBlob, Requires, Stored,
-};
+pub use index::{Blob, Codec, Frame, Index, PIECE_SIZE, Part, RequiredBlob, Requires, Stored};
 pub use profiles::{
     Backend, Component, ComponentKind, MadeFrom, PlacedFile, Profiles, PythonEnvironment,
 };

@@ -7,6 +7,7 @@ mod damage;
 mod forgery;
 mod golden;
 mod parity;
+mod random;
 mod texts;
 mod volumes;
 
