@@ -35,10 +35,7 @@ pub(crate) fn warn(job: &Job, view: &View) {
             args: Vec::new(),
         });
     };
-    if job.numeric != Numeric::Float32 {
+    if job.numeric == Numeric::Float16 {
         warned("runtime.computes-in-float32");
-    }
-    if job.recomputation_asked && job.gradient_checkpointing {
-        warned("runtime.keeps-activations");
     }
 }

@@ -23,7 +23,7 @@ fn what_is_left_out_and_what_is_done_otherwise_is_told() {
         {"conversations": []}
     ]"#;
     bench.write("data/mixed.json", data);
-    bench.job("bf16: true\ngradient_checkpointing: true\n");
+    bench.job("fp16: true\n");
     let arguments = ["check", "job.yaml", "dataset=mixed"];
     assert_snapshot!(bench.screens(&arguments));
     let json = bench.screen(&["--json", "check", "job.yaml", "dataset=mixed"]);

@@ -18,8 +18,9 @@ mod trainer;
 
 pub use checkpoint::Point;
 pub use job::{
-    DataSettings, Evaluation, FeedbackSettings, FineTuning, Job, JobError, LoraSettings, Numeric,
-    Objective, PreferenceLoss, PreferenceSettings, Resume, Saving, When,
+    DataSettings, Evaluation, FeedbackSettings, FineTuning, FreezeSettings, Job, JobError,
+    LoraSettings, Numeric, Objective, PreferenceLoss, PreferenceSettings, Quantization, Resume,
+    Saving, When,
 };
 pub use memory::Memory;
 pub use plot::{png, smoothed, svg};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use train_data::Item;
 
-use crate::job::Job;
+use crate::job::{FineTuning, Job};
 use crate::shape::{ModelShape, ShapeError};
 
 /// Bytes of a number in the computation, whatever the files hold.
@@ -38,7 +38,10 @@ impl Memory {
     pub fn of(job: &Job, shape: &ModelShape, items: &[Item]) -> Result<Self, ShapeError> {
         let trained = shape.trainable(&job.fine_tuning)?;
         let all = shape.parameters();
-        let adapter = if trained == all { 0 } else { trained };
+        let adapter = match &job.fine_tuning {
+            FineTuning::Lora(_) => trained,
+            FineTuning::Freeze(_) | FineTuning::Full => 0,
+        };
         let (tokens, labels) = longest(items, job.batch_size);
         Ok(Self {
             weights: all * NUMBER,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use report::{Args, Diagnose, Outcome};
 use serde_json::Value;
 
-use crate::job::FineTuning;
+use crate::job::{FineTuning, FreezeSettings};
 
 /// The shape of a decoder model.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -181,8 +181,10 @@ impl ModelShape {
 
     /// Numbers that `tuning` trains.
     pub fn trainable(&self, tuning: &FineTuning) -> Result<u64, ShapeError> {
-        let FineTuning::Lora(lora) = tuning else {
-            return Ok(self.parameters());
+        let lora = match tuning {
+            FineTuning::Full => return Ok(self.parameters()),
+            FineTuning::Freeze(freeze) => return Ok(self.freed(freeze)),
+            FineTuning::Lora(lora) => lora,
         };
         let matrices = self.matrices();
         for name in lora.targets.iter().flatten() {
@@ -197,9 +199,36 @@ impl ModelShape {
             let targets = lora.targets.as_ref();
             targets.is_none_or(|targets| targets.iter().any(|target| target == name))
         };
+        let rank = lora.rank as u64;
+        let lengths = u64::from(lora.dora);
         let sides = matrices.iter().filter(|(name, _, _)| chosen(name));
-        let sides: u64 = sides.map(|(_, inputs, outputs)| inputs + outputs).sum();
-        Ok(self.layers * lora.rank as u64 * sides)
+        let each = sides.map(|(_, inputs, outputs)| rank * (inputs + outputs) + lengths * outputs);
+        let whole = lora.whole_modules.iter().map(|name| self.outside(name));
+        Ok(self.layers * each.sum::<u64>() + whole.sum::<u64>())
+    }
+
+    /// Numbers of the layers and modules that freeze tuning trains.
+    fn freed(&self, freeze: &FreezeSettings) -> u64 {
+        let sizes = self.matrices().map(|(_, inputs, outputs)| inputs * outputs);
+        let (attention, feed) = sizes.split_at(4);
+        let (attention, feed): (u64, u64) = (attention.iter().sum(), feed.iter().sum());
+        let module = |name: &String| match name.as_str() {
+            "all" => attention + feed + self.small,
+            "self_attn" => attention + self.small - 2 * self.hidden,
+            "mlp" => feed,
+            _ => self.hidden,
+        };
+        let layer: u64 = freeze.modules.iter().map(module).sum();
+        let extra = freeze.extra_modules.iter().map(|name| self.outside(name));
+        freeze.layers.unsigned_abs().min(self.layers) * layer + extra.sum::<u64>()
+    }
+
+    /// Numbers of a module outside of the layers: a table, or a norm.
+    fn outside(&self, name: &str) -> u64 {
+        match name {
+            "embed_tokens" | "lm_head" => self.vocabulary * self.hidden,
+            _ => self.hidden,
+        }
     }
 }
 
@@ -225,6 +254,14 @@ mod tests {
         })
     }
 
+    /// What a golden run trained.
+    fn counted(run: &str) -> u64 {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/traces");
+        let text = fs::read(Path::new(root).join(run).join("trace.json")).unwrap();
+        let trace: Value = serde_json::from_slice(&text).unwrap();
+        trace["meta"]["n_trainable"].as_u64().unwrap()
+    }
+
     #[test]
     fn counts_are_those_of_the_original() {
         // Of `meta` in the golden traces: n_all less n_trainable, and n_trainable.
@@ -232,6 +269,21 @@ mod tests {
         assert_eq!(shape.parameters(), 285_760 - 38_912);
         assert_eq!(shape.trainable(&lora(None)).unwrap(), 38_912);
         assert_eq!(shape.trainable(&FineTuning::Full).unwrap(), 246_848);
+        let freeze = FreezeSettings {
+            layers: 2,
+            modules: vec!["all".to_owned()],
+            extra_modules: Vec::new(),
+        };
+        let trained = shape.trainable(&FineTuning::Freeze(freeze)).unwrap();
+        assert_eq!(trained, counted("sft_freeze"));
+        let FineTuning::Lora(plain) = lora(None) else {
+            panic!("not LoRA");
+        };
+        let dora = FineTuning::Lora(LoraSettings {
+            dora: true,
+            ..plain
+        });
+        assert_eq!(shape.trainable(&dora).unwrap(), counted("sft_dora"));
         let some = shape.trainable(&lora(Some(&["q_proj", "v_proj"]))).unwrap();
         assert_eq!(some, 4 * 8 * (64 + 64 + 64 + 32));
         let error = shape.trainable(&lora(Some(&["query"]))).unwrap_err();

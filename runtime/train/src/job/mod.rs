@@ -15,7 +15,7 @@ pub use data::DataSettings;
 pub use error::JobError;
 pub use moments::{Evaluation, Resume, Saving, When};
 pub use objective::{FeedbackSettings, Objective, PreferenceLoss, PreferenceSettings};
-pub use tuning::{FineTuning, LoraSettings, Numeric};
+pub use tuning::{FineTuning, FreezeSettings, LoraSettings, Numeric, Quantization};
 
 use crate::schedule::Scheduler;
 
