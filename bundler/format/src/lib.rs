@@ -9,6 +9,7 @@
 //! The archive is strict ustar with one possible encoding: a reader encodes each header again and compares,
 //! so there is no second way to say anything, and no place for bytes that nobody signed.
 
+mod agree;
 mod build;
 mod build_error;
 mod compress;

@@ -1,0 +1,224 @@
+//! Do index, sums, volumes and profiles agree with each other? All of them are signed by now; this finds mistakes of a
+//! writer, and volumes that do not belong together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use manifest_schema::{Blob, Codec, Digest, Index, Profiles};
+
+use crate::build::stored_members;
+use crate::layout::{self, MAX_VOLUMES, Role};
+use crate::sealed::{Sealed, Volume};
+use crate::source::is_piece_size;
+use crate::verify::placed_files;
+use crate::verify_error::{Fault, VerifyError};
+
+impl Volume {
+    /// The index is sound in itself, and `SHA256SUMS` lists exactly what it says is stored.
+    pub(crate) fn check_index(
+        &self,
+        index: &Index,
+        sums: &[String],
+    ) -> Result<BTreeMap<Digest, usize>, VerifyError> {
+        if !is_piece_size(index.piece_size) || !(1..=MAX_VOLUMES).contains(&index.volumes) {
+            return Err(self.index_differs(layout::INDEX));
+        }
+        let mut lines = sums.iter();
+        let mut by_digest = BTreeMap::new();
+        let mut last = None;
+        for (number, blob) in index.blobs.iter().enumerate() {
+            let ascends = last.is_none_or(|last| last < blob.digest);
+            if !ascends || !is_sound(blob, index) {
+                return Err(self.index_differs(blob.member.as_str()));
+            }
+            for (digest, member) in stored_members(blob) {
+                let member = member.as_str();
+                if lines.next() != Some(&layout::sum_line(&digest, member)) {
+                    return Err(self.index_differs(member));
+                }
+            }
+            last = Some(blob.digest);
+            by_digest.insert(blob.digest, number);
+        }
+        match lines
+            .next()
+            .and_then(|line| line.trim_end().split_once("  "))
+        {
+            Some((_, member)) => Err(self.index_differs(member)),
+            None => Ok(by_digest),
+        }
+    }
+
+    /// The volume holds exactly what the index says it holds, where it says it does.
+    fn check_content(&self, index: &Index) -> Result<(), VerifyError> {
+        let mut members = self.members.iter().filter(|m| m.role == Role::Content);
+        let mut expected = Vec::new();
+        for blob in &index.blobs {
+            if blob.parts.is_empty() {
+                expected.push((&blob.member, blob.volume, blob.offset, blob.stored_size()));
+            }
+            for part in &blob.parts {
+                expected.push((&part.member, part.volume, part.offset, part.size.0));
+            }
+        }
+        for (name, _, offset, size) in expected.into_iter().filter(|e| e.1 == self.number) {
+            match members.next() {
+                Some(member) if member.name != name.as_str() => {
+                    return Err(if self.member(name.as_str()).is_none() {
+                        let member = name.as_str().to_owned();
+                        Fault::Missing { member }.of(&self.path)
+                    } else {
+                        let (member, offset) = (member.name.clone(), member.offset);
+                        Fault::Unexpected { member, offset }.of(&self.path)
+                    });
+                }
+                Some(member) if (member.offset, member.size) == (offset, size) => {}
+                Some(_) => return Err(self.index_differs(name.as_str())),
+                None => {
+                    let member = name.as_str().to_owned();
+                    return Err(Fault::Missing { member }.of(&self.path));
+                }
+            }
+        }
+        match members.next() {
+            Some(member) => {
+                let (member, offset) = (member.name.clone(), member.offset);
+                Err(Fault::Unexpected { member, offset }.of(&self.path))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn index_differs(&self, member: &str) -> VerifyError {
+        Fault::IndexDiffers {
+            member: member.to_owned(),
+        }
+        .of(&self.path)
+    }
+}
+
+/// Every file of the profiles has its blob here, or on the target.
+pub(crate) fn check_profiles(
+    profiles: &Profiles,
+    index: &Index,
+    by_digest: &BTreeMap<Digest, usize>,
+    requires: &BTreeMap<Digest, u64>,
+) -> Result<(), Fault> {
+    for file in placed_files(profiles) {
+        let blob = by_digest
+            .get(file.blob())
+            .and_then(|number| index.blobs.get(*number))
+            .map(|blob| blob.size.0);
+        let size = blob.or_else(|| requires.get(file.blob()).copied());
+        if size.is_none_or(|size| file.made_from.is_none() && size != file.size.0) {
+            return Err(Fault::BlobMissing {
+                blob: *file.blob(),
+                file: file.path.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// All volumes are there once, and each belongs to this bundle and holds what it should.
+pub(crate) fn check_volumes(sealed: &Sealed, index: &Index) -> Result<(), VerifyError> {
+    let named = sealed.named();
+    let mut missing: BTreeSet<u32> = (1..=index.volumes).collect();
+    for volume in &sealed.volumes {
+        if volume.of != index.volumes || !missing.remove(&volume.number) {
+            let (number, of) = (volume.number, volume.of);
+            return Err(Fault::VolumeStray { number, of }.of(&volume.path));
+        }
+        let mut described = volume.members.iter().filter(|m| m.role != Role::Content);
+        for expected in named.members.iter().filter(|m| m.role != Role::Content) {
+            let same = described
+                .next()
+                .is_some_and(|member| member.name == expected.name)
+                && (expected.role == Role::Volume
+                    || volume.read(&expected.name)? == named.read(&expected.name)?);
+            if !same {
+                let first = named.path.display().to_string();
+                let member = expected.name.clone();
+                return Err(Fault::VolumeDiffers { first, member }.of(&volume.path));
+            }
+        }
+        volume.check_content(index)?;
+    }
+    if missing.is_empty() || sealed.alone {
+        return Ok(());
+    }
+    let numbers: Vec<String> = missing.iter().map(u32::to_string).collect();
+    let (missing, of) = (numbers.join(", "), index.volumes);
+    Err(Fault::VolumesMissing { missing, of }.of(&named.path))
+}
+
+/// Names, sizes and pieces of an entry agree with each other.
+fn is_sound(blob: &Blob, index: &Index) -> bool {
+    let name = match blob.codec {
+        Codec::Raw => layout::blob(&blob.digest),
+        Codec::Zstd => layout::compressed(&blob.digest),
+    };
+    let named = if blob.parts.is_empty() {
+        blob.member.as_str() == name && (1..=index.volumes).contains(&blob.volume)
+    } else {
+        parts_fit(blob, index)
+    };
+    let stored = match (&blob.stored, blob.codec) {
+        (None, Codec::Raw) => true,
+        (Some(stored), Codec::Zstd) => {
+            let sum = stored.frames.iter().try_fold(0_u64, |sum, frame| {
+                (frame.size.0 <= MAX_FRAME).then(|| sum.checked_add(frame.size.0))?
+            });
+            stored.frames.len() == blob.pieces.len() && sum == Some(stored.size.0)
+        }
+        _ => false,
+    };
+    named && stored && pieces_fit(blob, index.piece_size)
+}
+
+/// Largest frame that is read into memory: the largest piece and what zstd may add to it.
+const MAX_FRAME: u64 = (1 << 30) + (1 << 23);
+
+/// The parts are numbered, ascend, begin and end between pieces, and are the blob together.
+fn parts_fit(blob: &Blob, index: &Index) -> bool {
+    let head = &blob.parts[0];
+    if (&blob.member, blob.volume, blob.offset) != (&head.member, head.volume, head.offset) {
+        return false;
+    }
+    let mut ends = BTreeSet::from([0]);
+    let mut end = 0_u64;
+    for piece in 0..blob.pieces.len() {
+        let raw = index
+            .piece_size
+            .min(blob.size.0.saturating_sub(piece as u64 * index.piece_size));
+        let frame = blob
+            .stored
+            .as_ref()
+            .and_then(|stored| stored.frames.get(piece));
+        end = end.saturating_add(frame.map_or(raw, |frame| frame.size.0));
+        ends.insert(end);
+    }
+    let (mut start, mut volume) = (0_u64, 1);
+    for (number, part) in blob.parts.iter().enumerate() {
+        start = start.saturating_add(part.size.0);
+        let sound = part.member.as_str() == layout::part(&blob.digest, number)
+            && (volume..=index.volumes).contains(&part.volume)
+            && part.size.0 > 0
+            && ends.contains(&start);
+        if !sound {
+            return false;
+        }
+        volume = part.volume;
+    }
+    start == blob.stored_size()
+}
+
+/// As many pieces as the size asks for; a single one is the blob itself.
+fn pieces_fit(blob: &Blob, piece_size: u64) -> bool {
+    let count = blob.size.0.div_ceil(piece_size);
+    blob.pieces.len() as u64 == count
+        && match blob.pieces.as_slice() {
+            [] => blob.digest == Digest::of(b""),
+            [only] => *only == blob.digest,
+            _ => true,
+        }
+}
