@@ -5,7 +5,7 @@ use std::path::Path;
 
 use console::View;
 use report::{Event, Sink, Trouble};
-use train::{Job, Numeric};
+use train::{Job, Numeric, Objective};
 
 use crate::error::RuntimeError;
 
@@ -37,5 +37,9 @@ pub(crate) fn warn(job: &Job, view: &View) {
     };
     if job.numeric == Numeric::Float16 {
         warned("runtime.computes-in-float32");
+    }
+    // Only the loss over tokens goes back through the layers one by one.
+    if job.recomputation_asked && job.objective != Objective::Tokens {
+        warned("runtime.keeps-activations");
     }
 }

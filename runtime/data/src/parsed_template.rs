@@ -18,7 +18,17 @@ impl Template {
             line: 0,
             reason: format!("it cannot be taken apart into turns: {reason}"),
         };
-        let lead = tokenizer.lead()?;
+        let mut lead = tokenizer.lead()?;
+        let asked = [Message {
+            role: "user",
+            content: CONTENT,
+        }];
+        // A begin token that only the template writes stands once before all turns, too.
+        if let Some(begin) = tokenizer.begin_token().filter(|_| lead.is_empty())
+            && chat.render(&asked, true)?.starts_with(begin)
+        {
+            begin.clone_into(&mut lead);
+        }
         let write = |messages: &[(&str, &str)], answer: bool| -> Result<String, DataError> {
             let messages: Vec<Message<'_>> = messages
                 .iter()
@@ -136,6 +146,44 @@ mod tests {
             assistant: assistant.to_owned(),
         };
         let turns = [turn("你好", "hi"), turn("one", "two")];
+        for system in ["", "Be brief."] {
+            let ids = |template: &Template| -> Vec<Vec<u32>> {
+                let encoded = template.encode(&tokenizer, system, &turns, true, false);
+                let turns = encoded.unwrap().into_iter();
+                turns.flat_map(|t| [t.source, t.target]).collect()
+            };
+            assert_eq!(ids(&parsed), ids(known), "{system}");
+        }
+    }
+
+    /// As Llama 3 writes it, tools left out.
+    const LLAMA3: &str = "{% set loop_messages = messages %}{% for message in loop_messages %}\
+        {% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' %}\
+        {% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}\
+        {% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}";
+
+    #[test]
+    fn a_begin_token_stands_before_all_turns_not_before_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = crate::testing::golden().join("model");
+        for name in ["tokenizer.json", "tokenizer_config.json"] {
+            fs::copy(model.join(name), folder.path().join(name)).unwrap();
+        }
+        let path = folder.path().join("tokenizer_config.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let mut settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+        settings["bos_token"] = "<|im_start|>".into();
+        fs::write(&path, settings.to_string()).unwrap();
+        fs::write(folder.path().join("chat_template.jinja"), LLAMA3).unwrap();
+        let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+        let chat = ChatTemplate::of_model(folder.path(), &tokenizer).unwrap();
+        let parsed = Template::of_model(&chat.unwrap(), &tokenizer).unwrap();
+        let known = Template::named("llama3").unwrap();
+        let turn = Turn {
+            user: "a".to_owned(),
+            assistant: "b".to_owned(),
+        };
+        let turns = [turn.clone(), turn];
         for system in ["", "Be brief."] {
             let ids = |template: &Template| -> Vec<Vec<u32>> {
                 let encoded = template.encode(&tokenizer, system, &turns, true, false);

@@ -17,6 +17,9 @@ struct Recorded {
     #[serde(alias = "segment_ids")]
     attention_mask: Vec<Vec<i64>>,
     position_ids: Option<Vec<Vec<i64>>>,
+    kl_input_ids: Option<Vec<Vec<i64>>>,
+    kl_labels: Option<Vec<Vec<i64>>>,
+    kto_tags: Option<Vec<bool>>,
 }
 
 const SFT: [&str; 3] = ["golden_alpaca", "golden_sharegpt", "golden_openai"];
@@ -74,6 +77,13 @@ fn compare(run: &str, items: &[Item], in_batch: usize) {
         if let Some(positions) = &expected.position_ids {
             assert_eq!(batch.positions, positions.concat(), "{at}");
         }
+        if let Some(tags) = &expected.kto_tags {
+            assert_eq!(&batch.desirable, tags, "{at}");
+            let mismatched = batch.mismatched.unwrap();
+            let (ids, labels) = (&expected.kl_input_ids, &expected.kl_labels);
+            assert_eq!(Some(mismatched.input_ids), ids.as_ref().map(|i| i.concat()));
+            assert_eq!(Some(mismatched.labels), labels.as_ref().map(|l| l.concat()));
+        }
     }
 }
 
@@ -91,6 +101,9 @@ fn supervised_micro_batches_are_the_originals_id_by_id() {
     for run in ["sft_lora", "sft_full"] {
         compare(run, &items, 2);
     }
+    let mut masked = settings(192, false);
+    masked.mask_history = true;
+    compare("sft_mask_history", &prepare(&masked), 2);
     compare(
         "sft_lora_train_on_prompt",
         &prepare(&settings(192, true)),
@@ -151,6 +164,7 @@ fn judgements_get_the_answer_before_them() {
         } => (answer_of(example), answer_of(mismatched), *desirable),
         other => panic!("{other:?}"),
     };
+    compare("kto_lora", &prepared.items, 2);
     let all: Vec<_> = prepared.items.iter().map(parts).collect();
     assert!(all.iter().any(|(_, _, good)| *good) && all.iter().any(|(_, _, good)| !*good));
     for (index, (_, mismatched, _)) in all.iter().enumerate() {

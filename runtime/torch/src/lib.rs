@@ -37,6 +37,7 @@ mod stream;
 mod threads;
 mod trainable;
 mod trainer;
+mod value_head;
 mod weight;
 
 pub use config::ModelConfig;

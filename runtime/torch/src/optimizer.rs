@@ -67,26 +67,30 @@ impl AdamW {
         settings: AdamSettings,
         parameters: Vec<(String, &Tensor)>,
     ) -> Result<Self, BackendError> {
-        let slots = parameters
-            .into_iter()
-            .map(|(name, parameter)| {
-                gradient::want(parameter)?;
-                let faster = name.contains("lora_B") || parameter.dim() == 1;
-                Ok(Slot {
-                    rate: if faster { settings.b_rate } else { 1.0 },
-                    parameter: parameter.shallow_clone(),
-                    mean: parameter.f_zeros_like()?,
-                    square: parameter.f_zeros_like()?,
-                    decays: !name.ends_with("bias") && !name.contains("norm"),
-                    name,
-                })
-            })
-            .collect::<Result<_, BackendError>>()?;
-        Ok(Self {
+        let mut optimizer = Self {
             settings,
-            slots,
+            slots: Vec::with_capacity(parameters.len()),
             steps: 0,
-        })
+        };
+        optimizer.add(parameters)?;
+        Ok(optimizer)
+    }
+
+    /// Takes in more parameters.
+    pub(crate) fn add(&mut self, parameters: Vec<(String, &Tensor)>) -> Result<(), BackendError> {
+        for (name, parameter) in parameters {
+            gradient::want(parameter)?;
+            let faster = name.contains("lora_B") || parameter.dim() == 1;
+            self.slots.push(Slot {
+                rate: if faster { self.settings.b_rate } else { 1.0 },
+                parameter: parameter.shallow_clone(),
+                mean: parameter.f_zeros_like()?,
+                square: parameter.f_zeros_like()?,
+                decays: !name.ends_with("bias") && !name.contains("norm"),
+                name,
+            });
+        }
+        Ok(())
     }
 
     /// Steps done.
@@ -125,13 +129,16 @@ impl AdamW {
         })
     }
 
-    /// Takes the parameters from `weights`, where they have the names that they are trained under.
+    /// Takes the parameters whose names do or do not start with `prefix`, as `with` says, from `weights`.
     pub(crate) fn load_parameters(
         &mut self,
         weights: &mut TensorFiles,
+        prefix: &str,
+        with: bool,
     ) -> Result<(), BackendError> {
         tch::no_grad(|| {
-            for slot in &mut self.slots {
+            let chosen = |slot: &&mut Slot| slot.name.starts_with(prefix) == with;
+            for slot in self.slots.iter_mut().filter(chosen) {
                 let saved = weights.read(&slot.name, &slot.parameter.size())?;
                 slot.parameter.f_copy_(&saved)?;
             }

@@ -21,7 +21,8 @@ use crate::trainer::lay_out;
 pub(crate) struct Compared {
     /// One number, from which gradients flow.
     pub(crate) loss: Tensor,
-    pub(crate) metrics: Vec<(&'static str, f64)>,
+    /// Name, mean, and how many answers or pairs it is the mean of.
+    pub(crate) metrics: Vec<(&'static str, f64, usize)>,
 }
 
 /// Log-likelihoods of a batch's answers.
@@ -84,7 +85,7 @@ pub(crate) fn compare(
     batch: &Batch,
 ) -> Result<Compared, BackendError> {
     match objective {
-        Objective::Tokens => Err(BackendError::BadBatch {
+        Objective::Tokens | Objective::Reward => Err(BackendError::BadBatch {
             reason: "it holds nothing to compare".to_owned(),
         }),
         Objective::Preference(settings) => preference(settings, model, reference, batch),
@@ -156,17 +157,18 @@ fn preference(
     let won = chosen_gain
         .f_gt_tensor(&rejected_gain)?
         .f_to_kind(Kind::Float)?;
+    // The original takes the mean of the micro-batches, whatever their sizes.
     let mut metrics = vec![
-        ("rewards/chosen", beta * mean(&chosen_gain)?),
-        ("rewards/rejected", beta * mean(&rejected_gain)?),
-        ("rewards/accuracies", mean(&won)?),
-        ("rewards/margins", beta * mean(&margin)?),
-        ("logps/chosen", mean(&chosen)?),
-        ("logps/rejected", mean(&rejected)?),
+        ("rewards/chosen", beta * mean(&chosen_gain)?, 1),
+        ("rewards/rejected", beta * mean(&rejected_gain)?, 1),
+        ("rewards/accuracies", mean(&won)?, 1),
+        ("rewards/margins", beta * mean(&margin)?, 1),
+        ("logps/chosen", mean(&chosen)?, 1),
+        ("logps/rejected", mean(&rejected)?, 1),
     ];
     if loss == PreferenceLoss::Orpo {
-        metrics.push(("sft_loss", mean(&own)?));
-        metrics.push(("odds_ratio_loss", mean(&losses.f_sub(&own)?)? / beta));
+        metrics.push(("sft_loss", mean(&own)?, 1));
+        metrics.push(("odds_ratio_loss", mean(&losses.f_sub(&own)?)? / beta, 1));
     }
     Ok(Compared {
         loss: losses.f_mean(Kind::Float)?,
@@ -249,16 +251,25 @@ fn feedback(
         let scale = settings.ftx * batch.rows as f64 / (desired * desired) as f64;
         loss = loss.f_sub(&own.f_mul_scalar(scale)?)?;
     }
-    let mean_over = |mask: &Tensor, count: usize| -> Result<f64, BackendError> {
-        let sum = gain.f_detach()?.f_mul(mask)?.f_sum(Kind::Float)?;
-        Ok(settings.beta * sum.f_double_value(&[])? / count as f64)
+    let mean_over = |t: &Tensor, mask: &Tensor, count: usize| -> Result<f64, BackendError> {
+        let sum = t.f_detach()?.f_mul(mask)?.f_sum(Kind::Float)?;
+        Ok(sum.f_double_value(&[])? / count as f64)
     };
-    let mut metrics = vec![("kl", moved.f_double_value(&[])?)];
-    if desired > 0 {
-        metrics.push(("rewards/chosen", mean_over(&good, desired)?));
-    }
-    if desired < batch.rows {
-        metrics.push(("rewards/rejected", mean_over(&bad, batch.rows - desired)?));
+    let mut metrics = vec![("kl", moved.f_double_value(&[])?, 1)];
+    for (mask, count, reward, likelihood) in [
+        (&good, desired, "rewards/chosen", "logps/chosen"),
+        (
+            &bad,
+            batch.rows - desired,
+            "rewards/rejected",
+            "logps/rejected",
+        ),
+    ] {
+        if count > 0 {
+            let gained = settings.beta * mean_over(&gain, mask, count)?;
+            metrics.push((reward, gained, count));
+            metrics.push((likelihood, mean_over(&answers.sums, mask, count)?, count));
+        }
     }
     Ok(Compared { loss, metrics })
 }

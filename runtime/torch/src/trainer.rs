@@ -4,7 +4,7 @@
 //! how it is cut into micro-batches.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tch::{Reduction, Tensor};
 use train::{Objective, StepReport, TrainError, Trainer};
@@ -14,9 +14,10 @@ use crate::files::TensorFiles;
 use crate::lora::mixed;
 use crate::model::{Model, Pass};
 use crate::optimizer::{AdamSettings, AdamW};
-use crate::preference::compare;
+use crate::preference::{Compared, compare};
 use crate::settings::{LoraSettings, Method, Quantization, Tuning};
 use crate::source::ModelFiles;
+use crate::value_head::{self, ValueHead};
 use crate::{BackendError, adapter, files, output};
 
 /// Means and squares of the gradients, in a checkpoint.
@@ -39,6 +40,9 @@ pub struct LibtorchTrainer {
     objective: Objective,
     /// The model before training, where the trained one cannot go back to it.
     reference: Option<Model>,
+    /// What makes a reward of the model's state.
+    value_head: Option<ValueHead>,
+    start_from: Option<PathBuf>,
 }
 
 impl LibtorchTrainer {
@@ -59,6 +63,10 @@ impl LibtorchTrainer {
                 what: "full and freeze tuning",
             });
         }
+        let start_from = match &method {
+            Method::Lora { start_from, .. } => start_from.clone(),
+            Method::Freeze(_) | Method::Full => None,
+        };
         let mut model = source.load_as(holding)?;
         let (lora, own, start) = prepare(&mut model, method)?;
         model.free(&|name| own.contains(name))?;
@@ -78,6 +86,8 @@ impl LibtorchTrainer {
             steps: 0,
             objective: Objective::Tokens,
             reference: None,
+            value_head: None,
+            start_from,
         })
     }
 
@@ -86,6 +96,12 @@ impl LibtorchTrainer {
     pub fn with_objective(mut self, objective: Objective) -> Result<Self, BackendError> {
         if objective.needs_reference() && self.lora.is_none() {
             self.reference = Some(self.source.load()?);
+        }
+        if objective == Objective::Reward {
+            let width = self.model.config().hidden;
+            let head = ValueHead::start(&self.source, self.start_from.as_deref(), width)?;
+            self.optimizer.add(head.tensors())?;
+            self.value_head = Some(head);
         }
         self.objective = objective;
         Ok(self)
@@ -147,6 +163,14 @@ impl LibtorchTrainer {
         })
     }
 
+    fn compare(&mut self, batch: &Batch, training: bool) -> Result<Compared, BackendError> {
+        if let Some(head) = &self.value_head {
+            return head.compare(&self.model, batch, training);
+        }
+        let reference = self.reference.as_ref();
+        compare(self.objective, &mut self.model, reference, batch)
+    }
+
     /// A step whose loss is the mean over its micro-batches.
     fn compare_step(
         &mut self,
@@ -159,28 +183,32 @@ impl LibtorchTrainer {
             tokens,
             ..StepReport::default()
         };
+        let mut figures: Vec<(&'static str, f64, f64)> = Vec::new();
         for batch in batches {
-            let reference = self.reference.as_ref();
-            let compared = compare(self.objective, &mut self.model, reference, batch)?;
+            let compared = self.compare(batch, true)?;
             let part = compared.loss.f_mul_scalar(share)?;
             report.loss += part.f_double_value(&[])?;
             part.f_backward()?;
-            for (name, value) in compared.metrics {
-                match report.metrics.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, sum)) => *sum += value * share,
-                    None => report.metrics.push((name, value * share)),
+            for (name, value, count) in compared.metrics {
+                let count = count as f64;
+                match figures.iter_mut().find(|(known, _, _)| *known == name) {
+                    Some((_, sum, all)) => {
+                        *sum += value * count;
+                        *all += count;
+                    }
+                    None => figures.push((name, value * count, count)),
                 }
             }
         }
+        let means = figures.into_iter();
+        report.metrics = means.map(|(name, sum, all)| (name, sum / all)).collect();
         report.grad_norm = self.optimizer.step(rate)?;
         Ok(report)
     }
 
     fn try_evaluate(&mut self, batch: &Batch) -> Result<f64, BackendError> {
         if self.objective != Objective::Tokens {
-            let reference = self.reference.as_ref();
-            let compared =
-                tch::no_grad(|| compare(self.objective, &mut self.model, reference, batch))?;
+            let compared = tch::no_grad(|| self.compare(batch, false))?;
             return Ok(compared.loss.f_double_value(&[])?);
         }
         let (pass, targets) = lay_out(batch)?;
@@ -203,7 +231,13 @@ impl LibtorchTrainer {
         } else {
             TensorFiles::open_folder(folder)?
         };
-        self.optimizer.load_parameters(&mut weights)?;
+        self.optimizer
+            .load_parameters(&mut weights, value_head::PREFIX, false)?;
+        if self.value_head.is_some() {
+            let mut head = TensorFiles::open_file(&folder.join(value_head::FILE))?;
+            self.optimizer
+                .load_parameters(&mut head, value_head::PREFIX, true)?;
+        }
         if state {
             self.optimizer.load(&folder.join(OPTIMIZER))?;
             self.steps = self.optimizer.steps();
@@ -222,6 +256,9 @@ impl LibtorchTrainer {
                 files::write(fresh, tensors.iter().map(|(name, t)| (name.as_str(), *t)))
             })?;
             self.source.copy_config(folder)?;
+        }
+        if let Some(head) = &self.value_head {
+            head.save(folder)?;
         }
         self.source.copy_tokenizer(folder)
     }

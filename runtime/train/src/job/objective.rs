@@ -9,6 +9,8 @@ pub enum Objective {
     /// Each label token by itself (`pt`, `sft`).
     #[default]
     Tokens,
+    /// Which of two answers deserves the greater reward (`rm`).
+    Reward,
     /// Two answers to a question (`dpo`).
     Preference(PreferenceSettings),
     /// One answer that was called good or bad (`kto`).
@@ -19,7 +21,7 @@ impl Objective {
     /// Whether answers are compared with those of the model before training.
     pub fn needs_reference(self) -> bool {
         match self {
-            Self::Tokens => false,
+            Self::Tokens | Self::Reward => false,
             Self::Preference(settings) => settings.loss.needs_reference(),
             Self::Feedback(_) => true,
         }
@@ -93,6 +95,7 @@ pub struct FeedbackSettings {
 
 pub(super) fn objective(fields: &Fields) -> Result<Objective, JobError> {
     match fields.text("stage")?.as_deref() {
+        Some("rm") => Ok(Objective::Reward),
         Some("dpo") => preference(fields).map(Objective::Preference),
         Some("kto") => Ok(Objective::Feedback(FeedbackSettings {
             beta: beta(fields)?,

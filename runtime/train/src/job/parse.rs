@@ -128,8 +128,8 @@ fn check_choices(fields: &Fields) -> Result<(), JobError> {
     let choices: [(&str, &[&str], &str); 3] = [
         (
             "stage",
-            &["pt", "sft", "dpo", "kto"],
-            "only `pt`, `sft`, `dpo` and `kto` are there",
+            &["pt", "sft", "rm", "dpo", "kto"],
+            "only `pt`, `sft`, `rm`, `dpo` and `kto` are there",
         ),
         (
             "optim",
