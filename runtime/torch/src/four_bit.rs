@@ -291,7 +291,10 @@ mod tests {
     fn matrices_pack_to_the_bytes_of_bitsandbytes() {
         for (file, code, least) in [("nf4", FourBitCode::Nf4, 5), ("fp4", FourBitCode::Fp4, 3)] {
             let all = vectors(file);
-            let inputs: Vec<&String> = all.keys().filter(|key| key.ends_with(".input")).collect();
+            let inputs: Vec<&String> = all
+                .keys()
+                .filter(|key| key.strip_suffix(".input").is_some())
+                .collect();
             assert!(inputs.len() >= least, "{file}");
             for input in inputs {
                 let name = input.trim_end_matches(".input");
@@ -321,7 +324,8 @@ mod tests {
                 else {
                     panic!("{name}");
                 };
-                assert_eq!([*offset], floats(at("double.absmax_offset"))[..], "{name}");
+                let wanted = floats(at("double.absmax_offset"))[0];
+                assert_eq!(offset.to_bits(), wanted.to_bits(), "{name}");
                 assert_eq!(*scales, floats(at("double.absmax2")), "{name}");
                 let (bare, wanted) = (floats(at("single.absmax")), bytes(at("double.absmax")));
                 assert_eq!(numbers.len(), wanted.len(), "{name}");

@@ -199,7 +199,7 @@ impl AdamW {
         Ok(norm)
     }
 
-    fn gradient_norm(&self) -> Result<f64, BackendError> {
+    pub(crate) fn gradient_norm(&self) -> Result<f64, BackendError> {
         let mut total = 0.0;
         for slot in &self.slots {
             let gradient = slot.parameter.f_grad()?;

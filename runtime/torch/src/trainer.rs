@@ -112,6 +112,11 @@ impl LibtorchTrainer {
         &self.model
     }
 
+    /// Length of all gradients gathered since the last step, taken together.
+    pub fn gradient_length(&self) -> Result<f64, BackendError> {
+        self.optimizer.gradient_norm()
+    }
+
     /// Numbers that are trained, and numbers in all.
     pub fn parameter_counts(&self) -> (usize, usize) {
         let count = |tensors: Vec<(String, &Tensor)>| -> usize {

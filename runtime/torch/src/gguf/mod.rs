@@ -356,7 +356,9 @@ pub(super) mod tests {
     fn texts(list: &[&str]) -> Vec<u8> {
         let mut bytes = 8_u32.to_le_bytes().to_vec();
         bytes.extend((list.len() as u64).to_le_bytes());
-        list.iter().for_each(|text| bytes.extend(string(text)));
+        for text in list {
+            bytes.extend(string(text));
+        }
         bytes
     }
 
@@ -397,14 +399,16 @@ pub(super) mod tests {
         bytes.extend(3_u32.to_le_bytes());
         bytes.extend((shapes.len() as u64).to_le_bytes());
         bytes.extend((settings.len() as u64).to_le_bytes());
-        settings.iter().for_each(|setting| bytes.extend(setting));
+        for setting in &settings {
+            bytes.extend(setting);
+        }
         let (mut data, mut number) = (Vec::new(), 0_u16);
         for (name, shape) in shapes {
             bytes.extend(string(name));
             bytes.extend((shape.len() as u32).to_le_bytes());
-            shape
-                .iter()
-                .for_each(|side| bytes.extend(side.to_le_bytes()));
+            for side in shape {
+                bytes.extend(side.to_le_bytes());
+            }
             bytes.extend(0_u32.to_le_bytes());
             bytes.extend((data.len() as u64).to_le_bytes());
             for _ in 0..shape.iter().product() {
