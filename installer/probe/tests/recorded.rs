@@ -151,7 +151,7 @@ fn vendor<'a>(site: &'a mut Site, family: &str) -> &'a mut VendorSoftware {
     site.vendors
         .iter_mut()
         .find(|vendor| vendor.family == family)
-        .unwrap()
+        .unwrap_or_else(|| panic!("no {family}"))
 }
 
 #[test]

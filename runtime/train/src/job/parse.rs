@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::error::JobError;
 use super::fields::Fields;
 use super::keys::{Usage, nearest, usage};
-use super::{Job, data, moments, objective, tuning};
+use super::{FineTuning, Job, Objective, data, moments, objective, tuning};
 use crate::schedule::Scheduler;
 
 impl Job {
@@ -27,10 +27,13 @@ impl Job {
         let data = data::settings(&fields)?;
         let evaluation = moments::evaluation(&fields)?;
         let saving = moments::saving(&fields, &evaluation)?;
+        let objective = objective::objective(&fields)?;
+        let fine_tuning = tuning::fine_tuning(&fields)?;
+        reference_is_left(&fields, objective, &fine_tuning)?;
         Ok(Self {
             model: fields.required("model_name_or_path")?,
-            objective: objective::objective(&fields)?,
-            fine_tuning: tuning::fine_tuning(&fields)?,
+            objective,
+            fine_tuning,
             numeric: tuning::numeric(&fields)?,
             data,
             evaluation,
@@ -97,6 +100,25 @@ fn key_faults(fields: &Fields) -> Vec<JobError> {
         }
     };
     fields.iter().filter_map(fault).collect()
+}
+
+/// The model before training is the one without its adapter; so nothing else of it may be trained.
+fn reference_is_left(
+    fields: &Fields,
+    objective: Objective,
+    fine_tuning: &FineTuning,
+) -> Result<(), JobError> {
+    let FineTuning::Lora(lora) = fine_tuning else {
+        return Ok(());
+    };
+    let reason = "this stage compares with the model without its adapter, which would not be the model before training";
+    match (objective.needs_reference(), lora) {
+        (true, lora) if lora.pissa => Err(fields.unsupported("pissa_init", reason)),
+        (true, lora) if !lora.whole_modules.is_empty() => {
+            Err(fields.unsupported("additional_target", reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the job says in so many words that activations shall be recomputed, which is also the default.

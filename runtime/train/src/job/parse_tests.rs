@@ -229,3 +229,15 @@ fn preferences_come_as_asked() {
     let job = Job::parse("dpo_lora.yaml", text, &[]).unwrap();
     assert!(matches!(job.objective, Objective::Preference(_)));
 }
+
+#[test]
+fn a_stage_that_looks_back_trains_nothing_but_its_adapter() {
+    for key in ["pissa_init: true", "additional_target: embed_tokens"] {
+        let (name, _) = key.split_once(':').unwrap();
+        let error = parse(&format!("finetuning_type: lora\nstage: dpo\n{key}"), &[]).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        // ORPO looks at nothing but the model as it is.
+        let orpo = format!("finetuning_type: lora\nstage: dpo\npref_loss: orpo\n{key}");
+        assert!(parse(&orpo, &[]).is_ok(), "{key}");
+    }
+}
