@@ -215,7 +215,9 @@ FERRY_CACHE=${FERRY_CACHE:-$(dirname "$(dirname "$FERRY_HOME")")/cache}
 HF_HUB_CACHE="$FERRY_HOME/hub"
 HF_HUB_OFFLINE=1
 LD_LIBRARY_PATH="$FERRY_HOME/backend/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-export FERRY_HOME FERRY_CACHE HF_HUB_CACHE HF_HUB_OFFLINE LD_LIBRARY_PATH
+# Threads sleep while they wait. Without this the program would set it and start itself anew.
+OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+export FERRY_HOME FERRY_CACHE HF_HUB_CACHE HF_HUB_OFFLINE LD_LIBRARY_PATH OMP_WAIT_POLICY
 exec "$FERRY_HOME/backend/bin/ferry-runtime" "$@"
 "#;
 
