@@ -142,6 +142,8 @@ const TEXTS: &[(&str, &str)] = &[
         "把读到的全部内容保存到此目录，便于在别处试算",
     ),
     ("probe.host", "查看记录在此目录中的机器"),
+    ("probe.qr", "把制作包所需的信息显示为二维码，供拍照带出"),
+    ("probe.letters", "把同样的信息显示为字母，供手工抄写"),
     ("preflight.backend", "只判断此后端"),
     ("preflight.host", "判断记录在此目录中的机器"),
     ("install.backend", "安装此后端，而不是最适合的后端"),

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod help;
 mod machine;
+mod site_code;
 mod trust;
 mod write;
 

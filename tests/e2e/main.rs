@@ -18,3 +18,4 @@ mod probe;
 mod python;
 mod refusals;
 mod screens;
+mod site_code;

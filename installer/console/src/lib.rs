@@ -7,9 +7,11 @@ mod catalog;
 mod flags;
 mod progress;
 mod prompt;
+mod qr;
 mod view;
 
 pub use catalog::{Language, Text, display_width, text};
 pub use flags::{ColorChoice, Flags};
 pub use prompt::PromptError;
+pub use qr::{LEAST_COLUMNS, LEAST_LINES, QrSize, TooSmall};
 pub use view::View;

@@ -1,7 +1,7 @@
 //! What a program shows: results, notes, errors, progress and questions, in one language.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _, stderr, stdin, stdout};
+use std::io::{BufRead as _, IsTerminal, Write as _, stderr, stdin, stdout};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -23,6 +23,7 @@ pub struct View {
     verbose: bool,
     yes: bool,
     color: bool,
+    plain: bool,
     progress: Mutex<Progress>,
 }
 
@@ -45,6 +46,7 @@ impl View {
             verbose: flags.verbose,
             yes: flags.yes,
             color,
+            plain: matches!(flags.color, ColorChoice::Never),
             progress: Mutex::new(if bars {
                 Progress::bars()
             } else {
@@ -66,6 +68,11 @@ impl View {
     /// Whether `--verbose` was given.
     pub fn is_verbose(&self) -> bool {
         self.verbose
+    }
+
+    /// Whether `--color never` was given: then also pictures leave colours to the terminal.
+    pub fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// Whether `--yes` was given.
@@ -196,6 +203,15 @@ impl View {
             );
         }
         Ok(input.interact()?)
+    }
+
+    /// Waits for Enter where a person sits at a terminal, so that nothing scrolls away unread.
+    pub fn pause(&self, code: &str) {
+        let none: &[(&str, String)] = &[];
+        if !self.json && !self.yes && stdin().is_terminal() && stdout().is_terminal() {
+            self.with_progress(|progress| progress.line(&self.text(code, none)));
+            let _ = stdin().lock().read_line(&mut String::new());
+        }
     }
 
     fn needs_terminal(&self, flag: &str) -> Result<(), PromptError> {

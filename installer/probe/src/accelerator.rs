@@ -1,7 +1,7 @@
 //! Facts of accelerators: the PCI bus, `/dev`, version files, the vendor's tool.
 
 use manifest_schema::Arch;
-use manifest_schema::chip::{Bus, Family, Nodes, Stack, Tool, VersionFile, VersionFormat};
+use manifest_schema::chip::{Family, Nodes, Stack, Tool, VersionFile, VersionFormat};
 use manifest_schema::site::{Device, DeviceState, Fact, Release, Site, ToolReport, VendorSoftware};
 
 use crate::host::Host;
@@ -18,7 +18,7 @@ pub(crate) fn fill(host: &dyn Host, site: &mut Site) {
         let mut devices: Vec<Device> = functions
             .iter()
             .filter(|function| bus.claims(&function.vendor, &function.class))
-            .map(|function| identify(function.clone(), bus, family))
+            .map(|function| family.recognise(function.clone()))
             .collect();
         let vendor = software(host, family, arch, !devices.is_empty());
         set_states(&mut devices, family.nodes.as_ref(), &vendor);
@@ -63,19 +63,6 @@ fn pci_functions(host: &dyn Host) -> Vec<Device> {
         });
     }
     functions
-}
-
-fn identify(mut device: Device, bus: &Bus, family: &Family) -> Device {
-    device.family.clone_from(&family.name);
-    if let Some((chip, model)) = family.identify(&device.device, &device.subsystem) {
-        device.chip = Some(chip.name.clone());
-        device.product = Some(model.product.clone());
-        device.state = DeviceState::Ready;
-    } else if bus.any_model.is_some() {
-        device.chip.clone_from(&bus.any_model);
-        device.state = DeviceState::Ready;
-    }
-    device
 }
 
 /// What the family's software left here. Its tool is asked only where a device or a driver is: other programs

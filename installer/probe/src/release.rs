@@ -28,28 +28,13 @@ pub(crate) fn parse(text: &str) -> Option<Release> {
     let accepts = keys
         .iter()
         .filter(|(key, _)| key.starts_with("compatible_version"))
-        .map(|(key, value)| (key.clone(), ranges(value)))
+        .map(|(key, value)| (key.clone(), VersionRange::list(value)))
         .collect();
     Some(Release {
         version,
         inner: keys.get("innerversion").cloned(),
         accepts,
     })
-}
-
-/// Reads `[one],[low,high],…`.
-fn ranges(text: &str) -> Vec<VersionRange> {
-    text.split('[')
-        .skip(1)
-        .filter_map(|item| item.split_once(']'))
-        .map(|(item, _)| {
-            let (low, high) = item.split_once(',').unwrap_or((item, item));
-            VersionRange {
-                low: low.trim().to_owned(),
-                high: high.trim().to_owned(),
-            }
-        })
-        .collect()
 }
 
 /// More lines than any of these files has.

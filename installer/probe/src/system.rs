@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use manifest_schema::chip::{Family, Processor};
+use manifest_schema::chip::Processor;
 use manifest_schema::os::OsTable;
 use manifest_schema::site::{Cpu, Fact, Os, User};
 use manifest_schema::{Arch, ByteSize, GlibcVersion};
@@ -187,27 +187,14 @@ fn parse_cpu(text: &str) -> Option<Cpu> {
         .or_else(|| value_of("CPU implementer"))
         .or_else(maker)?;
     let part = value_of("CPU part");
-    let table = Family::all().iter().flat_map(|family| &family.processors);
-    let known = best_processor(table, &vendor, part.as_deref());
-    let name = model().or_else(|| known.map(|row| row.name.clone()));
+    let known = || Processor::named(&vendor, part.as_deref());
+    let name = model().or_else(|| known().map(|row| row.name.clone()));
     Some(Cpu {
         vendor,
         part,
         name,
         processors: u32::try_from(processors).ok()?,
     })
-}
-
-/// A row with the part wins over a row for the whole vendor.
-fn best_processor<'a>(
-    table: impl Iterator<Item = &'a Processor>,
-    vendor: &str,
-    part: Option<&str>,
-) -> Option<&'a Processor> {
-    table
-        .filter(|row| row.vendor == vendor)
-        .filter(|row| row.part.is_none() || row.part.as_deref() == part)
-        .max_by_key(|row| row.part.is_some())
 }
 
 fn parse_os(text: &str) -> Option<Os> {

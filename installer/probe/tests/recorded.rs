@@ -8,6 +8,7 @@ use host_probe::{
 };
 use insta::assert_snapshot;
 use manifest_schema::site::{Site, VendorSoftware};
+use manifest_schema::site_code::{SiteCode, SitePart, decode};
 use manifest_schema::{Arch, Backend};
 use report::Diagnose as _;
 
@@ -281,5 +282,49 @@ fn every_code_has_a_text_and_a_hint_in_both_languages() {
             let code = line.trim_end_matches("\"]");
             assert!(codes.contains(&code), "{code} is said by no rule");
         }
+    }
+}
+
+/// What a verdict is made of, but for facts that stay on site: who asks, when, and which small programs are there.
+fn verdicts(site: &Site, backend: &Backend) -> Vec<String> {
+    let stays = [
+        "host.group",
+        "host.clock",
+        "host.selinux",
+        "host.programs",
+        "host.headers",
+    ];
+    let line = |c: &Check| match c.code {
+        // The tables' name for the system takes the place of the system's own.
+        "host.os" => format!("{:?} {}", c.verdict, c.code),
+        code => format!("{:?} {code}: {} / {}", c.verdict, c.found, c.needed),
+    };
+    fit(site, backend)
+        .iter()
+        .filter(|check| !stays.iter().any(|code| check.code.starts_with(code)))
+        .map(line)
+        .collect()
+}
+
+#[test]
+fn a_photograph_of_a_machine_gets_the_verdict_of_the_machine() {
+    let fleet = fleet();
+    for host in HOSTS {
+        let here = site(host);
+        let parts = SiteCode::of(&here).parts(619).expect("a few codes");
+        let text: String = parts.iter().map(SitePart::text).collect();
+        let there = decode(&text).expect("a code that was just made");
+        assert!(parts.len() <= 2, "{host} takes {} codes", parts.len());
+        for backend in &fleet {
+            let (name, found) = (&backend.name, verdicts(&there, backend));
+            assert_eq!(found, verdicts(&here, backend), "{host}, {name}");
+        }
+        let chosen = |site| {
+            let choice = select(site, &fleet, &[]);
+            choice
+                .map(|choice| choice.backend.name.clone())
+                .map_err(|error| error.code())
+        };
+        assert_eq!(chosen(&there), chosen(&here), "{host}");
     }
 }

@@ -7,6 +7,7 @@ use host_probe::{Host, RealHost, facts, probe, record};
 use report::{Diagnose, Outcome, Trouble};
 
 use crate::machine::host;
+use crate::site_code;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -19,6 +20,12 @@ pub(crate) struct Args {
     /// Look at a machine that was recorded in this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["record", "sysroot"])]
     host: Option<PathBuf>,
+    /// Show what the builder of a bundle needs as QR codes, to be photographed
+    #[arg(long, conflicts_with = "letters")]
+    qr: bool,
+    /// Show the same in letters, to be copied by hand
+    #[arg(long)]
+    letters: bool,
 }
 
 /// The recording cannot be written.
@@ -55,6 +62,12 @@ impl Args {
             None => probe(&*host),
             Some(path) => record(&*host, &path).map_err(|source| RecordError { path, source })?,
         };
+        if self.qr {
+            return site_code::pictures(view, &site);
+        }
+        if self.letters {
+            return site_code::letters(view, &site);
+        }
         let width = facts(&site)
             .iter()
             .map(|fact| console::display_width(fact.name))

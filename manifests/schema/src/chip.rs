@@ -18,6 +18,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use crate::site::{Device, DeviceState};
+
 /// One file of `manifests/chips/`: the chips of one vendor that share a driver and a toolkit.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -286,6 +288,36 @@ impl Family {
         rows()
             .find(|(_, model)| model.subsystems.iter().any(|known| known == subsystem))
             .or_else(|| rows().find(|(_, model)| model.subsystems.is_empty()))
+    }
+}
+
+impl Family {
+    /// A device of this family's bus with what the tables know of its numbers: ready where they name a chip,
+    /// until something says otherwise.
+    #[must_use]
+    pub fn recognise(&self, mut device: Device) -> Device {
+        device.family.clone_from(&self.name);
+        if let Some((chip, model)) = self.identify(&device.device, &device.subsystem) {
+            device.chip = Some(chip.name.clone());
+            device.product = Some(model.product.clone());
+            device.state = DeviceState::Ready;
+        } else if let Some(any) = self.bus.as_ref().and_then(|bus| bus.any_model.as_ref()) {
+            device.chip = Some(any.clone());
+            device.state = DeviceState::Ready;
+        }
+        device
+    }
+}
+
+impl Processor {
+    /// The row of a CPU. One with the part wins over one for the whole vendor.
+    pub fn named(vendor: &str, part: Option<&str>) -> Option<&'static Self> {
+        FAMILIES
+            .iter()
+            .flat_map(|family| &family.processors)
+            .filter(|row| row.vendor == vendor)
+            .filter(|row| row.part.is_none() || row.part.as_deref() == part)
+            .max_by_key(|row| row.part.is_some())
     }
 }
 

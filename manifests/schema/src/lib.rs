@@ -13,6 +13,7 @@ pub mod lock;
 pub mod os;
 pub mod plan;
 pub mod site;
+pub mod site_code;
 
 pub use ids::{
     Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, GlibcVersion, IdError, KeyId,

@@ -207,6 +207,23 @@ pub struct VersionRange {
     pub high: String,
 }
 
+impl VersionRange {
+    /// Reads `[one],[low,high],…`; what is not of this form is left out.
+    pub fn list(text: &str) -> Vec<Self> {
+        text.split('[')
+            .skip(1)
+            .filter_map(|item| item.split_once(']'))
+            .map(|(item, _)| {
+                let (low, high) = item.split_once(',').unwrap_or((item, item));
+                Self {
+                    low: low.trim().to_owned(),
+                    high: high.trim().to_owned(),
+                }
+            })
+            .collect()
+    }
+}
+
 /// What the vendor's tool said.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ToolReport {
