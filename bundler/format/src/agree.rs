@@ -7,6 +7,7 @@ use manifest_schema::{Blob, Codec, Digest, Index, Profiles};
 
 use crate::build::stored_members;
 use crate::layout::{self, MAX_VOLUMES, Role};
+use crate::planes::largest_frame;
 use crate::sealed::{Sealed, Volume};
 use crate::source::is_piece_size;
 use crate::verify::placed_files;
@@ -153,10 +154,7 @@ pub(crate) fn check_volumes(sealed: &Sealed, index: &Index) -> Result<(), Verify
 
 /// Names, sizes and pieces of an entry agree with each other.
 fn is_sound(blob: &Blob, index: &Index) -> bool {
-    let name = match blob.codec {
-        Codec::Raw => layout::blob(&blob.digest),
-        Codec::Zstd => layout::compressed(&blob.digest),
-    };
+    let name = layout::blob(&blob.digest, blob.codec);
     let named = if blob.parts.is_empty() {
         blob.member.as_str() == name && (1..=index.volumes).contains(&blob.volume)
     } else {
@@ -164,9 +162,13 @@ fn is_sound(blob: &Blob, index: &Index) -> bool {
     };
     let stored = match (&blob.stored, blob.codec) {
         (None, Codec::Raw) => true,
-        (Some(stored), Codec::Zstd) => {
+        (Some(stored), Codec::Zstd | Codec::Planes) => {
+            let largest = match blob.codec {
+                Codec::Planes => largest_frame(index.piece_size),
+                _ => MAX_FRAME,
+            };
             let sum = stored.frames.iter().try_fold(0_u64, |sum, frame| {
-                (frame.size.0 <= MAX_FRAME).then(|| sum.checked_add(frame.size.0))?
+                (frame.size.0 <= largest).then(|| sum.checked_add(frame.size.0))?
             });
             stored.frames.len() == blob.pieces.len() && sum == Some(stored.size.0)
         }
@@ -175,7 +177,7 @@ fn is_sound(blob: &Blob, index: &Index) -> bool {
     named && stored && pieces_fit(blob, index.piece_size)
 }
 
-/// Largest frame that is read into memory: the largest piece and what zstd may add to it.
+/// Largest zstd frame, which is read into memory: the largest piece and what zstd may add to it.
 const MAX_FRAME: u64 = (1 << 30) + (1 << 23);
 
 /// The parts are numbered, ascend, begin and end between pieces, and are the blob together.

@@ -23,6 +23,7 @@ use crate::place::{Content, TooSmall, place};
 use crate::sbom::bill;
 use crate::source::{Source, hash_blobs, hash_parts, open_blobs, unreadable};
 use crate::statement::{Statement, Subject, envelope};
+use crate::tensors::Squeeze;
 use crate::ustar::{BLOCK, padding};
 use crate::verify::placed_files;
 use crate::write::{span, write};
@@ -56,6 +57,8 @@ pub struct BuildOptions {
     pub volume_size: Option<u64>,
     /// Whether text is stored in zstd frames.
     pub compress: bool,
+    /// Which numbers of weights are stored in planes.
+    pub squeeze: Squeeze,
 }
 
 impl Default for BuildOptions {
@@ -65,6 +68,7 @@ impl Default for BuildOptions {
             piece_size: PIECE_SIZE,
             volume_size: None,
             compress: true,
+            squeeze: Squeeze::default(),
         }
     }
 }
@@ -100,14 +104,9 @@ pub fn build(
     let sources = open_blobs(input)?;
     check_profiles(input, &sources)?;
     let mut contents = hash_blobs(&sources, options, sink)?;
-    let frames = if options.compress {
-        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        let text = Frames::make(input.profiles, &sources, &mut contents, options, folder)?;
-        Some(text)
-    } else {
-        None
-    };
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let frames = Frames::make(input.profiles, &sources, &mut contents, options, folder)?;
     let payload = Payload {
         sources,
         contents,
@@ -138,7 +137,7 @@ pub fn build(
 pub(crate) struct Payload {
     pub(crate) sources: Vec<Source>,
     pub(crate) contents: Vec<Content>,
-    pub(crate) frames: Option<Frames>,
+    pub(crate) frames: Frames,
 }
 
 /// Where everything is to be, and the statement over it.
@@ -288,6 +287,7 @@ fn lay_out(
             format: 1,
             piece_size: options.piece_size,
             volumes,
+            align: None,
             blobs,
         };
         members.0.retain(|role, _| !LAID_OUT.contains(role));

@@ -6,12 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use manifest_schema::{Blob, ByteSize, Digest};
+use manifest_schema::{Blob, ByteSize, Codec, Digest};
 use report::{Sink, Step};
 
-use crate::compress::read_frame;
+use crate::compress;
 use crate::layout::MAX_METADATA;
 use crate::parallel::{for_each, hash_range};
+use crate::planes;
 use crate::sealed::Volume;
 use crate::verify::Verified;
 use crate::verify_error::{Fault, VerifyError};
@@ -217,10 +218,15 @@ impl Verified {
         let frame = blob.stored.as_ref().map(|stored| &stored.frames[piece]);
         let (found, stored) = match frame {
             None => (hash_range(&volume.file, offset, size, hand), size),
-            Some(frame) => (
-                read_frame(&volume.file, offset, frame, size, &mut hand),
-                frame.size.0,
-            ),
+            Some(frame) => {
+                let found = match blob.codec {
+                    Codec::Planes => {
+                        planes::read_frame(&volume.file, offset, frame, size, &mut hand)
+                    }
+                    _ => compress::read_frame(&volume.file, offset, frame, size, &mut hand),
+                };
+                (found, frame.size.0)
+            }
         };
         match found {
             Ok(found) if found == blob.pieces[piece] => Ok(()),

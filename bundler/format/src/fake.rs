@@ -11,7 +11,9 @@ use manifest_schema::{
 };
 use report::{Silent, Sink};
 
-use crate::{BuildError, BuildOptions, BundleInput, RootDocument, SigningKey, TrustedRoots, build};
+use crate::{
+    BuildError, BuildOptions, BundleInput, RootDocument, SigningKey, Squeeze, TrustedRoots, build,
+};
 
 /// What a fake bundle is made of.
 pub struct Fake {
@@ -54,6 +56,7 @@ impl Fake {
                 volume_size: None,
                 // So that a test finds a blob's own bytes in the archive.
                 compress: false,
+                squeeze: Squeeze::default(),
             },
         }
     }
@@ -180,4 +183,47 @@ pub fn placed_file(path: &str, bytes: &[u8]) -> PlacedFile {
         digest: Digest::of(bytes),
         made_from: None,
     }
+}
+
+/// A safetensors file of these tensors: name, kind and bytes of each.
+///
+/// # Panics
+/// When a name cannot be written as JSON.
+pub fn safetensors(tensors: &[(&str, &str, Vec<u8>)]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for (name, kind, bytes) in tensors {
+        let begin = data.len();
+        data.extend_from_slice(bytes);
+        let width = match *kind {
+            "BF16" | "F16" => 2,
+            "F32" => 4,
+            _ => 1,
+        };
+        let entry = serde_json::json!({
+            "dtype": kind, "shape": [bytes.len() / width], "data_offsets": [begin, data.len()],
+        });
+        header.insert((*name).to_owned(), entry);
+    }
+    let mut header = serde_json::to_vec(&header).expect("names are strings");
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header);
+    file.extend(data);
+    file
+}
+
+/// Numbers as trained weights are: normally distributed, the upper `width` bytes of 32-bit floats.
+pub fn weights(seed: u64, count: usize, width: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut bytes = Vec::with_capacity(count * width);
+    for _ in 0..count {
+        let mut sum = -6.0_f32;
+        for _ in 0..12 {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            sum += (state >> 40) as f32 / 16_777_216.0;
+        }
+        bytes.extend_from_slice(&(sum * 0.02).to_le_bytes()[4 - width..]);
+    }
+    bytes
 }

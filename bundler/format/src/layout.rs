@@ -1,6 +1,6 @@
 //! Names of the members, and the one order in which they stand.
 
-use manifest_schema::{Arch, Digest, KeyId};
+use manifest_schema::{Arch, Codec, Digest, KeyId};
 
 pub(crate) const README: &str = "README.txt";
 pub(crate) const INSTALL: &str = "install.sh";
@@ -75,9 +75,7 @@ impl Role {
                     "installer" if file.parse::<Arch>().is_ok() => Self::Installer,
                     "meta/statement.sig" if hex(file.strip_suffix(".p256")?) => Self::Signature,
                     "meta/keys" if hex(file.strip_suffix(".pem")?) => Self::Key,
-                    "blobs/sha256" if hex(file.strip_suffix(".zst").unwrap_or(file)) => {
-                        Self::Content
-                    }
+                    "blobs/sha256" if hex(stem(file)) => Self::Content,
                     _ if hex(folder.strip_prefix("parts/")?) && is_part_number(file) => {
                         Self::Content
                     }
@@ -112,6 +110,14 @@ pub(crate) fn order(role: Role, name: &str) -> (Role, &str) {
     (role, blob.or(name.strip_prefix("parts/")).unwrap_or(name))
 }
 
+/// The digest in the name of a blob.
+fn stem(file: &str) -> &str {
+    let stem = file
+        .strip_suffix(".zst")
+        .or_else(|| file.strip_suffix(".planes"));
+    stem.unwrap_or(file)
+}
+
 fn is_part_number(text: &str) -> bool {
     text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -133,13 +139,13 @@ pub(crate) fn key(key: &KeyId) -> String {
     format!("meta/keys/{key}.pem")
 }
 
-pub(crate) fn blob(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
-}
-
-/// A blob in zstd frames.
-pub(crate) fn compressed(digest: &Digest) -> String {
-    format!("blobs/sha256/{}.zst", digest.hex())
+pub(crate) fn blob(digest: &Digest, codec: Codec) -> String {
+    let ending = match codec {
+        Codec::Raw => "",
+        Codec::Zstd => ".zst",
+        Codec::Planes => ".planes",
+    };
+    format!("blobs/sha256/{}{ending}", digest.hex())
 }
 
 /// Part `number` of a blob, counted from 0.

@@ -1,17 +1,17 @@
-//! Runs numbered jobs on several threads, and hashes runs of files.
+//! Runs numbered jobs on several threads within a bound of memory, and hashes runs of files.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 use manifest_schema::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// Bytes read at once.
-const CHUNK: u64 = 1 << 20;
+/// Bytes read at once: few enough to be still in a core's cache when they are hashed.
+const CHUNK: u64 = 1 << 18;
 
 /// Runs `job` for every number below `count` on `threads` threads, and stops soon after one fails.
 ///
@@ -34,9 +34,7 @@ pub(crate) fn for_each<E: Send>(
                     }
                     if let Err(error) = job(number) {
                         stop.store(true, Ordering::Relaxed);
-                        let mut failure = failure
-                            .lock()
-                            .unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
                         if failure.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
                             *failure = Some((number, error));
                         }
@@ -45,9 +43,7 @@ pub(crate) fn for_each<E: Send>(
             });
         }
     });
-    let failure = failure
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
     failure.map_or(Ok(()), |(_, error)| Err(error))
 }
 
@@ -74,9 +70,76 @@ pub(crate) fn hash_range<E: From<io::Error>>(
     Ok(Digest::from_bytes(hasher.finalize().into()))
 }
 
+/// Memory that threads share: who would take more than is left waits until others gave back.
+pub(crate) struct Budget {
+    limit: u64,
+    taken: Mutex<u64>,
+    given_back: Condvar,
+}
+
+/// A share of a [`Budget`], given back when it is dropped.
+pub(crate) struct Share<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
+impl Budget {
+    pub(crate) const fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            taken: Mutex::new(0),
+            given_back: Condvar::new(),
+        }
+    }
+
+    /// Waits for `bytes`. More than there is in all is handed out to one alone.
+    pub(crate) fn take(&self, bytes: u64) -> Share<'_> {
+        let bytes = bytes.min(self.limit);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken + bytes > self.limit {
+            let waited = self.given_back.wait(taken);
+            taken = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken += bytes;
+        Share {
+            budget: self,
+            bytes,
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        let taken = self.budget.taken.lock();
+        *taken.unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.budget.given_back.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_is_taken_than_there_is_and_everybody_has_a_turn() {
+        let budget = Budget::new(100);
+        let most = Mutex::new((0, 0));
+        let all: Result<(), ()> = for_each(8, 200, |n| {
+            let bytes = [30, 60, 1000][n % 3];
+            let share = budget.take(bytes);
+            let mut held = most.lock().unwrap();
+            held.0 += share.bytes;
+            held.1 = held.1.max(held.0);
+            drop(held);
+            thread::yield_now();
+            most.lock().unwrap().0 -= share.bytes;
+            Ok(())
+        });
+        all.unwrap();
+        let (left, most) = *most.lock().unwrap();
+        assert_eq!(left, 0);
+        assert!((60..=100).contains(&most), "{most}");
+    }
 
     #[test]
     fn every_job_runs_once_and_a_failure_comes_back() {

@@ -15,6 +15,8 @@ pub(crate) struct Content {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) pieces: Vec<Digest>,
+    pub(crate) codec: Codec,
+    /// Where it is not stored as it is.
     pub(crate) stored: Option<Stored>,
 }
 
@@ -34,15 +36,24 @@ impl Content {
         (0..self.pieces.len()).map(of).collect()
     }
 
+    /// The pieces whose frames begin in a run of stored bytes; none where the blob is stored as it is.
+    pub(crate) fn pieces_in(&self, start: u64, size: u64) -> impl Iterator<Item = usize> {
+        let frames = self.stored.iter().flat_map(|stored| &stored.frames);
+        let begins = frames.scan(0, |at, frame| {
+            let begin = *at;
+            *at += frame.size.0;
+            Some(begin)
+        });
+        let within = move |begin: &u64| (start..start + size).contains(begin);
+        let pieces = begins.enumerate();
+        pieces.filter_map(move |(piece, begin)| within(&begin).then_some(piece))
+    }
+
     fn blob(&self, member: &str, volume: u32, offset: u64, parts: Vec<Part>) -> Blob {
-        let codec = match self.stored {
-            Some(_) => Codec::Zstd,
-            None => Codec::Raw,
-        };
         Blob {
             digest: self.digest,
             size: ByteSize(self.size),
-            codec,
+            codec: self.codec,
             pieces: self.pieces.clone(),
             stored: self.stored.clone(),
             member: member_path(member),
@@ -104,10 +115,7 @@ impl Cursor {
         let mut parts: Vec<Part> = Vec::new();
         loop {
             if parts.is_empty() && total <= self.room() {
-                let member = match content.stored {
-                    Some(_) => layout::compressed(&content.digest),
-                    None => layout::blob(&content.digest),
-                };
+                let member = layout::blob(&content.digest, content.codec);
                 let (volume, offset) = self.advance(total);
                 return Ok(content.blob(&member, volume, offset, parts));
             }
@@ -169,6 +177,7 @@ mod tests {
             digest,
             size,
             pieces,
+            codec: Codec::Raw,
             stored: None,
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use manifest_schema::{Blob, Digest, Part};
+use manifest_schema::{Blob, Codec, Digest, Part};
 use report::{Sink, Step};
 use sha2::{Digest as _, Sha256};
 
@@ -130,6 +130,7 @@ pub(crate) fn hash_blobs(
         digest: source.digest,
         size: source.size,
         pieces,
+        codec: Codec::Raw,
         stored: None,
     });
     Ok(contents.collect())
@@ -157,7 +158,9 @@ pub(crate) fn hash_parts(
         let digest = match &payload.contents[number].stored {
             None => hash_range(&source.file, start, size, |_, _| Ok(()))
                 .map_err(unreadable(&source.path))?,
-            Some(_) => hash_frames(payload, number, start, size)?,
+            Some(_) => {
+                hash_frames(payload, number, start, size).map_err(unreadable(&source.path))?
+            }
         };
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         found.insert((source.digest, start, size), digest);
@@ -183,22 +186,14 @@ fn runs(blob: &Blob) -> Vec<(u64, u64)> {
     blob.parts.iter().map(run).collect()
 }
 
-fn hash_frames(
-    payload: &Payload,
-    number: usize,
-    start: u64,
-    size: u64,
-) -> Result<Digest, BuildError> {
-    let content = &payload.contents[number];
+fn hash_frames(payload: &Payload, number: usize, start: u64, size: u64) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
-    let mut at = 0;
-    for (piece, frame) in content.chunks(0).into_iter().enumerate() {
-        if (start..start + size).contains(&at) {
-            let frames = payload.frames.as_ref();
-            let frame = frames.map_or(Ok(Vec::new()), |frames| frames.read(content, piece));
-            hasher.update(frame.map_err(unreadable(&payload.sources[number].path))?);
-        }
-        at += frame;
+    let content = &payload.contents[number];
+    for piece in content.pieces_in(start, size) {
+        payload.frames.read(content, piece, |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
     }
     Ok(Digest::from_bytes(hasher.finalize().into()))
 }

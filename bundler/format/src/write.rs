@@ -208,18 +208,16 @@ impl Unfinished {
         let failed = self.failed();
         write_header(&mut self.writer, run.member, run.size, false).map_err(&failed)?;
         let content = &payload.contents[blob];
-        match payload.frames.as_ref().filter(|_| content.stored.is_some()) {
-            Some(frames) => {
-                let mut at = 0;
-                for (piece, size) in content.chunks(0).into_iter().enumerate() {
-                    if (run.start..run.start + run.size).contains(&at) {
-                        let frame = frames.read(content, piece).map_err(&failed)?;
-                        self.writer.write_all(&frame).map_err(&failed)?;
-                    }
-                    at += size;
-                }
-            }
-            None => self.copy(&payload.sources[blob], run, step, done)?,
+        if content.stored.is_none() {
+            self.copy(&payload.sources[blob], run, step, done)?;
+        }
+        for piece in content.pieces_in(run.start, run.size) {
+            let out = &mut self.writer;
+            let written = payload
+                .frames
+                .read(content, piece, |bytes| out.write_all(bytes));
+            written.map_err(&failed)?;
+            payload.frames.release(content, piece);
         }
         write_zeros(&mut self.writer, padding(run.size)).map_err(&failed)
     }

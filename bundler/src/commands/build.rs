@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use bundle_format::{Sealed, TrustedRoots};
+use bundle_format::{Sealed, Squeeze, TrustedRoots};
 use bundle_mirror::{Downloader, RateLimit, Rewrite};
 use console::View;
 use manifest_schema::lock::Lock;
@@ -92,6 +92,7 @@ impl Args {
             blobs: &parts.blobs,
             installers: &parts.installers,
             requires: &requires,
+            squeeze: Squeeze::default(),
         };
         self.packing.pack(&signer, &load, view)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bundle_format::{Sealed, TrustedRoots};
 use console::View;
-use manifest_schema::ByteSize;
+use manifest_schema::{ByteSize, Codec, Index};
 use report::{Outcome, Trouble};
 
 /// Show what is in a bundle; this does not say that it may be trusted
@@ -55,6 +55,7 @@ impl Args {
         for (digest, origin) in &bundle.provenance.blobs {
             lines.push(format!("blob {}  {}", digest.hex(), origin.line()));
         }
+        lines.extend(stored(&bundle.index));
         let result = serde_json::json!({
             "fingerprint_offered": offered.hex(),
             "statement": bundle.statement_digest,
@@ -65,4 +66,31 @@ impl Args {
         view.result(&result, &lines.join("\n"));
         Ok(Outcome::Done)
     }
+}
+
+/// What the blobs take, by how they are stored.
+fn stored(index: &Index) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (codec, name) in [
+        (Codec::Raw, "as they are"),
+        (Codec::Zstd, "zstd"),
+        (Codec::Planes, "planes"),
+    ] {
+        let blobs = index.blobs.iter().filter(|blob| blob.codec == codec);
+        let (mut count, mut size, mut stored) = (0, 0, 0);
+        for blob in blobs {
+            count += 1;
+            size += blob.size.0;
+            stored += blob.stored_size();
+        }
+        if count > 0 {
+            let ratio = stored as f64 / size.max(1) as f64;
+            let (size, stored) = (ByteSize(size), ByteSize(stored));
+            lines.push(match codec {
+                Codec::Raw => format!("stored {name}  {count} blobs, {size}"),
+                _ => format!("stored {name}  {count} blobs, {size} in {stored} ({ratio:.3})"),
+            });
+        }
+    }
+    lines
 }

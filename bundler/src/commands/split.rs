@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bundle_format::{Sealed, TrustedRoots};
+use bundle_format::{Sealed, Squeeze, TrustedRoots, Verified};
 use console::View;
-use manifest_schema::{ByteSize, Digest, RequiredBlob};
+use manifest_schema::{ByteSize, Codec, Digest, RequiredBlob};
 use report::{Outcome, Trouble};
 
 use crate::packing::{Load, Packing};
@@ -54,7 +54,18 @@ impl Args {
             blobs: &blobs,
             installers: &installers,
             requires: &requires,
+            squeeze: squeeze_of(&bundle),
         };
         self.packing.pack(&signer, &load, view)
+    }
+}
+
+/// All kinds, where the bundle has weights in planes: which kinds they were is not written down.
+fn squeeze_of(bundle: &Verified) -> Squeeze {
+    let planes = |blob: &manifest_schema::Blob| blob.codec == Codec::Planes;
+    if bundle.index.blobs.iter().any(planes) {
+        Squeeze::ALL
+    } else {
+        Squeeze::default()
     }
 }

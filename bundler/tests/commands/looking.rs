@@ -332,6 +332,10 @@ fn help_of_all_commands() {
                                     dvd, bd25, bd50, or bytes such as 4.7G
           --parity <PERCENT>        Write parity beside the bundle, which can restore this share of it,
                                     in percent
+          --squeeze <KIND>          Store weights of these kinds in planes of their bytes, for slow
+                                    media: bf16 keeps two thirds (can be repeated) [default: as they
+                                    are; `split`: as they were] [possible values: bf16, fp16, fp32,
+                                    none]
           --threads <THREADS>       Threads that hash [default: N]
           --since <FILE>            Leave out what this bundle brought, or what `ferry-installer
                                     inventory` found: the result is a delta
@@ -401,6 +405,10 @@ fn help_of_all_commands() {
                                     dvd, bd25, bd50, or bytes such as 4.7G
           --parity <PERCENT>        Write parity beside the bundle, which can restore this share of it,
                                     in percent
+          --squeeze <KIND>          Store weights of these kinds in planes of their bytes, for slow
+                                    media: bf16 keeps two thirds (can be repeated) [default: as they
+                                    are; `split`: as they were] [possible values: bf16, fp16, fp32,
+                                    none]
           --threads <THREADS>       Threads that hash [default: N]
           --cache <DIR>             Folder of fetched files [default: $FERRY_CACHE, else
                                     $XDG_CACHE_HOME/ferry or ~/.cache/ferry]

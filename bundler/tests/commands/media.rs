@@ -116,6 +116,45 @@ fn a_bundle_is_split_and_joined_again_without_fetching() {
 }
 
 #[test]
+fn weights_are_squeezed_and_stay_so_when_split() {
+    use bundle_format::fake::{safetensors, weights};
+    let world = World::new();
+    world.keygen();
+    let mut plan = world.plan();
+    let model = safetensors(&[("w", "BF16", weights(1, 150_000, 2))]);
+    world.write("model.safetensors", &model);
+    plan["models"] = serde_json::json!([{ "name": "org/model", "license": "Apache-2.0", "files": [
+        { "path": "model.safetensors", "source": { "file": { "path": "model.safetensors" } } },
+    ] }]);
+    world.write_plan(&plan);
+    world.lock().ended_with(0);
+    world.build(&["-o", "plain.ferry"]).ended_with(0);
+    let built = world.build(&["--squeeze", "bf16,fp16", "--json"]);
+    let root = built.ended_with(0).json()["fingerprint"].clone();
+    let root = root.as_str().unwrap();
+    let split = |more: &[&str]| {
+        let words = ["split", "demo-1.ferry", "--key", "key"];
+        let words = [&words[..], &["--passphrase-file", "passphrase"], more].concat();
+        world.run(&words)
+    };
+    // A piece is never cut, and this model is one.
+    let error = split(&["--volume-size", "150K", "--json"]).json();
+    assert_eq!(error["error"]["code"], "bundle.volume-too-small");
+    split(&["-o", "s.ferry"]).ended_with(0);
+    let again = fs::read(world.path("s.ferry")).unwrap();
+    assert!(again == fs::read(world.path("demo-1.ferry")).unwrap());
+    split(&["--squeeze", "none", "-o", "n.ferry"]).ended_with(0);
+    let size = |name: &str| fs::metadata(world.path(name)).unwrap().len();
+    assert_eq!(size("n.ferry"), size("plain.ferry"));
+    for name in ["demo-1.ferry", "s.ferry", "n.ferry"] {
+        world.run(&["verify", name, "--root", root]).ended_with(0);
+    }
+    let said = world.run(&["inspect", "demo-1.ferry"]).ended_with(0);
+    let line = said.data.lines().find(|line| line.contains("planes"));
+    assert!(line.unwrap().contains("1 blobs") && line.unwrap().contains("(0.6"));
+}
+
+#[test]
 fn a_delta_leaves_out_what_a_bundle_brought_or_an_inventory_lists() {
     let world = World::new();
     sharded(&world);

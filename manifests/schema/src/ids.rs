@@ -176,6 +176,11 @@ impl Digest {
         Self(bytes)
     }
 
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Reads `sha256:<hex>`.
     ///
     /// # Errors

@@ -20,6 +20,9 @@ pub struct Index {
     /// How many volumes the bundle has.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub volumes: u32,
+    /// What the offsets of raw blobs of at least that size are multiples of, where they are: 4096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align: Option<u64>,
     /// Every blob once.
     pub blobs: Vec<Blob>,
 }
@@ -63,7 +66,7 @@ pub struct Stored {
 /// One piece of a blob, compressed.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Frame {
-    /// SHA-256 of the frame.
+    /// SHA-256 of the frame; with `planes`, of its head, which holds the digests of all that follows.
     pub digest: Digest,
     /// Bytes of the frame.
     pub size: ByteSize,
@@ -77,6 +80,8 @@ pub enum Codec {
     Raw,
     /// In independent zstd frames.
     Zstd,
+    /// Numbers in planes of their bytes, in independent frames.
+    Planes,
 }
 
 /// A run of a blob's bytes that lies in one volume.

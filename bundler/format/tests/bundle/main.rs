@@ -8,6 +8,7 @@ mod forgery;
 mod golden;
 mod parity;
 mod random;
+mod squeeze;
 mod texts;
 mod volumes;
 
