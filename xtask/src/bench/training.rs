@@ -55,9 +55,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     fs::create_dir_all(&bench.place)?;
     println!(
-        "| job | program | first step s | tokens per CPU s | tokens per s | peak MB | first loss | last loss |"
+        "| job | program | before first step s | first step done s | tokens per CPU s | tokens per s | peak MB | first loss | last loss |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for (name, keys) in JOBS {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..args.runs.max(1) {
@@ -72,7 +72,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("| {name} | Ferry | {ours} |");
         println!("| {name} | LLaMA-Factory | {theirs} |");
         println!(
-            "| {name} | ratio | {:.3} | {:.2} | {:.2} | {:.2} | | |",
+            "| {name} | ratio | {:.3} | {:.3} | {:.2} | {:.2} | {:.2} | | |",
+            ours.ready / theirs.ready,
             ours.first_step / theirs.first_step,
             ours.per_cpu_second / theirs.per_cpu_second,
             ours.per_second / theirs.per_second,
@@ -136,7 +137,8 @@ impl Bench<'_> {
         }
         let job = self.place.join("job.yaml");
         fs::write(&job, self.job(keys, &output))?;
-        let log = fs::File::create(self.place.join("log.txt"))?;
+        let said = self.place.join("log.txt");
+        let log = fs::File::create(&said)?;
         let threads = self.args.threads.to_string();
         train
             .arg(&job)
@@ -145,8 +147,7 @@ impl Bench<'_> {
             .current_dir(&self.place)
             .stdout(log.try_clone()?)
             .stderr(log);
-        follow(train, &output.join("trainer_log.jsonl"))
-            .with_context(|| format!("see {}", self.place.join("log.txt").display()))
+        follow(train, &output, &said).with_context(|| format!("see {}", said.display()))
     }
 
     fn job(&self, keys: &str, output: &Path) -> String {
@@ -167,6 +168,8 @@ impl Bench<'_> {
 
 /// One run, or the median of several.
 struct Measured {
+    /// Seconds from the start of the process until it begins to train: the time before the first step.
+    ready: f64,
     /// Seconds from the start of the process to the first step's line in the log.
     first_step: f64,
     /// Tokens per second of processor time, over the steps after the first.
@@ -183,6 +186,7 @@ impl Measured {
     fn median(runs: &[Self]) -> Self {
         let of = |field: fn(&Self) -> f64| median(runs.iter().map(field).collect());
         Self {
+            ready: of(|run| run.ready),
             first_step: of(|run| run.first_step),
             per_cpu_second: of(|run| run.per_cpu_second),
             per_second: of(|run| run.per_second),
@@ -197,7 +201,8 @@ impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{:.2} | {:.0} | {:.0} | {:.0} | {:.4} | {:.4}",
+            "{:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.4} | {:.4}",
+            self.ready,
             self.first_step,
             self.per_cpu_second,
             self.per_second,
@@ -216,11 +221,23 @@ struct Step {
     loss: f64,
 }
 
-/// Follows a run and its log to the end.
-fn follow(train: &mut Command, log: &Path) -> Result<Measured> {
+/// Whether a run has begun to train: Ferry then writes the job that it carries out, and the original says so, both right
+/// before the first step.
+fn has_begun(output: &Path, said: &Path) -> bool {
+    output.join("job.json").exists()
+        || fs::read_to_string(said).is_ok_and(|text| text.contains("***** Running training *****"))
+}
+
+/// Follows a run, what it has `said`, and the log in its `output` to the end.
+fn follow(train: &mut Command, output: &Path, said: &Path) -> Result<Measured> {
+    let log = output.join("trainer_log.jsonl");
+    let mut ready = None;
     let mut steps = BTreeMap::new();
     let cost = watched(train, |seconds, cpu| {
-        let text = fs::read_to_string(log).unwrap_or_default();
+        if ready.is_none() && has_begun(output, said) {
+            ready = Some(seconds);
+        }
+        let text = fs::read_to_string(&log).unwrap_or_default();
         for (at, line) in text.lines().enumerate() {
             let Ok(line) = serde_json::from_str::<Value>(line) else {
                 continue;
@@ -242,6 +259,7 @@ fn follow(train: &mut Command, log: &Path) -> Result<Measured> {
     };
     let tokens = last.tokens - first.tokens;
     Ok(Measured {
+        ready: ready.context("the run never said that it begins to train")?,
         first_step: first.seconds,
         per_cpu_second: tokens / (last.cpu - first.cpu),
         per_second: tokens / (last.seconds - first.seconds),
