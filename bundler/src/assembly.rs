@@ -13,6 +13,7 @@ use report::{Sink, Step, Trouble};
 use walkdir::WalkDir;
 
 use crate::error::InputError;
+use crate::gate::Gate;
 use crate::settings;
 
 /// Reads a lock and the cache.
@@ -124,15 +125,18 @@ impl Assembler<'_> {
             sink,
         };
         let empty = BTreeMap::new();
-        let mut components = Vec::new();
+        let (mut components, mut code_on_load) = (Vec::new(), Vec::new());
         for component in &self.lock.components {
             let owner = component.name.as_str();
+            let files = work.place(&component.files, &component.fill, owner)?;
+            let blob = |file: &PlacedFile| self.cache.path(file.blob());
+            code_on_load.extend(Gate::of(component)?.files(&files, blob)?);
             components.push(Component {
                 kind: component.kind,
                 name: component.name.clone(),
                 license: component.license.clone(),
                 revision: component.revision.clone(),
-                files: work.place(&component.files, &component.fill, owner)?,
+                files,
                 dataset_info: component.dataset_info.clone(),
             });
         }
@@ -180,6 +184,7 @@ impl Assembler<'_> {
             provenance: Provenance {
                 format: 1,
                 blobs: origins,
+                code_on_load,
             },
             blobs,
             installers,

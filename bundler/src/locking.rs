@@ -16,6 +16,7 @@ use report::{Sink, Step, Trouble};
 use walkdir::WalkDir;
 
 use crate::error::InputError;
+use crate::gate::Gate;
 use crate::settings;
 
 mod hubs;
@@ -109,15 +110,18 @@ impl Locker<'_> {
             files.extend(self.file(file, None, Some(&component.license))?);
         }
         let revision = self.repositories(kind, component, &mut files)?;
-        Ok(LockedComponent {
+        let locked = LockedComponent {
             kind,
             name: component.name.clone(),
             license: component.license.clone(),
             revision,
             files,
+            allow_code_on_load: component.allow_code_on_load.clone(),
             fill: component.fill.clone(),
             dataset_info: component.dataset_info.clone(),
-        })
+        };
+        Gate::of(&locked)?.names(named(&locked))?;
+        Ok(locked)
     }
 
     fn backend(&mut self, backend: &PlanBackend) -> Result<LockedBackend, Trouble> {
@@ -304,6 +308,13 @@ impl Locker<'_> {
         self.artifacts.entry(taken.digest).or_insert(artifact);
         Ok(taken.digest)
     }
+}
+
+/// The paths of a component whose files are known by name before anything is fetched.
+pub(crate) fn named(component: &LockedComponent) -> impl Iterator<Item = &str> {
+    let files = component.files.iter();
+    let single = files.filter(|file| file.members.is_empty());
+    single.map(|file| file.path.as_str())
 }
 
 fn whole(path: BundlePath, artifact: Digest) -> LockedFile {

@@ -9,6 +9,7 @@ mod assembly;
 mod changes;
 mod commands;
 mod error;
+mod gate;
 mod locking;
 mod output;
 mod packing;

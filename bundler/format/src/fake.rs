@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{
-    Arch, BundleName, BundlePath, ByteSize, Component, ComponentKind, Digest, Origin, OriginKind,
-    PlacedFile, Profiles, Provenance, RepoName, RequiredBlob,
+    Arch, BundleName, BundlePath, ByteSize, CodeOnLoad, Component, ComponentKind, Digest, Origin,
+    OriginKind, PlacedFile, Profiles, Provenance, RepoName, RequiredBlob,
 };
 use report::{Silent, Sink};
 
@@ -31,6 +31,8 @@ pub struct Fake {
     pub options: BuildOptions,
     /// Blobs that it leaves to the target.
     pub requires: Vec<RequiredBlob>,
+    /// What its provenance says of files that run code.
+    pub code_on_load: Vec<CodeOnLoad>,
 }
 
 impl Fake {
@@ -50,6 +52,7 @@ impl Fake {
             lock: b"{}\n".to_vec(),
             installers: installers.into(),
             requires: Vec::new(),
+            code_on_load: Vec::new(),
             options: BuildOptions {
                 threads: 2,
                 piece_size: 4096,
@@ -156,6 +159,7 @@ impl Fake {
                 .iter()
                 .map(|(digest, _)| (*digest, origin(digest)))
                 .collect(),
+            code_on_load: self.code_on_load.clone(),
         };
         let input = BundleInput {
             lock: &self.lock,

@@ -70,6 +70,21 @@ impl Args {
         assembler.take_files(&self.bring)?;
         downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
         let mut parts = assembler.assemble(view)?;
+        for code in &parts.provenance.code_on_load {
+            let args = [
+                ("component", code.component.to_string()),
+                ("file", code.path.to_string()),
+                ("pattern", code.allowed_by.clone().unwrap_or_default()),
+            ];
+            view.note(
+                if code.form.runs_unasked() {
+                    "gate.allowed"
+                } else {
+                    "gate.brings-program"
+                },
+                &args,
+            );
+        }
         let mut requires = Vec::new();
         if let Some(there) = there {
             for (digest, path) in parts

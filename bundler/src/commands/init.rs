@@ -79,6 +79,7 @@ impl Args {
                     exclude: Vec::new(),
                 }),
                 modelscope: None,
+                allow_code_on_load: Vec::new(),
                 fill: std::collections::BTreeMap::new(),
                 dataset_info: None,
             }],

@@ -52,6 +52,16 @@ impl Args {
                 backend.files.len()
             ));
         }
+        for code in &bundle.provenance.code_on_load {
+            let allowed = code.allowed_by.as_ref();
+            lines.push(format!(
+                "runs code when loaded ({}): {}/{}{}",
+                code.form.as_str(),
+                code.component,
+                code.path,
+                allowed.map_or_else(String::new, |pattern| format!(", allowed by `{pattern}`"))
+            ));
+        }
         for (digest, origin) in &bundle.provenance.blobs {
             lines.push(format!("blob {}  {}", digest.hex(), origin.line()));
         }

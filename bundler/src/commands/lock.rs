@@ -1,5 +1,6 @@
 //! `lock`: a plan to a lock.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bundle_mirror::{Cache, Hub, ModelScope, PackageIndex, Resolver};
@@ -11,7 +12,8 @@ use report::{Outcome, Trouble};
 
 use crate::commands::diff::lock_of;
 use crate::error::InputError;
-use crate::locking::Locker;
+use crate::gate::Gate;
+use crate::locking::{Locker, named};
 use crate::output::write_whole;
 use crate::settings::{self, CacheFlag};
 
@@ -64,8 +66,9 @@ impl Args {
                 ("size", manifest_schema::ByteSize(bytes).to_string()),
             ],
         );
+        let programs = programs(&lock, view)?;
         let result = serde_json::json!({
-            "lock": self.output, "artifacts": lock.artifacts.len(), "bytes": bytes,
+            "lock": self.output, "artifacts": lock.artifacts.len(), "bytes": bytes, "programs": programs,
         });
         view.result(&result, &self.output.display().to_string());
         Ok(Outcome::Done)
@@ -102,10 +105,25 @@ impl Sources {
             plan_folder: folder_of(plan_path)?,
             lock_folder: folder_of(output)?,
             sink: view,
-            artifacts: std::collections::BTreeMap::new(),
+            artifacts: BTreeMap::new(),
         };
         locker.lock(&plan, Digest::of(&text))
     }
+}
+
+/// Names the Python programs that models and datasets bring: they run where someone passes `trust_remote_code`.
+fn programs(lock: &Lock, view: &View) -> Result<BTreeMap<String, Vec<String>>, Trouble> {
+    let mut programs = BTreeMap::new();
+    for component in &lock.components {
+        let found = Gate::of(component)?.names(named(component))?;
+        if !found.is_empty() {
+            let name = component.name.to_string();
+            let args = [("component", name.clone()), ("files", found.join(", "))];
+            view.note("gate.programs", &args);
+            programs.insert(name, found.into_iter().map(str::to_owned).collect());
+        }
+    }
+    Ok(programs)
 }
 
 /// Says which revisions moved on, and refuses one that is the same with other files.

@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use crate::world::World;
 
 /// The answer to `words` in English and in Chinese.
-fn both(world: &World, words: &[&str]) -> String {
+pub fn both(world: &World, words: &[&str]) -> String {
     let [en, zh] = ["en", "zh"].map(|lang| {
         let mut words = words.to_vec();
         words.extend(["--lang", lang]);

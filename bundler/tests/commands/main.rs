@@ -11,6 +11,7 @@ mod errors;
 mod interrupt;
 mod looking;
 mod media;
+mod models;
 #[path = "../../mirror/tests/server/mod.rs"]
 mod server;
 mod sources;

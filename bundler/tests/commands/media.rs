@@ -20,7 +20,7 @@ fn sharded(world: &World) {
     let mut plan = world.plan();
     let files: Vec<Value> = (0..4)
         .map(|number: u8| {
-            let name = format!("shard-{number}.bin");
+            let name = format!("shard-{number}.part");
             world.write(&name, &vec![number; 300_000]);
             serde_json::json!({ "path": name, "source": { "file": { "path": name } } })
         })
@@ -160,7 +160,7 @@ fn a_delta_leaves_out_what_a_bundle_brought_or_an_inventory_lists() {
     sharded(&world);
     world.build(&["-o", "first.ferry"]).ended_with(0);
     let full = fs::metadata(world.path("first.ferry")).unwrap().len();
-    world.write("shard-1.bin", &[9; 5000]);
+    world.write("shard-1.part", &[9; 5000]);
     let mut plan: Value =
         serde_json::from_slice(&fs::read(world.path("plan.json")).unwrap()).unwrap();
     plan["release"] = 2.into();

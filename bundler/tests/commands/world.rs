@@ -71,8 +71,15 @@ impl Said {
     }
 }
 
+/// A safetensors file with one tensor, larger than what a server of the tests sends at once.
 pub fn weights() -> Vec<u8> {
-    (0..400_000_u32).flat_map(u32::to_le_bytes).collect()
+    let header =
+        json!({ "w": { "dtype": "U32", "shape": [400_000], "data_offsets": [0, 1_600_000] } });
+    let header = header.to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.bytes());
+    bytes.extend((0..400_000_u32).flat_map(u32::to_le_bytes));
+    bytes
 }
 
 pub fn wheel() -> Vec<u8> {

@@ -10,7 +10,7 @@ use install_steps::{
     Audit, AuditError, AuditedFile, Journal, Loose, Prefix, ReleaseName, Standing, Unlogged, audit,
     loose, unlogged,
 };
-use manifest_schema::KeyId;
+use manifest_schema::{CodeOnLoad, KeyId};
 use report::{Outcome, Trouble};
 use serde::Serialize;
 use serde_json::json;
@@ -220,7 +220,24 @@ fn line(view: &View, file: &AuditedFile) -> String {
     if let Some(license) = &file.license {
         let _ = write!(line, "  [{license}]");
     }
+    if let Some(code) = &file.code_on_load {
+        let _ = write!(line, "  ⚠ {}", code_on_load(view, code));
+    }
     line
+}
+
+/// What a file does when it is loaded, and what allows it.
+pub(super) fn code_on_load(view: &View, code: &CodeOnLoad) -> String {
+    let text = if code.form.runs_unasked() {
+        "installer.audit-runs-code"
+    } else {
+        "installer.audit-brings-program"
+    };
+    let args = [
+        ("form", code.form.as_str().to_owned()),
+        ("pattern", code.allowed_by.clone().unwrap_or_default()),
+    ];
+    view.text(text, &args)
 }
 
 pub(super) fn standing(standing: Standing) -> &'static str {

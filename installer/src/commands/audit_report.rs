@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use console::{Language, View};
 use install_steps::AuditedFile;
 
-use super::audit::{Findings, standing, summary};
+use super::audit::{Findings, code_on_load, standing, summary};
 use super::log;
 
 /// The whole page. Everything foreign in it is escaped: names of files are chosen by whoever wrote them.
@@ -87,7 +87,10 @@ fn row(view: &View, file: &AuditedFile) -> String {
     };
     let digest = file.digest.map(|digest| digest.hex()).unwrap_or_default();
     let license = file.license.as_deref().unwrap_or_default();
-    let standing = view.text(standing(file.standing), none);
+    let mut standing = view.text(standing(file.standing), none);
+    if let Some(code) = &file.code_on_load {
+        let _ = write!(standing, " ⚠ {}", code_on_load(view, code));
+    }
     let cells = [file.path.as_str(), &standing, &origin, license, &digest];
     let cells = cells.map(|cell| format!("<td>{}", escape(cell)));
     format!("<tr{class}>{}\n", cells.concat())

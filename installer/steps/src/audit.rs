@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 
 use bundle_format::{KeyError, SignedMetadata, TrustedRoots, VerifyError};
-use manifest_schema::{Backend, Digest, KeyId, Origin};
+use manifest_schema::{Backend, CodeOnLoad, Digest, KeyId, Origin};
 use report::{Args, Diagnose, Outcome, Sink, Step};
 use serde::Serialize;
 
@@ -146,6 +146,9 @@ pub struct AuditedFile {
     /// Its licence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
+    /// How it runs code when it is loaded, and what allows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code_on_load: Option<CodeOnLoad>,
 }
 
 /// How a file stands.
@@ -290,6 +293,7 @@ impl Work<'_> {
             origin: None,
             made_from: None,
             license: None,
+            code_on_load: None,
         });
         &mut self.files[position]
     }
@@ -304,17 +308,18 @@ impl Work<'_> {
                 File::Derived { .. } => {
                     self.add(path, Standing::Derived.or_wrong(wrong));
                 }
-                File::Signed { placed, license } => {
-                    let origin = installed
-                        .signed
-                        .provenance
-                        .blobs
-                        .get(placed.blob())
-                        .cloned();
+                File::Signed { placed, owner } => {
+                    let provenance = &installed.signed.provenance;
+                    let origin = provenance.blobs.get(placed.blob()).cloned();
+                    let code = owner.as_ref().and_then(|owner| {
+                        provenance.code_of(owner.kind, &owner.name, &placed.path)
+                    });
                     let entry = self.add(path, Standing::Signed.or_wrong(wrong));
                     entry.digest = Some(placed.digest);
-                    entry.license = license
-                        .clone()
+                    entry.code_on_load = code.cloned();
+                    entry.license = owner
+                        .as_ref()
+                        .map(|owner| owner.license.clone())
                         .or_else(|| origin.as_ref().and_then(|origin| origin.license.clone()));
                     entry.made_from = placed.made_from.as_ref().map(|made| made.blob.to_string());
                     entry.origin = origin;

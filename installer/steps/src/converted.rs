@@ -102,6 +102,7 @@ fn file(
         origin: None,
         made_from,
         license: None,
+        code_on_load: None,
     }
 }
 

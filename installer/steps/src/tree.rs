@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use manifest_schema::{Backend, Component, ComponentKind, Digest, PlacedFile, Profiles};
+use manifest_schema::{Backend, Component, ComponentKind, Digest, PlacedFile, Profiles, RepoName};
 use serde_json::{Map, Value};
 
 /// Files by their path below the release.
@@ -32,8 +32,8 @@ pub(crate) enum File {
     Signed {
         /// What it is.
         placed: PlacedFile,
-        /// Licence of the model or dataset that it belongs to.
-        license: Option<String>,
+        /// The model or dataset that it belongs to.
+        owner: Option<Owner>,
     },
     /// Follows from the signed profiles.
     Derived {
@@ -42,6 +42,24 @@ pub(crate) enum File {
         /// Whether it may be run.
         executable: bool,
     },
+}
+
+/// What a file of a model or dataset belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    pub(crate) kind: ComponentKind,
+    pub(crate) name: RepoName,
+    pub(crate) license: String,
+}
+
+impl Owner {
+    fn of(component: &Component) -> Self {
+        Self {
+            kind: component.kind,
+            name: component.name.clone(),
+            license: component.license.clone(),
+        }
+    }
 }
 
 /// Two things want the same place, or one lies inside the other.
@@ -90,7 +108,7 @@ struct Files(Tree);
 
 impl Files {
     fn model(&mut self, model: &Component) -> Result<(), Clash> {
-        let license = Some(model.license.clone());
+        let owner = Some(Owner::of(model));
         let cache = format!("hub/models--{}", model.name.as_str().replace('/', "--"));
         let revision = revision(model);
         for placed in &model.files {
@@ -98,12 +116,12 @@ impl Files {
             self.signed(
                 format!("models/{}/{path}", model.name),
                 placed,
-                license.clone(),
+                owner.clone(),
             )?;
             self.signed(
                 format!("{cache}/snapshots/{revision}/{path}"),
                 placed,
-                license.clone(),
+                owner.clone(),
             )?;
         }
         self.derived(&format!("{cache}/refs/main"), revision.into_bytes(), false)
@@ -112,7 +130,7 @@ impl Files {
     fn dataset(&mut self, dataset: &Component, info: &mut Map<String, Value>) -> Result<(), Clash> {
         for placed in &dataset.files {
             let path = format!("datasets/{}/{}", dataset.name, placed.path);
-            self.signed(path, placed, Some(dataset.license.clone()))?;
+            self.signed(path, placed, Some(Owner::of(dataset)))?;
         }
         if let Some(mut entry) = dataset.dataset_info.clone() {
             if let Some(Value::String(file)) = entry.get_mut("file_name") {
@@ -127,10 +145,10 @@ impl Files {
         &mut self,
         path: String,
         placed: &PlacedFile,
-        license: Option<String>,
+        owner: Option<Owner>,
     ) -> Result<(), Clash> {
         let placed = placed.clone();
-        self.put(path, File::Signed { placed, license })
+        self.put(path, File::Signed { placed, owner })
     }
 
     fn derived(&mut self, path: &str, bytes: Vec<u8>, executable: bool) -> Result<(), Clash> {

@@ -23,4 +23,4 @@ pub use index::{Blob, Codec, Frame, Index, PIECE_SIZE, Part, RequiredBlob, Requi
 pub use profiles::{
     Backend, Component, ComponentKind, MadeFrom, PlacedFile, Profiles, PythonEnvironment,
 };
-pub use provenance::{ArchiveMember, Origin, OriginKind, Provenance};
+pub use provenance::{ArchiveMember, CodeForm, CodeOnLoad, Origin, OriginKind, Provenance};

@@ -54,6 +54,9 @@ pub struct LockedComponent {
     pub revision: Option<String>,
     /// Its files.
     pub files: Vec<LockedFile>,
+    /// Patterns of files that may run code when they are loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_code_on_load: Vec<String>,
     /// Placeholders to fill in the files, and their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fill: BTreeMap<String, String>,

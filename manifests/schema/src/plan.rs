@@ -65,6 +65,10 @@ pub struct PlanComponent {
     /// A repository on ModelScope. Beside `hub` it is a second place for the files that are the same there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modelscope: Option<HubSource>,
+    /// Patterns of files that may run code when they are loaded (pickles, Keras lambdas): whoever made such a file can
+    /// run anything on the machines that load it. Others of the kind are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_code_on_load: Vec<String>,
     /// Placeholders `{{key}}` to fill in the files, and their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fill: BTreeMap<String, String>,

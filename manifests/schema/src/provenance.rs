@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{BundlePath, ComponentKind, Digest, RepoName};
 
 /// The origin of every blob of a bundle.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -14,6 +14,81 @@ pub struct Provenance {
     pub format: u32,
     /// By blob.
     pub blobs: BTreeMap<Digest, Origin>,
+    /// Files of models and datasets that can run code when they are loaded, and by what right each is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub code_on_load: Vec<CodeOnLoad>,
+}
+
+impl Provenance {
+    /// What is known of a file that can run code when it is loaded.
+    pub fn code_of(
+        &self,
+        kind: ComponentKind,
+        name: &RepoName,
+        path: &BundlePath,
+    ) -> Option<&CodeOnLoad> {
+        self.code_on_load
+            .iter()
+            .find(|code| code.kind == kind && code.component == *name && code.path == *path)
+    }
+}
+
+/// A file that can run code when it is loaded.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct CodeOnLoad {
+    /// Kind of what it belongs to.
+    pub kind: ComponentKind,
+    /// Name of what it belongs to.
+    pub component: RepoName,
+    /// The file.
+    pub path: BundlePath,
+    /// In which form the code is there.
+    pub form: CodeForm,
+    /// The pattern of the plan that allows it. A form that only warns needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_by: Option<String>,
+}
+
+/// How a file runs code when it is loaded.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeForm {
+    /// A Python pickle: it names functions to call.
+    Pickle,
+    /// A zip archive with a pickle in it, as `torch.save` writes it.
+    PickleInZip,
+    /// A `NumPy` array of Python objects, which is a pickle.
+    NumpyObjects,
+    /// A Keras model with a `Lambda` layer, which is Python bytecode.
+    KerasLambda,
+    /// A name that pickles have; its content was not recognised.
+    NameOnly,
+    /// A Python program. It runs where someone passes `trust_remote_code`.
+    Python,
+    /// A configuration that names a Python program to run with `trust_remote_code`.
+    RemoteCode,
+}
+
+impl CodeForm {
+    /// Whether loading the file is enough. Otherwise someone must also ask for the code to be run.
+    pub fn runs_unasked(self) -> bool {
+        !matches!(self, Self::Python | Self::RemoteCode)
+    }
+
+    /// The name that JSON has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pickle => "pickle",
+            Self::PickleInZip => "pickle-in-zip",
+            Self::NumpyObjects => "numpy-objects",
+            Self::KerasLambda => "keras-lambda",
+            Self::NameOnly => "name-only",
+            Self::Python => "python",
+            Self::RemoteCode => "remote-code",
+        }
+    }
 }
 
 /// Where a blob came from.

@@ -3,17 +3,20 @@
 use std::path::Path;
 use std::{env, fs};
 
-use manifest_schema::{Index, Profiles, lock::Lock, plan::Plan, site::Inventory, site::Site};
+use manifest_schema::{
+    Index, Profiles, Provenance, lock::Lock, plan::Plan, site::Inventory, site::Site,
+};
 use schemars::{Schema, schema_for};
 
 #[test]
 fn published_schemas_are_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../json-schema");
-    let schemas: [(&str, Schema); 6] = [
+    let schemas: [(&str, Schema); 7] = [
         ("plan", schema_for!(Plan)),
         ("lock", schema_for!(Lock)),
         ("index", schema_for!(Index)),
         ("profiles", schema_for!(Profiles)),
+        ("provenance", schema_for!(Provenance)),
         ("site", schema_for!(Site)),
         ("inventory", schema_for!(Inventory)),
     ];
