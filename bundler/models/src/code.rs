@@ -145,6 +145,10 @@ fn names_remote_code(mut file: &File) -> io::Result<bool> {
     let mut text = Vec::new();
     file.take(LONGEST_CONFIG).read_to_end(&mut text)?;
     // Other JSON, such as a list, is no configuration.
+    #[expect(
+        clippy::zero_sized_map_values,
+        reason = "a set cannot pass over the values"
+    )]
     let names = serde_json::from_slice::<HashMap<String, IgnoredAny>>(&text);
     let asks = |name: &String| name == "auto_map" || name == "custom_pipelines";
     Ok(names.is_ok_and(|names| names.keys().any(asks)))

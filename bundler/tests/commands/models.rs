@@ -156,7 +156,8 @@ fn weights_that_do_not_hold_what_they_announce_are_refused_with_the_place() {
             .to_string()
             .into_bytes()
     };
-    let cases: [(&str, &[(&str, &[u8])], &str, &str); 6] = [
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: [(&str, Files, &str, &str); 6] = [
         (
             "cut",
             &[("m.safetensors", &good[..good.len() - 1])],
