@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bundle_format::InventoryError;
 use manifest_schema::plan::ManifestError;
 use report::{Args, Diagnose, Outcome};
 
@@ -48,6 +49,18 @@ pub(crate) enum InputError {
         text: String,
         expected: &'static str,
     },
+    #[error("cannot use the inventory `{}`", path.display())]
+    Inventory {
+        path: PathBuf,
+        #[source]
+        problem: InventoryError,
+    },
+    #[error("the inventory `{}` is signed by {}, not by {pinned}", path.display(), found.as_deref().unwrap_or("nobody"))]
+    OtherSite {
+        path: PathBuf,
+        found: Option<String>,
+        pinned: String,
+    },
     #[error("the bundle is not signed by the key {key}")]
     OtherKey { key: String },
 }
@@ -78,6 +91,9 @@ impl Diagnose for InputError {
             Self::NotBrought { .. } => "bundler.not-brought",
             Self::Exists { .. } => "bundler.exists",
             Self::Word { .. } => "bundler.word",
+            Self::Inventory { .. } => "bundler.inventory",
+            Self::OtherSite { found: None, .. } => "bundler.inventory-nobody",
+            Self::OtherSite { .. } => "bundler.inventory-other",
             Self::OtherKey { .. } => "bundler.other-key",
         }
     }
@@ -85,7 +101,9 @@ impl Diagnose for InputError {
     fn args(&self) -> Args {
         let shown = |path: &Path| path.display().to_string();
         match self {
-            Self::File { path, .. } | Self::Exists { path } => vec![("path", shown(path))],
+            Self::File { path, .. } | Self::Exists { path } | Self::Inventory { path, .. } => {
+                vec![("path", shown(path))]
+            }
             Self::Manifest { path, problem } => match problem {
                 ManifestError::Shape {
                     line,
@@ -145,6 +163,15 @@ impl Diagnose for InputError {
             Self::Word { text, expected } => {
                 vec![("text", text.clone()), ("expected", (*expected).to_owned())]
             }
+            Self::OtherSite {
+                path,
+                found,
+                pinned,
+            } => vec![
+                ("path", shown(path)),
+                ("found", found.clone().unwrap_or_default()),
+                ("pinned", pinned.clone()),
+            ],
             Self::OtherKey { key } => vec![("key", key.clone())],
         }
     }
@@ -152,9 +179,11 @@ impl Diagnose for InputError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::File { .. } => Outcome::HostFault,
-            Self::Changed { .. } | Self::OtherKey { .. } | Self::RevisionChanged { .. } => {
-                Outcome::Untrusted
-            }
+            Self::Inventory { problem, .. } => problem.outcome(),
+            Self::Changed { .. }
+            | Self::OtherSite { .. }
+            | Self::OtherKey { .. }
+            | Self::RevisionChanged { .. } => Outcome::Untrusted,
             _ => Outcome::Usage,
         }
     }

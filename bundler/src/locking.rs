@@ -93,6 +93,7 @@ impl Locker<'_> {
             name: plan.name.clone(),
             release: plan.release,
             channel: plan.channel.clone(),
+            site_key: plan.site_key.clone(),
             components,
             backends,
             installers,

@@ -14,6 +14,7 @@ mod locking;
 mod output;
 mod packing;
 mod settings;
+mod since;
 
 use std::process::ExitCode;
 

@@ -181,7 +181,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("trust.remove.fingerprint", "信任根的指纹"),
     (
         "inventory.output",
-        "写入此文件（不能已存在），而不是标准输出",
+        "签名后写入此文件（不能已存在），而不是标准输出",
     ),
     (
         "support-bundle.output",

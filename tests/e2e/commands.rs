@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use bundle_format::Received;
 use e2e::Site;
 use manifest_schema::Digest;
 
@@ -233,6 +234,26 @@ fn an_inventory_names_whole_blobs_and_pythons() {
     assert_eq!(said["blobs"], names.len() - 1);
     let text = fs::read(&file).unwrap();
     assert_eq!(said["sha256"], Digest::of(&text).hex());
+    let received = Received::read(&text).unwrap();
+    assert_eq!(received.inventory.blobs.len(), names.len() - 1);
+    assert_eq!(said["site_key"], received.signed_by.unwrap().as_str());
+    // The key is made once, and is nobody else's.
+    let again = site.folder().join("again.json").display().to_string();
+    let words = ["inventory", "--output", &again, "--json"];
+    let again = site.installer(&words).ended_with(0).json();
+    assert_eq!(again["site_key"], said["site_key"]);
+    let key = site.prefix().join("keys/site.pem");
+    assert_eq!(
+        fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let other = site.folder().join("other.json").display().to_string();
+    let loose = site
+        .installer(&["inventory", "--output", &other])
+        .ended_with(4);
+    assert!(loose.words.contains("install.site-key-loose"), "{loose:?}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let said = site
         .installer(&["inventory", "--output", &file])
         .ended_with(2);

@@ -18,6 +18,7 @@ mod extract;
 #[cfg(feature = "testing")]
 pub mod fake;
 mod installed;
+mod inventory;
 mod keys;
 mod layout;
 mod parallel;
@@ -38,6 +39,7 @@ mod write;
 pub use build::{BuildOptions, Built, BundleInput, build};
 pub use build_error::BuildError;
 pub use installed::SignedMetadata;
+pub use inventory::{InventoryError, Received, SiteKey};
 pub use keys::{KeyError, PublicKey, RootDocument, RootKey, SigningKey, TrustedRoots};
 pub use parity::{Parity, ParityError, Repaired, repair, write_parity};
 pub use sealed::Sealed;

@@ -126,9 +126,13 @@ impl Statement {
 
 /// DSSE's pre-authentication encoding of a statement: what a key signs.
 pub(crate) fn pre_authentication(statement: &[u8]) -> Vec<u8> {
-    let (kind, size) = (PAYLOAD_TYPE.len(), statement.len());
-    let mut bytes = format!("DSSEv1 {kind} {PAYLOAD_TYPE} {size} ").into_bytes();
-    bytes.extend_from_slice(statement);
+    pre_authentication_of(PAYLOAD_TYPE, statement)
+}
+
+/// DSSE's pre-authentication encoding of anything.
+pub(crate) fn pre_authentication_of(kind: &str, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
+    bytes.extend_from_slice(payload);
     bytes
 }
 
@@ -137,13 +141,22 @@ pub(crate) fn envelope<'a>(
     statement: &[u8],
     signatures: impl IntoIterator<Item = (&'a KeyId, &'a [u8])>,
 ) -> Vec<u8> {
+    envelope_of(PAYLOAD_TYPE, statement, signatures)
+}
+
+/// The DSSE envelope of anything.
+pub(crate) fn envelope_of<'a>(
+    kind: &str,
+    payload: &[u8],
+    signatures: impl IntoIterator<Item = (&'a KeyId, &'a [u8])>,
+) -> Vec<u8> {
     let signatures: Vec<_> = signatures
         .into_iter()
         .map(|(key, signature)| json!({ "keyid": key, "sig": STANDARD.encode(signature) }))
         .collect();
     let envelope = json!({
-        "payload": STANDARD.encode(statement),
-        "payloadType": PAYLOAD_TYPE,
+        "payload": STANDARD.encode(payload),
+        "payloadType": kind,
         "signatures": signatures,
     });
     let mut bytes = envelope.to_string().into_bytes();

@@ -1,14 +1,12 @@
 //! `build`: a lock to a signed bundle.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bundle_format::{Sealed, Squeeze, TrustedRoots};
+use bundle_format::Squeeze;
 use bundle_mirror::{Downloader, RateLimit, Rewrite};
 use console::View;
 use manifest_schema::lock::Lock;
-use manifest_schema::site::Inventory;
-use manifest_schema::{ByteSize, Digest, RequiredBlob};
+use manifest_schema::{ByteSize, KeyId, RequiredBlob};
 use report::{Outcome, Trouble};
 
 use crate::assembly::Assembler;
@@ -16,6 +14,7 @@ use crate::commands::lock::folder_of;
 use crate::error::InputError;
 use crate::packing::{Load, Packing};
 use crate::settings::{self, CacheFlag};
+use crate::since::Since;
 
 /// Fetch what a lock names, check it, and write one signed bundle
 #[derive(clap::Args)]
@@ -27,6 +26,9 @@ pub(crate) struct Args {
     /// Leave out what this bundle brought, or what `ferry-installer inventory` found: the result is a delta
     #[arg(long, value_name = "FILE")]
     since: Option<PathBuf>,
+    /// Take only an inventory that was signed with this key [default: the plan's `site_key`]
+    #[arg(long, value_name = "FINGERPRINT", requires = "since")]
+    site_key: Option<KeyId>,
     /// Downloads at a time
     #[arg(long, default_value_t = 4)]
     downloads: usize,
@@ -51,7 +53,13 @@ impl Args {
             problem,
         })?;
         let signer = self.packing.signer(view)?;
-        let there = self.since.as_deref().map(installed).transpose()?;
+        let pinned = self.site_key.as_ref().or(lock.site_key.as_ref());
+        let since = Since { pinned, view };
+        let there = self
+            .since
+            .as_deref()
+            .map(|path| since.read(path))
+            .transpose()?;
         let cache = self.cache.open()?;
         // An index that asks for a login asks again for the files.
         let (web, _) = settings::web()?.with_login(&settings::index_url(None))?;
@@ -111,23 +119,4 @@ impl Args {
         };
         self.packing.pack(&signer, &load, view)
     }
-}
-
-/// What a bundle brought, or what an inventory lists.
-fn installed(path: &Path) -> Result<BTreeSet<Digest>, Trouble> {
-    let inventory = std::fs::read(path)
-        .ok()
-        .filter(|bytes| bytes.starts_with(b"{"));
-    if let Some(bytes) = inventory {
-        let read = Inventory::parse(&bytes).map_err(|problem| InputError::Manifest {
-            path: path.to_owned(),
-            problem,
-        })?;
-        return Ok(read.blobs.into_iter().collect());
-    }
-    let sealed = Sealed::open(path)?;
-    let offered = sealed.fingerprint_offered()?;
-    let bundle = sealed.verify(&TrustedRoots::from_fingerprints([offered]))?;
-    let brought = bundle.index.blobs.iter().map(|blob| blob.digest);
-    Ok(brought.chain(bundle.requires().keys().copied()).collect())
 }

@@ -58,6 +58,7 @@ impl Args {
             name: BundleName::parse(&name).map_err(|error| word(&name, error.expected))?,
             release: 1,
             channel: "stable".to_owned(),
+            site_key: None,
             accept_licenses: vec![license.clone()],
             models: vec![PlanComponent {
                 name: repo.clone(),

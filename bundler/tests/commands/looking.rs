@@ -339,6 +339,8 @@ fn help_of_all_commands() {
           --threads <THREADS>       Threads that hash [default: N]
           --since <FILE>            Leave out what this bundle brought, or what `ferry-installer
                                     inventory` found: the result is a delta
+          --site-key <FINGERPRINT>  Take only an inventory that was signed with this key [default: the
+                                    plan's `site_key`]
           --downloads <DOWNLOADS>   Downloads at a time [default: 4]
           --mirror <FROM=TO>        Try addresses that begin with FROM at TO first (can be repeated)
           --limit-rate <BYTES>      Bytes a second that all downloads together may take, such as 20M

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use bundle_format::SiteKey;
 use serde_json::Value;
 
 use crate::world::World;
@@ -210,4 +211,64 @@ fn a_delta_leaves_out_what_a_bundle_brought_or_an_inventory_lists() {
         .ended_with(2)
         .json();
     assert_eq!(error["error"]["code"], "bundler.manifest-value");
+}
+
+#[test]
+fn an_inventory_counts_only_as_its_site_signed_it() {
+    let world = World::new();
+    sharded(&world);
+    world.build(&["-o", "first.ferry"]).ended_with(0);
+    let inventory = || manifest_schema::site::Inventory {
+        format: 1,
+        ..Default::default()
+    };
+    let (here, elsewhere) = (SiteKey::generate().unwrap(), SiteKey::generate().unwrap());
+    let build = |pin: Option<&SiteKey>| {
+        let mut words = vec!["--since", "inventory.json", "-o", "delta.ferry"];
+        words.extend(pin.iter().flat_map(|key| ["--site-key", key.id().as_str()]));
+        let ended = world.build(&words);
+        let _ = fs::remove_file(world.path("delta.ferry"));
+        ended
+    };
+    world.write("inventory.json", &here.sign(inventory()));
+    let ended = build(None).ended_with(0);
+    assert!(ended.words.contains(here.id().as_str()), "{ended:?}");
+    build(Some(&here)).ended_with(0);
+    let ended = build(Some(&elsewhere)).ended_with(4);
+    assert!(ended.words.contains("bundler.inventory-other"), "{ended:?}");
+
+    // Another list under a signature that was good for this one.
+    let read = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).unwrap();
+    let mut changed = read(here.sign(inventory()));
+    let releases = vec![manifest_schema::Digest::of(b"another")];
+    let more = manifest_schema::site::Inventory {
+        releases,
+        ..inventory()
+    };
+    changed["payload"] = read(here.sign(more))["payload"].clone();
+    world.write("inventory.json", changed.to_string().as_bytes());
+    let ended = build(None).ended_with(4);
+    assert!(ended.words.contains("bundler.inventory"), "{ended:?}");
+    assert!(
+        ended.words.contains("changed after it was signed"),
+        "{ended:?}"
+    );
+
+    // Nobody signed it: said aloud, and refused where a key is pinned, also by the plan.
+    world.write("inventory.json", &serde_json::to_vec(&inventory()).unwrap());
+    let ended = build(None).ended_with(0);
+    assert!(ended.words.contains("nobody signed"), "{ended:?}");
+    let ended = build(Some(&here)).ended_with(4);
+    assert!(
+        ended.words.contains("bundler.inventory-nobody"),
+        "{ended:?}"
+    );
+    let mut plan: Value =
+        serde_json::from_slice(&fs::read(world.path("plan.json")).unwrap()).unwrap();
+    plan["site_key"] = here.id().as_str().into();
+    world.write_plan(&plan);
+    world.lock().ended_with(0);
+    build(None).ended_with(4);
+    world.write("inventory.json", &here.sign(inventory()));
+    build(None).ended_with(0);
 }

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use console::View;
 use host_probe::{Host, RealHost, probe};
-use install_steps::{Prefix, ReleaseRecord, stored_blobs};
+use install_steps::{Prefix, RealDisk, ReleaseRecord, site_key, stored_blobs};
 use manifest_schema::Digest;
 use manifest_schema::site::{Interpreter, Inventory, Site};
-use report::{Outcome, Trouble};
+use report::{Event, Outcome, Sink as _, Trouble};
 
 use crate::cli::At;
 use crate::write::write_new;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Write it to this file, which must not be there yet, instead of standard output
+    /// Write it, signed, to this file, which must not be there yet, instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -27,29 +27,56 @@ impl Args {
         let host = RealHost::default();
         let site = probe(&host);
         let inventory = gather(view, &prefix, &host, site)?;
-        let text = serde_json::to_string_pretty(&inventory).unwrap_or_default() + "\n";
-        let digest = Digest::of(text.as_bytes()).hex();
-        match self.output {
-            // On one line for a program, in lines for a person.
-            None if view.is_json() => {
-                view.result(&serde_json::to_value(&inventory).unwrap_or_default(), "");
-            }
-            None => view.data(text.trim_end()),
-            Some(path) => {
-                write_new(&path, text.as_bytes())?;
-                let args = [
-                    ("path", path.display().to_string()),
-                    ("blobs", inventory.blobs.len().to_string()),
-                    ("digest", digest.clone()),
-                ];
-                let value = serde_json::json!({
-                    "path": path, "blobs": inventory.blobs.len(), "sha256": digest,
+        let Some(path) = self.output else {
+            show(view, &inventory);
+            return Ok(Outcome::Done);
+        };
+        let blobs = inventory.blobs.len();
+        let (bytes, key) = match site_key(&RealDisk, &prefix) {
+            Ok(key) => (key.sign(inventory), Some(key.id().clone())),
+            Err(error) if error.is_denied() => {
+                let folder = prefix.keys().display().to_string();
+                view.emit(&Event::Warned {
+                    code: "installer.inventory-unsigned".to_owned(),
+                    args: vec![("folder".to_owned(), folder)],
                 });
-                view.result(&value, &view.text("installer.inventory-written", &args));
+                (plain(&inventory), None)
             }
+            Err(error) => return Err(error.into()),
+        };
+        let digest = Digest::of(&bytes).hex();
+        write_new(&path, &bytes)?;
+        let value = serde_json::json!({
+            "path": path, "blobs": blobs, "sha256": digest, "site_key": key,
+        });
+        let mut args = vec![
+            ("path", path.display().to_string()),
+            ("blobs", blobs.to_string()),
+            ("digest", digest),
+        ];
+        let mut text = view.text("installer.inventory-written", &args);
+        if let Some(key) = key {
+            args.push(("key", key.to_string()));
+            text = format!("{text}\n{}", view.text("installer.inventory-signed", &args));
         }
+        view.result(&value, &text);
         Ok(Outcome::Done)
     }
+}
+
+/// On one line for a program, in lines for a person. What is read here is not carried: it needs no signature.
+fn show(view: &View, inventory: &Inventory) {
+    if view.is_json() {
+        view.result(&serde_json::to_value(inventory).unwrap_or_default(), "");
+    } else {
+        view.data(String::from_utf8_lossy(&plain(inventory)).trim_end());
+    }
+}
+
+fn plain(inventory: &Inventory) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(inventory).unwrap_or_default();
+    text.push(b'\n');
+    text
 }
 
 fn gather(view: &View, prefix: &Prefix, host: &dyn Host, site: Site) -> Result<Inventory, Trouble> {
@@ -63,6 +90,7 @@ fn gather(view: &View, prefix: &Prefix, host: &dyn Host, site: Site) -> Result<I
         site,
         releases,
         blobs: stored_blobs(prefix, view)?,
+        key: None,
     })
 }
 

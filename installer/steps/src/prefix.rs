@@ -9,6 +9,7 @@
 //! <prefix>/cache/converted/<hex>/      made on site by the runtime from blob <hex>
 //! <prefix>/log/actions.jsonl           hash-chained
 //! <prefix>/trust.d/<fingerprint>.json  trusted roots
+//! <prefix>/keys/site.pem               signs this site's inventories
 //! <prefix>/lock
 //! ```
 //!
@@ -93,6 +94,16 @@ impl Prefix {
     /// Folder of trusted roots.
     pub fn trust(&self) -> PathBuf {
         self.0.join("trust.d")
+    }
+
+    /// Folder of this site's own keys.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// The key that signs this site's inventories.
+    pub fn site_key(&self) -> PathBuf {
+        self.keys().join("site.pem")
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

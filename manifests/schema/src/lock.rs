@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{ManifestError, read};
 use crate::{
     Arch, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest, GlibcVersion,
-    OriginKind, RepoName,
+    KeyId, OriginKind, RepoName,
 };
 
 /// A plan whose every file is pinned.
@@ -28,6 +28,9 @@ pub struct Lock {
     pub release: u64,
     /// What the release numbers count in.
     pub channel: String,
+    /// Key that an inventory must be signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_key: Option<KeyId>,
     /// Models and datasets.
     pub components: Vec<LockedComponent>,
     /// Backends.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, BackendName, BundleName, BundlePath, GlibcVersion, RepoName};
+use crate::{Arch, BackendName, BundleName, BundlePath, GlibcVersion, KeyId, RepoName};
 
 mod check;
 mod error;
@@ -34,6 +34,10 @@ pub struct Plan {
     /// SPDX expressions of the licences that were read and accepted.
     #[serde(default)]
     pub accept_licenses: Vec<String>,
+    /// Key that an inventory must be signed with, for a delta to be made from it: what `ferry-installer inventory`
+    /// showed on site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_key: Option<KeyId>,
     /// Models to carry.
     #[serde(default)]
     pub models: Vec<PlanComponent>,

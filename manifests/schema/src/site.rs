@@ -92,6 +92,9 @@ pub struct Inventory {
     pub releases: Vec<Digest>,
     /// Blobs in the store, each read and found whole.
     pub blobs: Vec<Digest>,
+    /// The site's public key in PEM, where the inventory was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// One Python, by what it says of itself.
