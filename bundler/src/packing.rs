@@ -34,6 +34,10 @@ pub(crate) struct Packing {
     /// [default: as they are; `split`: as they were]
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     squeeze: Vec<Kind>,
+    /// Begin raw blobs at multiples of 4 KiB: where the bundle and the prefix are on one XFS or btrfs, installing then
+    /// shares their blocks and copies nothing (`split`: also where they did)
+    #[arg(long)]
+    align: bool,
     /// Threads that hash
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     pub(crate) threads: usize,
@@ -68,6 +72,8 @@ pub(crate) struct Load<'a> {
     pub(crate) requires: &'a [RequiredBlob],
     /// How the weights are stored where nothing else is asked for.
     pub(crate) squeeze: Squeeze,
+    /// Whether blobs are aligned, also where that is not asked for.
+    pub(crate) align: bool,
 }
 
 impl Packing {
@@ -117,6 +123,7 @@ impl Packing {
             threads: self.threads,
             volume_size: self.volume_size,
             squeeze: self.squeeze().unwrap_or(load.squeeze),
+            align: self.align || load.align,
             ..BuildOptions::default()
         };
         let built = bundle_format::build(&input, &[&signer.key], &output, options, view)?;

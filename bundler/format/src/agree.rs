@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use manifest_schema::{Blob, Codec, Digest, Index, Profiles};
+use manifest_schema::{Blob, BundlePath, Codec, Digest, Index, Profiles};
 
 use crate::build::stored_members;
-use crate::layout::{self, MAX_VOLUMES, Role};
+use crate::layout::{self, ALIGN, MAX_VOLUMES, Role};
 use crate::planes::largest_frame;
-use crate::sealed::{Sealed, Volume};
+use crate::sealed::{Member, Sealed, Volume};
 use crate::source::is_piece_size;
+use crate::ustar::{BLOCK, padding};
 use crate::verify::placed_files;
 use crate::verify_error::{Fault, VerifyError};
 
@@ -20,7 +21,11 @@ impl Volume {
         index: &Index,
         sums: &[String],
     ) -> Result<BTreeMap<Digest, usize>, VerifyError> {
-        if !is_piece_size(index.piece_size) || !(1..=MAX_VOLUMES).contains(&index.volumes) {
+        let aligns = index.align.is_none_or(|align| align == ALIGN);
+        if !is_piece_size(index.piece_size)
+            || !(1..=MAX_VOLUMES).contains(&index.volumes)
+            || !aligns
+        {
             return Err(self.index_differs(layout::INDEX));
         }
         let mut lines = sums.iter();
@@ -49,33 +54,42 @@ impl Volume {
         }
     }
 
-    /// The volume holds exactly what the index says it holds, where it says it does.
+    /// The volume holds exactly what the index says it holds, where it says it does, and fillers where they must be.
     fn check_content(&self, index: &Index) -> Result<(), VerifyError> {
-        let mut members = self.members.iter().filter(|m| m.role == Role::Content);
-        let mut expected = Vec::new();
-        for blob in &index.blobs {
-            if blob.parts.is_empty() {
-                expected.push((&blob.member, blob.volume, blob.offset, blob.stored_size()));
+        let mut members = self.members.iter().filter(|m| m.role.payload());
+        let described = self.members.iter().rev().find(|m| !m.role.payload());
+        let mut at = described.map_or(0, |last| last.offset + last.size + padding(last.size));
+        for stored in index.blobs.iter().flat_map(stored_in) {
+            if stored.volume != self.number {
+                continue;
             }
-            for part in &blob.parts {
-                expected.push((&part.member, part.volume, part.offset, part.size.0));
+            let name = stored.member.as_str();
+            if index.align.is_some() && stored.aligned {
+                let gap = layout::gap(at);
+                if gap > 0 {
+                    let filler = members.next();
+                    let sound =
+                        |filler: &Member| filler.role == Role::Filler && filler.size == gap - BLOCK;
+                    self.expect(filler.is_some_and(sound), name)?;
+                }
             }
-        }
-        for (name, _, offset, size) in expected.into_iter().filter(|e| e.1 == self.number) {
             match members.next() {
-                Some(member) if member.name != name.as_str() => {
-                    return Err(if self.member(name.as_str()).is_none() {
-                        let member = name.as_str().to_owned();
+                Some(member) if member.name != name => {
+                    return Err(if self.member(name).is_none() {
+                        let member = name.to_owned();
                         Fault::Missing { member }.of(&self.path)
                     } else {
                         let (member, offset) = (member.name.clone(), member.offset);
                         Fault::Unexpected { member, offset }.of(&self.path)
                     });
                 }
-                Some(member) if (member.offset, member.size) == (offset, size) => {}
-                Some(_) => return Err(self.index_differs(name.as_str())),
+                Some(member) => {
+                    let sound = (member.offset, member.size) == (stored.offset, stored.size);
+                    self.expect(sound, name)?;
+                    at = member.offset + member.size + padding(member.size);
+                }
                 None => {
-                    let member = name.as_str().to_owned();
+                    let member = name.to_owned();
                     return Err(Fault::Missing { member }.of(&self.path));
                 }
             }
@@ -89,12 +103,51 @@ impl Volume {
         }
     }
 
+    fn expect(&self, sound: bool, member: &str) -> Result<(), VerifyError> {
+        if sound {
+            Ok(())
+        } else {
+            Err(self.index_differs(member))
+        }
+    }
+
     fn index_differs(&self, member: &str) -> VerifyError {
         Fault::IndexDiffers {
             member: member.to_owned(),
         }
         .of(&self.path)
     }
+}
+
+/// A member that the index asks for.
+struct StoredIn<'a> {
+    member: &'a BundlePath,
+    volume: u32,
+    offset: u64,
+    size: u64,
+    /// Whether it is, in a bundle that aligns.
+    aligned: bool,
+}
+
+/// The members that a blob is stored in.
+fn stored_in(blob: &Blob) -> Vec<StoredIn<'_>> {
+    let aligned = layout::is_aligned(blob.codec, blob.size.0);
+    let whole = (&blob.member, blob.volume, blob.offset, blob.stored_size());
+    let parts = blob.parts.iter();
+    let mut members: Vec<_> = parts
+        .map(|part| (&part.member, part.volume, part.offset, part.size.0))
+        .collect();
+    if members.is_empty() {
+        members.push(whole);
+    }
+    let stored = |(member, volume, offset, size)| StoredIn {
+        member,
+        volume,
+        offset,
+        size,
+        aligned,
+    };
+    members.into_iter().map(stored).collect()
 }
 
 /// Every file of the profiles has its blob here, or on the target.
@@ -129,8 +182,8 @@ pub(crate) fn check_volumes(sealed: &Sealed, index: &Index) -> Result<(), Verify
             let (number, of) = (volume.number, volume.of);
             return Err(Fault::VolumeStray { number, of }.of(&volume.path));
         }
-        let mut described = volume.members.iter().filter(|m| m.role != Role::Content);
-        for expected in named.members.iter().filter(|m| m.role != Role::Content) {
+        let mut described = volume.members.iter().filter(|m| !m.role.payload());
+        for expected in named.members.iter().filter(|m| !m.role.payload()) {
             let same = described
                 .next()
                 .is_some_and(|member| member.name == expected.name)

@@ -18,7 +18,7 @@ use crate::build_error::BuildError;
 use crate::compress::Frames;
 use crate::documents;
 use crate::keys::{RootDocument, SigningKey};
-use crate::layout::{self, MAX_METADATA, MAX_VOLUMES, Role};
+use crate::layout::{self, ALIGN, MAX_METADATA, MAX_VOLUMES, Role};
 use crate::place::{Content, TooSmall, place};
 use crate::sbom::bill;
 use crate::source::{Source, hash_blobs, hash_parts, open_blobs, unreadable};
@@ -59,6 +59,8 @@ pub struct BuildOptions {
     pub compress: bool,
     /// Which numbers of weights are stored in planes.
     pub squeeze: Squeeze,
+    /// Whether raw blobs begin at multiples of 4 KiB, so that a file system can share their blocks.
+    pub align: bool,
 }
 
 impl Default for BuildOptions {
@@ -69,6 +71,7 @@ impl Default for BuildOptions {
             volume_size: None,
             compress: true,
             squeeze: Squeeze::default(),
+            align: false,
         }
     }
 }
@@ -272,8 +275,15 @@ fn lay_out(
     let mut known = BTreeMap::new();
     for attempt in 0_u32.. {
         let capacity = options.volume_size.filter(|_| several);
-        let (mut blobs, volumes) = place(&payload.contents, options.piece_size, first, capacity)
-            .map_err(|TooSmall { needed }| BuildError::VolumeTooSmall {
+        let placed = place(
+            &payload.contents,
+            options.piece_size,
+            first,
+            capacity,
+            options.align,
+        );
+        let (mut blobs, volumes) =
+            placed.map_err(|TooSmall { needed }| BuildError::VolumeTooSmall {
                 size: ByteSize(capacity.unwrap_or_default()),
                 needed: ByteSize(needed),
             })?;
@@ -287,7 +297,7 @@ fn lay_out(
             format: 1,
             piece_size: options.piece_size,
             volumes,
-            align: None,
+            align: options.align.then_some(ALIGN),
             blobs,
         };
         members.0.retain(|role, _| !LAID_OUT.contains(role));

@@ -1,6 +1,6 @@
 //! Reads blobs of a verified bundle: each byte once, each piece checked.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use manifest_schema::{Blob, ByteSize, Codec, Digest};
 use report::{Sink, Step};
 
 use crate::compress;
-use crate::layout::MAX_METADATA;
+use crate::layout::{MAX_METADATA, is_aligned};
 use crate::parallel::{for_each, hash_range};
 use crate::planes;
 use crate::sealed::Volume;
@@ -133,6 +133,60 @@ impl Verified {
         Ok(())
     }
 
+    /// Where the bytes of an aligned blob lie, for a file system that can share them; `None` for any other blob.
+    ///
+    /// Nothing is checked: what is made of them is, with [`Verified::check_copy`].
+    pub fn extents(&self, digest: &Digest) -> Option<Vec<Extent<'_>>> {
+        let blob = self.blob(digest)?;
+        let aligned = self.index.align.is_some() && is_aligned(blob.codec, blob.size.0);
+        let mut runs: Vec<_> = blob
+            .parts
+            .iter()
+            .map(|part| (part.volume, part.offset, part.size.0))
+            .collect();
+        if runs.is_empty() {
+            runs.push((blob.volume, blob.offset, blob.size.0));
+        }
+        let extent = |(number, offset, size)| {
+            let mut volumes = self.sealed.volumes.iter();
+            let volume = volumes.find(|volume| volume.number == number)?;
+            Some(Extent {
+                file: &volume.file,
+                offset,
+                size,
+            })
+        };
+        aligned.then(|| runs.into_iter().map(extent).collect())?
+    }
+
+    /// Checks a copy of a blob, piece by piece; `read` is told how many bytes were.
+    ///
+    /// # Errors
+    /// When the copy cannot be read, or a piece of it is damaged; the error names the piece's place in the bundle.
+    pub fn check_copy(
+        &self,
+        digest: &Digest,
+        copy: &File,
+        mut read: impl FnMut(u64),
+    ) -> Result<(), VerifyError> {
+        let blob = self.known(digest)?;
+        for (piece, expected) in blob.pieces.iter().enumerate() {
+            let (volume, offset) = self.place(blob, piece)?;
+            let start = piece as u64 * self.index.piece_size;
+            let size = self.piece_len(blob, piece);
+            let found = hash_range(copy, start, size, |_, run| {
+                read(run.len() as u64);
+                Ok::<(), io::Error>(())
+            })
+            .map_err(|cause| Fault::Unreadable.because(&volume.path, cause))?;
+            if found != *expected {
+                let blob = blob.digest;
+                return Err(Fault::PieceDiffers { blob, offset, size }.of(&volume.path));
+            }
+        }
+        Ok(())
+    }
+
     /// Reads and checks every byte of every blob, or of those whose volumes are at hand.
     ///
     /// # Errors
@@ -240,6 +294,17 @@ impl Verified {
             Err(Stop::Reader(cause)) => Err(Fault::Unreadable.because(&volume.path, cause)),
         }
     }
+}
+
+/// A run of a bundle's bytes in one of its files.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent<'a> {
+    /// The bundle, or a volume.
+    pub file: &'a File,
+    /// Of the first byte.
+    pub offset: u64,
+    /// How many.
+    pub size: u64,
 }
 
 /// Who stopped the reading of a piece.

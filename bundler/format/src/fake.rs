@@ -60,6 +60,7 @@ impl Fake {
                 // So that a test finds a blob's own bytes in the archive.
                 compress: false,
                 squeeze: Squeeze::default(),
+                align: false,
             },
         }
     }

@@ -2,6 +2,8 @@
 
 use manifest_schema::{Arch, Codec, Digest, KeyId};
 
+use crate::ustar::BLOCK;
+
 pub(crate) const README: &str = "README.txt";
 pub(crate) const INSTALL: &str = "install.sh";
 pub(crate) const STATEMENT: &str = "meta/statement.json";
@@ -24,6 +26,9 @@ pub(crate) const MAX_METADATA: u64 = 64 * 1024 * 1024;
 
 /// Bound of the number of members.
 pub(crate) const MAX_MEMBERS: usize = 1 << 20;
+
+/// What the offsets of aligned content are multiples of: the block of the file systems that share blocks.
+pub(crate) const ALIGN: u64 = 4096;
 
 /// Most keys of a root.
 pub(crate) const MAX_KEYS: usize = 16;
@@ -49,6 +54,8 @@ pub(crate) enum Role {
     Volume,
     /// A blob, or a part of one.
     Content,
+    /// Zeros before content, so that it begins at a multiple of [`ALIGN`].
+    Filler,
 }
 
 impl Role {
@@ -76,9 +83,8 @@ impl Role {
                     "meta/statement.sig" if hex(file.strip_suffix(".p256")?) => Self::Signature,
                     "meta/keys" if hex(file.strip_suffix(".pem")?) => Self::Key,
                     "blobs/sha256" if hex(stem(file)) => Self::Content,
-                    _ if hex(folder.strip_prefix("parts/")?) && is_part_number(file) => {
-                        Self::Content
-                    }
+                    "fill" if is_number(file, 15) => Self::Filler,
+                    _ if hex(folder.strip_prefix("parts/")?) && is_number(file, 5) => Self::Content,
                     _ => return None,
                 }
             }
@@ -90,11 +96,21 @@ impl Role {
         matches!(self, Self::Install | Self::Installer)
     }
 
+    /// Whether the member is described by the index alone: a reader holds none of it in memory.
+    pub(crate) fn payload(self) -> bool {
+        matches!(self, Self::Content | Self::Filler)
+    }
+
     /// Whether `meta/SHA256SUMS` lists the member.
     pub(crate) fn summed(self) -> bool {
         !matches!(
             self,
-            Self::Statement | Self::Signature | Self::Envelope | Self::Sums | Self::Volume
+            Self::Statement
+                | Self::Signature
+                | Self::Envelope
+                | Self::Sums
+                | Self::Volume
+                | Self::Filler
         )
     }
 
@@ -118,8 +134,8 @@ fn stem(file: &str) -> &str {
     stem.unwrap_or(file)
 }
 
-fn is_part_number(text: &str) -> bool {
-    text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit())
+fn is_number(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The members that every bundle has, apart from signatures and keys.
@@ -151,6 +167,24 @@ pub(crate) fn blob(digest: &Digest, codec: Codec) -> String {
 /// Part `number` of a blob, counted from 0.
 pub(crate) fn part(digest: &Digest, number: usize) -> String {
     format!("parts/{}/{number:05}", digest.hex())
+}
+
+/// The filler before the content whose first byte is at `offset`.
+pub(crate) fn filler(offset: u64) -> String {
+    format!("fill/{offset:015}")
+}
+
+/// Whether a blob is aligned where the bundle is: compressed ones are not copied block by block, and a smaller one would
+/// waste more than it holds.
+pub(crate) fn is_aligned(codec: Codec, size: u64) -> bool {
+    codec == Codec::Raw && size >= ALIGN
+}
+
+/// Bytes that a filler takes, with its header, before content whose own header would stand at `at`; 0 where it needs none.
+///
+/// Everything stands at multiples of 512, so what is missing has always room for a header.
+pub(crate) fn gap(at: u64) -> u64 {
+    (ALIGN - (at + BLOCK) % ALIGN) % ALIGN
 }
 
 /// `meta/volume.json`, in its one encoding.

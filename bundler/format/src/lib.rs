@@ -38,6 +38,7 @@ mod write;
 
 pub use build::{BuildOptions, Built, BundleInput, build};
 pub use build_error::BuildError;
+pub use extract::Extent;
 pub use installed::SignedMetadata;
 pub use inventory::{InventoryError, Received, SiteKey};
 pub use keys::{KeyError, PublicKey, RootDocument, RootKey, SigningKey, TrustedRoots};

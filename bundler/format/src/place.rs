@@ -64,7 +64,8 @@ impl Content {
     }
 }
 
-/// Gives every blob its place. `first` is where content begins in each volume, `capacity` the bytes of a volume.
+/// Gives every blob its place. `first` is where content begins in each volume, `capacity` the bytes of a volume; with
+/// `align`, what may be aligned is.
 ///
 /// The digests of parts are left zero: they are known only once the parts are.
 pub(crate) fn place(
@@ -72,6 +73,7 @@ pub(crate) fn place(
     piece_size: u64,
     first: u64,
     capacity: Option<u64>,
+    align: bool,
 ) -> Result<(Vec<Blob>, u32), TooSmall> {
     let limit = capacity.map_or(u64::MAX, |bytes| bytes.saturating_sub(2 * BLOCK));
     let mut at = Cursor {
@@ -79,6 +81,7 @@ pub(crate) fn place(
         offset: first,
         first,
         limit,
+        align,
     };
     let mut blobs = Vec::with_capacity(contents.len());
     for content in contents {
@@ -92,19 +95,29 @@ struct Cursor {
     offset: u64,
     first: u64,
     limit: u64,
+    align: bool,
 }
 
 impl Cursor {
-    /// Bytes that a member beginning here may have.
-    fn room(&self) -> u64 {
-        let rest = self.limit.saturating_sub(self.offset);
+    /// Bytes of the filler before a member of `content` that is put here.
+    fn gap(&self, content: &Content) -> u64 {
+        if self.align && layout::is_aligned(content.codec, content.size) {
+            layout::gap(self.offset)
+        } else {
+            0
+        }
+    }
+
+    /// Bytes that a member beginning here, after `gap`, may have.
+    fn room(&self, gap: u64) -> u64 {
+        let rest = self.limit.saturating_sub(self.offset + gap);
         let bytes = rest.saturating_sub(BLOCK);
         (bytes - bytes % BLOCK).min(MAX_SIZE)
     }
 
-    fn advance(&mut self, size: u64) -> (u32, u64) {
-        let place = (self.volume, self.offset + BLOCK);
-        self.offset += BLOCK + size + padding(size);
+    fn advance(&mut self, gap: u64, size: u64) -> (u32, u64) {
+        let place = (self.volume, self.offset + gap + BLOCK);
+        self.offset += gap + BLOCK + size + padding(size);
         place
     }
 
@@ -114,23 +127,24 @@ impl Cursor {
         let mut rest = chunks.as_slice();
         let mut parts: Vec<Part> = Vec::new();
         loop {
-            if parts.is_empty() && total <= self.room() {
+            let gap = self.gap(content);
+            if parts.is_empty() && total <= self.room(gap) {
                 let member = layout::blob(&content.digest, content.codec);
-                let (volume, offset) = self.advance(total);
+                let (volume, offset) = self.advance(gap, total);
                 return Ok(content.blob(&member, volume, offset, parts));
             }
-            let (count, size) = fitting(rest, self.room());
+            let (count, size) = fitting(rest, self.room(gap));
             if count == 0 {
                 if self.offset == self.first {
                     let largest = rest.first().copied().unwrap_or_default();
-                    let needed = self.first + 3 * BLOCK + largest + padding(largest);
+                    let needed = self.first + gap + 3 * BLOCK + largest + padding(largest);
                     return Err(TooSmall { needed });
                 }
                 self.volume += 1;
                 self.offset = self.first;
                 continue;
             }
-            let (volume, offset) = self.advance(size);
+            let (volume, offset) = self.advance(gap, size);
             parts.push(Part {
                 member: member_path(&layout::part(&content.digest, parts.len())),
                 digest: Digest::from_bytes([0; 32]),
@@ -183,7 +197,7 @@ mod tests {
     }
 
     /// Checks that members neither overlap nor leave gaps, and that the parts are the blob.
-    fn assert_sound(contents: &[Content], blobs: &[Blob], first: u64, capacity: u64) {
+    fn assert_sound(contents: &[Content], blobs: &[Blob], first: u64, capacity: u64, align: bool) {
         let mut next = std::collections::BTreeMap::new();
         for (content, blob) in contents.iter().zip(blobs) {
             let mut members = vec![(blob.volume, blob.offset, blob.stored_size())];
@@ -200,6 +214,10 @@ mod tests {
             );
             for (volume, offset, size) in members {
                 let at = next.entry(volume).or_insert(first);
+                if align && content.size >= 4096 {
+                    assert!(offset.is_multiple_of(4096) && offset < *at + BLOCK + 4096);
+                    *at = offset - BLOCK;
+                }
                 assert_eq!(offset, *at + BLOCK);
                 *at += BLOCK + size + padding(size);
                 assert!(*at + 2 * BLOCK <= capacity, "volume {volume} is too long");
@@ -211,9 +229,11 @@ mod tests {
     fn blobs_fill_volumes_and_are_cut_between_pieces() {
         let sizes = [0, 1, 5000, 50_000, 3, 12_288, 100_000, 512];
         let contents: Vec<_> = (0_u8..).zip(sizes).map(|(n, size)| raw(n, size)).collect();
-        for capacity in [12_000, 20_480, 65_536, 1 << 20] {
-            let (blobs, volumes) = place(&contents, PIECE, 3072, Some(capacity)).unwrap();
-            assert_sound(&contents, &blobs, 3072, capacity);
+        let bounds = [12_000, 20_480, 65_536, 1 << 20];
+        let ways = bounds.into_iter().flat_map(|b| [(b, false), (b, true)]);
+        for (capacity, align) in ways {
+            let (blobs, volumes) = place(&contents, PIECE, 3072, Some(capacity), align).unwrap();
+            assert_sound(&contents, &blobs, 3072, capacity, align);
             let last = blobs
                 .iter()
                 .flat_map(|b| b.parts.iter().map(|p| p.volume).chain([b.volume]));
@@ -227,19 +247,19 @@ mod tests {
     #[test]
     fn without_a_bound_there_is_one_volume_and_only_what_no_header_can_say_is_cut() {
         let contents = [raw(0, 100), raw(1, 9 << 30), raw(2, 7)];
-        let (blobs, volumes) = place(&contents, PIECE, 512, None).unwrap();
+        let (blobs, volumes) = place(&contents, PIECE, 512, None, false).unwrap();
         assert_eq!(
             (volumes, blobs[0].parts.len(), blobs[1].parts.len()),
             (1, 0, 2)
         );
-        assert_sound(&contents, &blobs, 512, u64::MAX);
+        assert_sound(&contents, &blobs, 512, u64::MAX, false);
     }
 
     #[test]
     fn a_volume_that_cannot_hold_one_piece_says_how_large_it_must_be() {
         let contents = [raw(0, 5000)];
-        let TooSmall { needed } = place(&contents, PIECE, 3072, Some(6000)).unwrap_err();
-        assert!(place(&contents, PIECE, 3072, Some(needed - 1)).is_err());
-        place(&contents, PIECE, 3072, Some(needed)).unwrap();
+        let TooSmall { needed } = place(&contents, PIECE, 3072, Some(6000), false).unwrap_err();
+        assert!(place(&contents, PIECE, 3072, Some(needed - 1), false).is_err());
+        place(&contents, PIECE, 3072, Some(needed), false).unwrap();
     }
 }

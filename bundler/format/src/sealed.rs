@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::Digest;
 
-use crate::layout::{self, MAX_KEYS, MAX_MEMBERS, MAX_METADATA, Role};
+use crate::layout::{self, ALIGN, MAX_KEYS, MAX_MEMBERS, MAX_METADATA, Role};
 use crate::ustar::{BLOCK, Header, MAX_SIZE, padding};
 use crate::verify_error::{Fault, VerifyError};
 
@@ -264,14 +264,20 @@ impl Volume {
             if padded > size {
                 return Err(cut(&member.name, size, padded).of(&self.path));
             }
-            let mut zeros = vec![0; (padded - end) as usize];
+            // A filler is all padding.
+            let begin = if member.role == Role::Filler {
+                member.offset
+            } else {
+                end
+            };
+            let mut zeros = vec![0; (padded - begin) as usize];
             self.file
-                .read_exact_at(&mut zeros, end)
+                .read_exact_at(&mut zeros, begin)
                 .map_err(|cause| Fault::Unreadable.because(&self.path, cause))?;
             if zeros.iter().any(|byte| *byte != 0) {
                 return Err(Fault::Padding {
                     member: member.name,
-                    offset: end,
+                    offset: begin,
                 }
                 .of(&self.path));
             }
@@ -295,25 +301,31 @@ impl Volume {
             .of(&self.path)
         };
         let role = Role::of(&name).ok_or_else(unexpected)?;
-        let ascends = self
-            .members
-            .last()
-            .is_none_or(|last| layout::order(last.role, &last.name) < layout::order(role, &name));
+        let fills = self.members.last().map(|last| last.role) == Some(Role::Filler);
+        let mut before = self.members.iter().rev();
+        let before = before.find(|member| member.role != Role::Filler);
+        let ascends = match role {
+            // Its name is where the content behind it begins, and that has the next order.
+            Role::Filler => !fills && name == layout::filler(offset + 2 * BLOCK + size),
+            _ => before.is_none_or(|last| {
+                layout::order(last.role, &last.name) < layout::order(role, &name)
+            }),
+        };
         let alike = self
             .members
             .iter()
             .rev()
             .take_while(|member| member.role == role)
             .take(MAX_KEYS);
-        let too_many = self.members.len() >= MAX_MEMBERS
-            || (role != Role::Content && alike.count() == MAX_KEYS);
+        let too_many =
+            self.members.len() >= MAX_MEMBERS || (!role.payload() && alike.count() == MAX_KEYS);
         if !ascends || too_many || executable != role.executable() {
             return Err(unexpected());
         }
-        let limit = if role == Role::Content {
-            MAX_SIZE
-        } else {
-            MAX_METADATA
+        let limit = match role {
+            Role::Content => MAX_SIZE,
+            Role::Filler => ALIGN - 2 * BLOCK,
+            _ => MAX_METADATA,
         };
         if size > limit {
             return Err(Fault::TooLarge {

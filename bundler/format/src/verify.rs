@@ -180,7 +180,7 @@ impl Volume {
         let mut lines = sums_text.split_inclusive('\n');
         let mut subjects = 1;
         let mut metadata = BTreeMap::new();
-        let described = self.members.iter().filter(|m| m.role != Role::Content);
+        let described = self.members.iter().filter(|m| !m.role.payload());
         for member in described {
             let name = member.name.as_str();
             let bytes = self.read(name)?;

@@ -95,13 +95,11 @@ pub(crate) fn write(
     out: &Path,
     sink: &dyn Sink,
 ) -> Result<(Vec<PathBuf>, u64), BuildError> {
-    let stored: u64 = layout
-        .blobs
-        .iter()
-        .flat_map(runs)
-        .map(|run| span(run.size))
-        .sum();
-    let total = u64::from(layout.volumes) * (members.span() + 2 * BLOCK) + stored;
+    let mut ends = vec![members.span(); layout.volumes as usize];
+    for run in layout.blobs.iter().flat_map(runs) {
+        ends[run.volume as usize - 1] = run.offset + run.size + padding(run.size);
+    }
+    let total = ends.iter().map(|end| end + 2 * BLOCK).sum();
     let step = Step::start(
         sink,
         "step.bundle-write",
@@ -118,15 +116,16 @@ pub(crate) fn write(
         };
         let mut archive = Unfinished::create(&path)?;
         archive.members(members, number, layout.volumes)?;
-        done += members.span();
+        let mut at = members.span();
         for (blob, content) in layout.blobs.iter().enumerate() {
             for run in runs(content).into_iter().filter(|run| run.volume == number) {
-                archive.content(payload, blob, &run, &step, done)?;
-                done += span(run.size);
+                archive.fill(at, run.offset)?;
+                archive.content(payload, blob, &run, &step, done + run.offset)?;
+                at = run.offset + run.size + padding(run.size);
             }
         }
         write_zeros(&mut archive.writer, 2 * BLOCK).map_err(archive.failed())?;
-        done += 2 * BLOCK;
+        done += at + 2 * BLOCK;
         finished.push((archive, path));
     }
     let mut paths = Vec::new();
@@ -194,6 +193,18 @@ impl Unfinished {
             write_zeros(&mut self.writer, padding(size)).map_err(&failed)?;
         }
         Ok(())
+    }
+
+    /// Writes a filler where the content that begins at `offset` does not follow what ends `at`.
+    fn fill(&mut self, at: u64, offset: u64) -> Result<(), BuildError> {
+        let failed = self.failed();
+        let gap = offset - BLOCK - at;
+        if gap == 0 {
+            return Ok(());
+        }
+        let name = layout::filler(offset);
+        write_header(&mut self.writer, &name, gap - BLOCK, false).map_err(&failed)?;
+        write_zeros(&mut self.writer, gap - BLOCK).map_err(failed)
     }
 
     /// Writes one member with stored bytes of blob number `blob`. `done` is what was written before, in all volumes.

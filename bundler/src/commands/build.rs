@@ -116,6 +116,7 @@ impl Args {
             installers: &parts.installers,
             requires: &requires,
             squeeze: Squeeze::default(),
+            align: false,
         };
         self.packing.pack(&signer, &load, view)
     }

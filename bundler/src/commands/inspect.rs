@@ -102,5 +102,8 @@ fn stored(index: &Index) -> Vec<String> {
             });
         }
     }
+    if index.align.is_some() {
+        lines.push("stored aligned".to_owned());
+    }
     lines
 }

@@ -55,6 +55,7 @@ impl Args {
             installers: &installers,
             requires: &requires,
             squeeze: squeeze_of(&bundle),
+            align: bundle.index.align.is_some(),
         };
         self.packing.pack(&signer, &load, view)
     }

@@ -336,6 +336,9 @@ fn help_of_all_commands() {
                                     media: bf16 keeps two thirds (can be repeated) [default: as they
                                     are; `split`: as they were] [possible values: bf16, fp16, fp32,
                                     none]
+          --align                   Begin raw blobs at multiples of 4 KiB: where the bundle and the
+                                    prefix are on one XFS or btrfs, installing then shares their blocks
+                                    and copies nothing (`split`: also where they did)
           --threads <THREADS>       Threads that hash [default: N]
           --since <FILE>            Leave out what this bundle brought, or what `ferry-installer
                                     inventory` found: the result is a delta
@@ -411,6 +414,9 @@ fn help_of_all_commands() {
                                     media: bf16 keeps two thirds (can be repeated) [default: as they
                                     are; `split`: as they were] [possible values: bf16, fp16, fp32,
                                     none]
+          --align                   Begin raw blobs at multiples of 4 KiB: where the bundle and the
+                                    prefix are on one XFS or btrfs, installing then shares their blocks
+                                    and copies nothing (`split`: also where they did)
           --threads <THREADS>       Threads that hash [default: N]
           --cache <DIR>             Folder of fetched files [default: $FERRY_CACHE, else
                                     $XDG_CACHE_HOME/ferry or ~/.cache/ferry]

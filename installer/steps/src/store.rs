@@ -13,7 +13,7 @@ use manifest_schema::{Digest, MadeFrom};
 use report::{Sink, Step};
 use sha2::{Digest as _, Sha256};
 
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, NewFile};
 use crate::install::InstallError;
 use crate::plan::StoredBlob;
 use crate::prefix::Prefix;
@@ -105,7 +105,7 @@ impl Work<'_> {
             file.write_all(&bytes)
                 .map_err(DiskError::of("write", &unfinished))?;
             self.advance(bytes.len() as u64);
-        } else {
+        } else if !self.share(blob, &mut *file)? {
             let mut counted = Counted {
                 inner: &mut file,
                 work: self,
@@ -122,6 +122,21 @@ impl Work<'_> {
         self.disk.rename(&unfinished, &target)?;
         lock(&self.written).push(blob.digest);
         Ok(())
+    }
+
+    /// Lets the file have the bundle's own blocks, where the file system can, and says whether it did.
+    ///
+    /// What is read back and checked is the file: whatever the disk gives for it is what will be used.
+    fn share(&self, blob: &StoredBlob, file: &mut dyn NewFile) -> Result<bool, InstallError> {
+        let Some(extents) = self.bundle.extents(&blob.digest) else {
+            return Ok(false);
+        };
+        let Some(shared) = file.share(&extents)? else {
+            return Ok(false);
+        };
+        let read = |bytes| self.advance(bytes);
+        self.bundle.check_copy(&blob.digest, shared, read)?;
+        Ok(true)
     }
 
     /// Makes a file from a template. The result is pinned by the signed profiles like any other.

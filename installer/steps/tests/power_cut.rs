@@ -2,13 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be done is a failed test")]
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bundle_format::Sealed;
 use bundle_format::fake::Fake;
+use bundle_format::{Extent, Sealed};
 use install_steps::{
     Choices, Disk, DiskError, Guard, InstallPlan, NewFile, Prefix, RealDisk, audit, install,
 };
@@ -98,6 +99,11 @@ impl Write for FaultyFile<'_> {
 }
 
 impl NewFile for FaultyFile<'_> {
+    fn share(&mut self, extents: &[Extent<'_>]) -> Result<Option<&File>, DiskError> {
+        self.disk.operate(&self.path)?;
+        self.inner.share(extents)
+    }
+
     fn settle(self: Box<Self>, mode: u32) -> Result<(), DiskError> {
         self.disk.operate(&self.path)?;
         self.inner.settle(mode)?;

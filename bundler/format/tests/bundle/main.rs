@@ -2,6 +2,7 @@
 // The helpers of tests fail as the tests do.
 #![allow(clippy::unwrap_used)]
 
+mod align;
 mod by_hand;
 mod damage;
 mod forgery;
