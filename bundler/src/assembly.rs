@@ -137,6 +137,7 @@ impl Assembler<'_> {
                 license: component.license.clone(),
                 revision: component.revision.clone(),
                 files,
+                signature: None,
                 dataset_info: component.dataset_info.clone(),
             });
         }

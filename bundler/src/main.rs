@@ -11,6 +11,7 @@ mod commands;
 mod error;
 mod gate;
 mod locking;
+mod model_signatures;
 mod output;
 mod packing;
 mod settings;

@@ -58,7 +58,7 @@ enum Kind {
 
 /// A key that signs, and the root that names it.
 pub(crate) struct Signer {
-    key: SigningKey,
+    pub(crate) key: SigningKey,
     pub(crate) root: String,
 }
 

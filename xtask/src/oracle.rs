@@ -8,23 +8,55 @@ use serde_json::{Value, json};
 
 use crate::{bench, demo, libtorch, paths, programs, shell};
 
+mod papers;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Python with LLaMA-Factory in it; made from `PyPI` (6 GB) where none is given
     #[arg(long)]
     python: Option<PathBuf>,
+    /// Only this check (can be repeated)
+    #[arg(long, value_enum)]
+    only: Vec<Check>,
 }
 
-/// PEFT must answer as Ferry does; transformers must find an installed model.
+/// One program that reads what Ferry makes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Check {
+    /// PEFT loads an adapter and answers as Ferry does.
+    Peft,
+    /// transformers finds an installed model by its hub name.
+    Hub,
+    /// `model_signing` verifies an installed model, and refuses a changed one.
+    Signature,
+    /// The bill of materials and the provenance follow their schemas.
+    Papers,
+}
+
+/// Runs the checks that were asked for, or all.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let python = bench::python(args.python.as_deref())?;
+    let asked = |check| args.only.is_empty() || args.only.contains(&check);
     let place = paths::root().join(".ferry/oracle");
     if place.exists() {
         fs::remove_dir_all(&place)?;
     }
     fs::create_dir_all(&place)?;
-    peft(&python, &place)?;
-    hub(&python, &place)
+    if asked(Check::Peft) {
+        peft(&bench::python(args.python.as_deref())?, &place)?;
+    }
+    if asked(Check::Hub) || asked(Check::Signature) {
+        install(&place)?;
+    }
+    if asked(Check::Hub) {
+        hub(&bench::python(args.python.as_deref())?, &place)?;
+    }
+    if asked(Check::Signature) {
+        papers::signature(&place)?;
+    }
+    if asked(Check::Papers) {
+        papers::bill(&place)?;
+    }
+    Ok(())
 }
 
 /// Trains an adapter on the golden model; PEFT must load it and answer the same.
@@ -61,8 +93,8 @@ fn peft(python: &Path, place: &Path) -> Result<()> {
     shell::run(reader.arg(&generate).arg(&answers))
 }
 
-/// Packs and installs the golden model; transformers must load it by its hub name without a network.
-fn hub(python: &Path, place: &Path) -> Result<()> {
+/// Packs and installs the golden model.
+fn install(place: &Path) -> Result<()> {
     let (bundler, installer) = (programs::bundler()?, programs::installer()?);
     let model = paths::root().join("tests/golden/model");
     let mut files = Vec::new();
@@ -80,22 +112,33 @@ fn hub(python: &Path, place: &Path) -> Result<()> {
         "installers": { std::env::consts::ARCH: { "file": { "path": installer } } },
     });
     fs::write(place.join("plan.json"), plan.to_string())?;
+    let fingerprint = build(&bundler, place, "key", "plan.json", "oracle.ferry")?;
+    let mut install = shell::command(&installer);
+    install.args(["install", "oracle.ferry", "--yes", "--prefix", "prefix"]);
+    install.args(["--trust-root", &fingerprint]);
+    shell::run(install.current_dir(place))
+}
+
+/// Makes a key, locks a plan and builds it; returns the fingerprint.
+fn build(bundler: &Path, place: &Path, key: &str, plan: &str, out: &str) -> Result<String> {
     fs::write(place.join("passphrase"), "a key of this folder\n")?;
-    let ferry = |program: &Path, words: &[&str]| {
-        let mut ferry = shell::command(program);
+    let ferry = |words: &[&str]| {
+        let mut ferry = shell::command(bundler);
+        ferry.env("FERRY_UV", libtorch::uv()?);
         ferry.current_dir(place).args(words);
         shell::run(&mut ferry)
     };
     let passphrase = ["--passphrase-file", "passphrase"];
-    ferry(&bundler, &[&["keygen", "key"], &passphrase[..]].concat())?;
-    ferry(&bundler, &["lock", "plan.json", "-o", "ferry.lock"])?;
-    let build = ["build", "ferry.lock", "--key", "key", "-o", "oracle.ferry"];
-    ferry(&bundler, &[&build, &passphrase[..]].concat())?;
-    let fingerprint = fs::read_to_string(place.join("key/fingerprint"))?;
-    let install = ["install", "oracle.ferry", "--yes", "--prefix", "prefix"];
-    let trust = ["--trust-root", fingerprint.trim()];
-    ferry(&installer, &[&install, &trust[..]].concat())?;
+    ferry(&[&["keygen", key], &passphrase[..]].concat())?;
+    ferry(&["lock", plan, "-o", "ferry.lock"])?;
+    let build = ["build", "ferry.lock", "--key", key, "-o", out];
+    ferry(&[&build, &passphrase[..]].concat())?;
+    let fingerprint = fs::read_to_string(place.join(key).join("fingerprint"))?;
+    Ok(fingerprint.trim().to_owned())
+}
 
+/// transformers must load the installed model by its hub name without a network.
+fn hub(python: &Path, place: &Path) -> Result<()> {
     let mut reader = demo::beyond_the_gap(python);
     reader.arg(paths::root().join("tests/oracles/hub_reads.py"));
     reader.env("HF_HUB_CACHE", place.join("prefix/current/hub"));

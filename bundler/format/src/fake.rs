@@ -77,6 +77,7 @@ impl Fake {
             license: "CC0-1.0".to_owned(),
             revision: None,
             files: placed,
+            signature: None,
             dataset_info: None,
         };
         let profiles = Profiles {

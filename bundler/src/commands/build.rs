@@ -12,6 +12,7 @@ use report::{Outcome, Trouble};
 use crate::assembly::Assembler;
 use crate::commands::lock::folder_of;
 use crate::error::InputError;
+use crate::model_signatures::sign_models;
 use crate::packing::{Load, Packing};
 use crate::settings::{self, CacheFlag};
 use crate::since::Since;
@@ -78,6 +79,7 @@ impl Args {
         assembler.take_files(&self.bring)?;
         downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
         let mut parts = assembler.assemble(view)?;
+        sign_models(&mut parts, &signer.key, &cache)?;
         for code in &parts.provenance.code_on_load {
             let args = [
                 ("component", code.component.to_string()),

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{Cursor, Write as _};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use insta::assert_snapshot;
 use manifest_schema::Digest;
 use serde_json::{Value, json};
@@ -235,5 +237,88 @@ fn weights_that_do_not_hold_what_they_announce_are_refused_with_the_place() {
     assert_eq!(
         Digest::of(&good),
         Digest::of(&fs::read(world.path("m.safetensors")).unwrap())
+    );
+}
+
+/// The bytes of a member of the bundle.
+fn member(world: &World, name: &str) -> Vec<u8> {
+    let tar = Command::new("tar")
+        .args(["-xOf", "demo-1.ferry", name])
+        .current_dir(world.folder.path())
+        .output();
+    tar.unwrap().stdout
+}
+
+/// `openssl` stands in for the model signing tool, which the oracle runs: same key, same encoding.
+#[test]
+fn every_model_has_a_signature_over_its_files_by_the_bundles_key() {
+    let world = World::new();
+    world.keygen();
+    let files = [
+        ("config.json", &b"{}"[..]),
+        (".gitattributes", b"* lfs"),
+        ("model.sig", b"its maker's own"),
+    ];
+    world.write_plan(&plan_of(&world, &files, &[]));
+    world.lock().ended_with(0);
+    world.build(&[]).ended_with(0);
+    let shown = world
+        .run(&["inspect", "demo-1.ferry", "--json"])
+        .ended_with(0)
+        .json();
+    let model = &shown["profiles"]["components"][0];
+    assert_eq!(model["signature"], "model.ferry.sig");
+    let placed = model["files"].as_array().unwrap();
+    let signature = placed
+        .iter()
+        .find(|file| file["path"] == "model.ferry.sig")
+        .unwrap();
+    let digest = signature["digest"].as_str().unwrap();
+    let origin = &shown["provenance"]["blobs"][digest];
+    assert_eq!(
+        (&origin["kind"], &origin["project"]),
+        (&"built".into(), &"OpenSSF model signature".into())
+    );
+
+    let blob = format!("blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap());
+    let bundle: Value = serde_json::from_slice(&member(&world, &blob)).unwrap();
+    let envelope = &bundle["dsseEnvelope"];
+    let decoded = |value: &Value| STANDARD.decode(value.as_str().unwrap()).unwrap();
+    let payload = decoded(&envelope["payload"]);
+    let kind = envelope["payloadType"].as_str().unwrap();
+    let mut signed = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
+    signed.extend(&payload);
+    world.write("signed", &signed);
+    world.write("signature", &decoded(&envelope["signatures"][0]["sig"]));
+    let words = [
+        "dgst",
+        "-sha256",
+        "-verify",
+        "key/public.pem",
+        "-signature",
+        "signature",
+        "signed",
+    ];
+    let openssl = Command::new("openssl")
+        .args(words)
+        .current_dir(world.folder.path())
+        .output();
+    assert_eq!(openssl.unwrap().stdout, b"Verified OK\n");
+
+    let statement: Value = serde_json::from_slice(&payload).unwrap();
+    let resources = statement["predicate"]["resources"].as_array().unwrap();
+    let listed: Vec<_> = resources
+        .iter()
+        .map(|file| (&file["name"], &file["digest"]))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            (&json!("config.json"), &json!(Digest::of(b"{}").hex())),
+            (
+                &json!("model.sig"),
+                &json!(Digest::of(b"its maker's own").hex())
+            ),
+        ]
     );
 }

@@ -54,7 +54,8 @@ fn init_lock_build_verify_inspect() {
         .iter()
         .map(|f| &f["path"])
         .collect();
-    assert_eq!(files, ["config.json", "model.safetensors"]);
+    assert_eq!(files, ["config.json", "model.safetensors", "model.sig"]);
+    assert_eq!(model["signature"], "model.sig");
 }
 
 #[test]

@@ -113,6 +113,11 @@ impl Files {
         let revision = revision(model);
         for placed in &model.files {
             let path = &placed.path;
+            if model.signature.as_ref() == Some(path) {
+                // The cache holds what its readers know from the hub, and nothing else.
+                self.signed(format!("models/{}/{path}", model.name), placed, None)?;
+                continue;
+            }
             self.signed(
                 format!("models/{}/{path}", model.name),
                 placed,
@@ -267,6 +272,7 @@ mod tests {
                 license: "Apache-2.0".into(),
                 revision: None,
                 files: files.iter().map(|path| placed(path)).collect(),
+                signature: None,
                 dataset_info: Some(serde_json::json!({"file_name": "data.json"})),
             }],
             backends: vec![],
@@ -289,6 +295,19 @@ mod tests {
                 "models/org/small/config.json",
             ]
         );
+    }
+
+    #[test]
+    fn a_models_signature_lies_in_the_folder_and_not_in_the_cache() {
+        let mut profiles = profiles(
+            ComponentKind::Model,
+            "org/small",
+            &["config.json", "model.sig"],
+        );
+        profiles.components[0].signature = Some("model.sig".parse().unwrap());
+        let tree = tree(&profiles, None, Path::new("/opt/ferry")).unwrap();
+        let signatures: Vec<_> = tree.keys().filter(|path| path.ends_with(".sig")).collect();
+        assert_eq!(signatures, ["models/org/small/model.sig"]);
     }
 
     #[test]

@@ -181,6 +181,11 @@ impl Digest {
         &self.0
     }
 
+    /// The 32 bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Reads `sha256:<hex>`.
     ///
     /// # Errors

@@ -38,6 +38,10 @@ pub struct Component {
     pub revision: Option<String>,
     /// Its files, below its own folder.
     pub files: Vec<PlacedFile>,
+    /// The one of its files that is a model signature over the others (`OpenSSF` model signing 1.0). It lies in the
+    /// plain folder alone, not in the Hugging Face cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<BundlePath>,
     /// A dataset's entry in `dataset_info.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_info: Option<serde_json::Value>,
