@@ -306,7 +306,10 @@ mod tests {
         );
         profiles.components[0].signature = Some("model.sig".parse().unwrap());
         let tree = tree(&profiles, None, Path::new("/opt/ferry")).unwrap();
-        let signatures: Vec<_> = tree.keys().filter(|path| path.ends_with(".sig")).collect();
+        let signatures: Vec<_> = tree
+            .keys()
+            .filter(|path| path.contains("model.sig"))
+            .collect();
         assert_eq!(signatures, ["models/org/small/model.sig"]);
     }
 
