@@ -160,6 +160,7 @@ impl Assembler<'_> {
                 versions: backend.versions.clone(),
                 files: work.place(&backend.files, &empty, owner)?,
                 python,
+                signatures: backend.signatures.clone(),
             });
         }
         let blobs = work.origins.keys().map(|d| (*d, self.cache.path(d)));

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use bundle_mirror::{Cache, Filter, Hub, IndexFile, ModelScope, PackageIndex, Resolver, Web};
-use manifest_schema::lock::{
-    Lock, LockedArtifact, LockedBackend, LockedComponent, LockedFile, LockedPython,
-};
+use manifest_schema::lock::{Lock, LockedArtifact, LockedBackend, LockedComponent, LockedFile};
 use manifest_schema::plan::{
-    ArchiveKind, FolderSource, HttpsSource, OwnSource, Plan, PlanBackend, PlanComponent, PlanFile,
-    PypiSource, Source, WheelTarget,
+    FolderSource, HttpsSource, OwnSource, Plan, PlanBackend, PlanComponent, PlanFile, PypiSource,
+    Source, WheelTarget,
 };
 use manifest_schema::{BundlePath, ByteSize, ComponentKind, Digest, GlibcVersion, OriginKind};
 use report::{Sink, Step, Trouble};
@@ -20,6 +18,7 @@ use crate::gate::Gate;
 use crate::settings;
 
 mod hubs;
+mod python;
 
 /// What locking needs, and what it has pinned so far.
 pub(crate) struct Locker<'a> {
@@ -139,24 +138,8 @@ impl Locker<'_> {
         let python = match &backend.python {
             None => None,
             Some(python) => {
-                let pins = self
-                    .resolver
-                    .resolve(&python.requirements, &target, &python.forbid)?;
-                let (mut requirements, mut wheels) = (Vec::new(), Vec::new());
-                for pin in pins {
-                    let (project, version) = (&pin.project, &pin.version);
-                    let wheel =
-                        self.index
-                            .find(project, version, ArchiveKind::Wheel, Some(&target))?;
-                    requirements.push(format!("{project}=={version}"));
-                    wheels.push(whole(path(&wheel.file_name, project)?, wheel.digest));
-                    self.pin_package(&wheel, project, version, None);
-                }
-                Some(LockedPython {
-                    version: python.version.clone(),
-                    requirements,
-                    wheels,
-                })
+                files.extend(self.makers(backend, python, &target)?);
+                Some(self.python(backend, python, &target)?)
             }
         };
         Ok(LockedBackend {
@@ -167,6 +150,7 @@ impl Locker<'_> {
             versions: backend.versions.clone(),
             files,
             python,
+            signatures: backend.signatures.clone(),
         })
     }
 

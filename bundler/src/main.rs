@@ -7,6 +7,7 @@
 
 mod assembly;
 mod changes;
+mod chip_rules;
 mod commands;
 mod error;
 mod gate;
@@ -16,6 +17,8 @@ mod output;
 mod packing;
 mod settings;
 mod since;
+mod vendor;
+mod wizard;
 
 use std::process::ExitCode;
 

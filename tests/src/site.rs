@@ -279,6 +279,7 @@ pub fn backend(name: &str, chip: &str, arch: Arch) -> Backend {
         versions: std::collections::BTreeMap::new(),
         files: vec![file],
         python: None,
+        signatures: Vec::new(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use manifest_schema::Digest;
 use report::{Args, Diagnose, Outcome};
 
+use crate::RequirementError;
+
 /// A file could not be found, fetched or taken out of its archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -169,6 +171,9 @@ pub enum MirrorError {
         /// What the resolver said.
         problem: String,
     },
+    /// Requirements, or a lock of another tool, cannot be taken.
+    #[error(transparent)]
+    Requirement(#[from] RequirementError),
     /// A requirement brings in what the plan forbids.
     #[error("{project} is needed, but `{pattern}` is forbidden")]
     Forbidden {
@@ -322,6 +327,7 @@ impl Diagnose for MirrorError {
             Self::Hub { .. } => "mirror.hub",
             Self::NoResolver { .. } => "mirror.no-resolver",
             Self::Unsolvable { .. } => "mirror.unsolvable",
+            Self::Requirement(error) => error.code(),
             Self::Forbidden { .. } => "mirror.forbidden",
             Self::Pattern { .. } => "mirror.pattern",
             Self::Archive { .. } => "mirror.archive",
@@ -362,6 +368,7 @@ impl Diagnose for MirrorError {
             Self::Forbidden { project, pattern } => {
                 vec![("project", project.clone()), ("pattern", pattern.clone())]
             }
+            Self::Requirement(error) => error.args(),
             Self::Pattern { pattern, .. } => vec![("pattern", pattern.clone())],
             Self::Archive { archive, problem } => {
                 vec![("archive", archive.clone()), ("problem", problem.clone())]
@@ -375,6 +382,7 @@ impl Diagnose for MirrorError {
 
     fn outcome(&self) -> Outcome {
         match self {
+            Self::Requirement(error) => error.outcome(),
             Self::Pattern { .. }
             | Self::Forbidden { .. }
             | Self::NoResolver { .. }

@@ -1,5 +1,7 @@
 //! A Python package index: PEP 691 JSON, or the HTML of PEP 503, which is all that some mirrors speak.
 
+use std::collections::BTreeSet;
+
 use manifest_schema::Digest;
 use manifest_schema::plan::{ArchiveKind, WheelTarget};
 use reqwest::Url;
@@ -8,7 +10,7 @@ use serde::Deserialize;
 
 use crate::tags::{WheelName, same_version};
 use crate::web::{Ask, Credential, Page, header, parse, shown};
-use crate::{MirrorError, Secret, Web};
+use crate::{MirrorError, Pin, RequirementError, Secret, Web};
 
 /// A project's name as the index spells it (PEP 503).
 pub fn normalized(name: &str) -> String {
@@ -64,26 +66,52 @@ impl<'a> PackageIndex<'a> {
         kind: ArchiveKind,
         target: Option<&WheelTarget>,
     ) -> Result<IndexFile, MirrorError> {
-        let files = self.files(project)?;
-        let suits = |file: &IndexFile| match kind {
-            ArchiveKind::Wheel => WheelName::parse(&file.file_name)
-                .filter(|wheel| wheel.is(project, version))
-                .and_then(|wheel| wheel.fitness(target)),
-            ArchiveKind::Sdist => is_sdist(&file.file_name, project, version).then_some((0, 0, 0)),
-        };
-        let best = files
-            .into_iter()
-            .filter_map(|file| Some((suits(&file)?, !file.yanked, file)))
-            // Names differ, so that there is one answer whatever order the index lists them in.
-            .max_by(|(a, a_kept, a_file), (b, b_kept, b_file)| {
-                (a_kept, a, &b_file.file_name).cmp(&(b_kept, b, &a_file.file_name))
-            });
-        let Some((_, _, mut file)) = best else {
+        let best = best(self.files(project)?, project, version, kind, target);
+        self.complete(best, project, version, &wanted(kind, target))
+    }
+
+    /// The fittest wheel of a pin for `target`, among those with one of the digests that were given for it.
+    ///
+    /// # Errors
+    /// When the index does not answer, or has none.
+    pub fn find_pinned(
+        &self,
+        pin: &Pin,
+        target: &WheelTarget,
+        digests: Option<&BTreeSet<Digest>>,
+    ) -> Result<IndexFile, MirrorError> {
+        let (project, version) = (&pin.project, &pin.version);
+        let mut files = self.files(project)?;
+        if let Some(digests) = digests {
+            let there = fittest(files.clone(), project, version, target).is_some();
+            files.retain(|file| digests.contains(&file.digest));
+            if there && fittest(files.clone(), project, version, target).is_none() {
+                return Err(MirrorError::Requirement(RequirementError::Hash {
+                    project: project.clone(),
+                    version: version.clone(),
+                    target: described(target),
+                }));
+            }
+        }
+        let wheel = fittest(files, project, version, target);
+        let wanted = wanted(ArchiveKind::Wheel, Some(target));
+        self.complete(wheel, project, version, &wanted)
+    }
+
+    /// A file with its size, or the error that there is none.
+    fn complete(
+        &self,
+        found: Option<IndexFile>,
+        project: &str,
+        version: &str,
+        wanted: &str,
+    ) -> Result<IndexFile, MirrorError> {
+        let Some(mut file) = found else {
             return Err(MirrorError::NoFile {
                 index: parse(&self.url).map_or_else(|_| self.url.clone(), |url| shown(&url)),
                 project: project.to_owned(),
                 version: version.to_owned(),
-                wanted: wanted(kind, target),
+                wanted: wanted.to_owned(),
             });
         };
         if file.size.is_none() {
@@ -112,14 +140,53 @@ impl<'a> PackageIndex<'a> {
     }
 }
 
+/// The file of `project` `version` that suits best.
+fn best(
+    files: impl IntoIterator<Item = IndexFile>,
+    project: &str,
+    version: &str,
+    kind: ArchiveKind,
+    target: Option<&WheelTarget>,
+) -> Option<IndexFile> {
+    let suits = |file: &IndexFile| match kind {
+        ArchiveKind::Wheel => WheelName::parse(&file.file_name)
+            .filter(|wheel| wheel.is(project, version))
+            .and_then(|wheel| wheel.fitness(target)),
+        ArchiveKind::Sdist => is_sdist(&file.file_name, project, version).then_some((0, 0, 0)),
+    };
+    files
+        .into_iter()
+        .filter_map(|file| Some((suits(&file)?, !file.yanked, file)))
+        // Names differ, so that there is one answer whatever order the index lists them in.
+        .max_by(|(a, a_kept, a_file), (b, b_kept, b_file)| {
+            (a_kept, a, &b_file.file_name).cmp(&(b_kept, b, &a_file.file_name))
+        })
+        .map(|(_, _, file)| file)
+}
+
+/// The wheel of `project` `version` that suits `target` best.
+pub(crate) fn fittest(
+    files: impl IntoIterator<Item = IndexFile>,
+    project: &str,
+    version: &str,
+    target: &WheelTarget,
+) -> Option<IndexFile> {
+    best(files, project, version, ArchiveKind::Wheel, Some(target))
+}
+
+/// A target in words.
+pub(crate) fn described(target: &WheelTarget) -> String {
+    format!(
+        "Python {} on {} with glibc {}",
+        target.python, target.arch, target.glibc
+    )
+}
+
 fn wanted(kind: ArchiveKind, target: Option<&WheelTarget>) -> String {
     match (kind, target) {
         (ArchiveKind::Sdist, _) => "source archive".to_owned(),
         (ArchiveKind::Wheel, None) => "wheel for every machine".to_owned(),
-        (ArchiveKind::Wheel, Some(target)) => format!(
-            "wheel for Python {} on {} with glibc {}",
-            target.python, target.arch, target.glibc
-        ),
+        (ArchiveKind::Wheel, Some(target)) => format!("wheel for {}", described(target)),
     }
 }
 
@@ -259,7 +326,7 @@ fn from_html(base: &Url, text: &str) -> Vec<IndexFile> {
 }
 
 /// File names of packages need no escapes but for `+` and `!`.
-fn plain_name(segment: &str) -> String {
+pub(crate) fn plain_name(segment: &str) -> String {
     segment
         .replace("%2B", "+")
         .replace("%2b", "+")

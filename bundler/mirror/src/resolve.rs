@@ -1,13 +1,14 @@
 //! Requirements to exact versions, for another machine than this one: uv resolves, Ferry picks the files.
 
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use manifest_schema::plan::WheelTarget;
 
 use crate::filter::globs;
-use crate::{MirrorError, normalized};
+use crate::pylock::{self, Locked};
+use crate::{MirrorError, RequirementError, normalized};
 
 /// One distribution at one version.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,7 +19,7 @@ pub struct Pin {
     pub version: String,
 }
 
-/// Runs `uv pip compile`.
+/// Runs `uv`.
 pub struct Resolver {
     /// The `uv` program.
     pub program: PathBuf,
@@ -26,38 +27,91 @@ pub struct Resolver {
     pub index_url: String,
 }
 
+/// What to resolve, for which machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// What to have, one requirement a line.
+    pub wanted: &'a [String],
+    /// What it must agree with where it comes in.
+    pub constraints: &'a [String],
+    /// Projects that are there already and not to be looked for.
+    pub there: &'a [String],
+    /// The machine and its Python.
+    pub target: &'a WheelTarget,
+}
+
 impl Resolver {
-    /// Resolves `requirements` for `target`, with wheels only.
+    /// Resolves a wish, with wheels only. What comes out is ordered by project.
     ///
     /// # Errors
-    /// When `uv` is missing, finds no solution, or the solution needs what `forbid` names.
-    pub fn resolve(
-        &self,
-        requirements: &[String],
-        target: &WheelTarget,
-        forbid: &[String],
-    ) -> Result<Vec<Pin>, MirrorError> {
+    /// When `uv` is missing, or finds no solution.
+    pub fn resolve(&self, wish: &Wish) -> Result<Vec<Pin>, MirrorError> {
+        let target = wish.target;
         let platform = format!(
             "{}-manylinux_{}_{}",
             target.arch, target.glibc.major, target.glibc.minor
         );
-        let mut child = Command::new(&self.program)
-            .args([
-                "pip",
-                "compile",
-                "-",
-                "--quiet",
-                "--no-config",
-                "--color",
-                "never",
-            ])
-            .args([
-                "--python-platform",
-                &platform,
-                "--python-version",
-                &target.python,
-            ])
-            .args(["--only-binary", ":all:", "--no-header", "--no-annotate"])
+        let mut command = Command::new(&self.program);
+        command
+            .args(["pip", "compile", "-", "--quiet", "--no-config"])
+            .args(["--color", "never", "--python-platform", &platform])
+            .args(["--python-version", &target.python])
+            .args(["--only-binary", ":all:", "--no-header", "--no-annotate"]);
+        let folder = tempfile::tempdir().map_err(|error| MirrorError::file("", error))?;
+        for (option, lines) in [
+            ("--constraints", wish.constraints),
+            ("--excludes", wish.there),
+        ] {
+            if lines.is_empty() {
+                continue;
+            }
+            let path = folder.path().join(&option[2..]);
+            std::fs::write(&path, lines.join("\n") + "\n")
+                .map_err(|error| MirrorError::file(&path, error))?;
+            command.arg(option).arg(path);
+        }
+        let output = self.ask(&mut command, &wish.wanted.join("\n"))?;
+        if !output.status.success() {
+            return Err(MirrorError::Unsolvable {
+                target: format!("{platform}, Python {}", target.python),
+                problem: without_login(&String::from_utf8_lossy(&output.stderr)),
+            });
+        }
+        Ok(pins(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Turns the `uv.lock` at `path` into what the target uses of it: without development groups and extras, and
+    /// without the project itself, which has no wheel.
+    ///
+    /// # Errors
+    /// When `uv` is missing or cannot read the lock, or the lock is for other machines.
+    pub fn read_uv_lock(
+        &self,
+        path: &Path,
+        target: &WheelTarget,
+    ) -> Result<Vec<Locked>, MirrorError> {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        let mut command = Command::new(&self.program);
+        command
+            .args(["export", "--frozen", "--offline", "--quiet", "--no-config"])
+            .args(["--format", "pylock.toml", "--no-header", "--color", "never"])
+            .args(["--no-default-groups", "--no-emit-workspace", "--directory"])
+            .arg(folder.unwrap_or(Path::new(".")));
+        let output = self.ask(&mut command, "")?;
+        if !output.status.success() {
+            let said = without_login(&String::from_utf8_lossy(&output.stderr));
+            return Err(MirrorError::Requirement(RequirementError::Lock {
+                path: path.to_owned(),
+                problem: said,
+            }));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(pylock::read(path, &text, target)?)
+    }
+
+    /// Runs uv with `text` on its standard input.
+    fn ask(&self, command: &mut Command, text: &str) -> Result<Output, MirrorError> {
+        let mut child = command
             // Not an argument: every user of this machine may read those, and the address may hold a password.
             .env("UV_DEFAULT_INDEX", &self.index_url)
             .env_remove("UV_INDEX_URL")
@@ -67,22 +121,12 @@ impl Resolver {
             .spawn()
             .map_err(|source| self.not_run(source))?;
         if let Some(mut input) = child.stdin.take() {
-            let text = requirements.join("\n") + "\n";
             // When uv has gone already, its exit status and its words say why.
-            let _ = input.write_all(text.as_bytes());
+            let _ = input.write_all(format!("{text}\n").as_bytes());
         }
-        let output = child
+        child
             .wait_with_output()
-            .map_err(|source| self.not_run(source))?;
-        if !output.status.success() {
-            return Err(MirrorError::Unsolvable {
-                target: format!("{platform}, Python {}", target.python),
-                problem: without_login(&String::from_utf8_lossy(&output.stderr)),
-            });
-        }
-        let pins = pins(&String::from_utf8_lossy(&output.stdout));
-        refuse(&pins, forbid)?;
-        Ok(pins)
+            .map_err(|source| self.not_run(source))
     }
 
     fn not_run(&self, source: std::io::Error) -> MirrorError {
@@ -122,7 +166,11 @@ fn pins(text: &str) -> Vec<Pin> {
         .collect()
 }
 
-fn refuse(pins: &[Pin], forbid: &[String]) -> Result<(), MirrorError> {
+/// Refuses pins of projects that a pattern names.
+///
+/// # Errors
+/// Names the first such pin and its pattern.
+pub fn refuse(pins: &[Pin], forbid: &[String]) -> Result<(), MirrorError> {
     for pattern in forbid {
         let set = globs(std::slice::from_ref(pattern))?;
         if let Some(pin) = pins

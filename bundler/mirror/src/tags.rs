@@ -3,7 +3,8 @@
 use manifest_schema::plan::WheelTarget;
 use manifest_schema::{Arch, GlibcVersion};
 
-use crate::pypi::normalized;
+use crate::pypi::{described, normalized};
+use crate::{Pin, RequirementError};
 
 /// The parts of a wheel's file name.
 #[derive(Debug, Eq, PartialEq)]
@@ -14,6 +15,22 @@ pub(crate) struct WheelName<'a> {
     python: &'a str,
     abi: &'a str,
     platform: &'a str,
+}
+
+/// The distribution that a wheel is, by its file name.
+///
+/// # Errors
+/// When the name is not a wheel's, or the wheel does not suit `target`.
+pub fn pin_of_wheel(file_name: &str, target: &WheelTarget) -> Result<Pin, RequirementError> {
+    let wheel = WheelName::parse(file_name).filter(|wheel| wheel.fitness(Some(target)).is_some());
+    let wheel = wheel.ok_or_else(|| RequirementError::NotForTarget {
+        file_name: file_name.to_owned(),
+        target: described(target),
+    })?;
+    Ok(Pin {
+        project: normalized(wheel.project),
+        version: wheel.version.replace('_', "-"),
+    })
 }
 
 /// How well a wheel suits; the greatest is best.
@@ -55,43 +72,52 @@ impl<'a> WheelName<'a> {
             return any.then_some((0, 0, build));
         };
         let minor: u32 = target.python.split_once('.')?.1.parse().ok()?;
-        let python = self
-            .python
+        let platforms = || self.platform.split('.');
+        let abis = || self.abi.split('.');
+        self.python
             .split('.')
-            .flat_map(|python| self.abi.split('.').map(move |abi| (python, abi)))
-            .filter_map(|(python, abi)| python_fitness(python, abi, minor))
-            .max()?;
-        let platform = self
-            .platform
-            .split('.')
-            .filter_map(|platform| platform_fitness(platform, target.arch, target.glibc))
-            .max()?;
-        Some((python, platform, build))
+            .flat_map(|python| abis().map(move |abi| (python, abi)))
+            .flat_map(|(python, abi)| platforms().map(move |platform| (python, abi, platform)))
+            .filter_map(|(python, abi, platform)| {
+                let platform = platform_fitness(platform, target.arch, target.glibc)?;
+                let python = python_fitness(python, abi, platform == ANY, minor)?;
+                Some((python, platform, build))
+            })
+            .max()
     }
 }
 
-fn python_fitness(python: &str, abi: &str, minor: u32) -> Option<u32> {
-    let cpython = python
-        .strip_prefix("cp3")
-        .and_then(|rest| rest.parse::<u32>().ok());
+/// The order of `packaging.tags.sys_tags`, which pip and uv follow: this Python's own wheels, its stable ABI, plain
+/// libraries for it, stable ABIs of older Pythons, wheels for a platform without an ABI, wheels for any.
+fn python_fitness(python: &str, abi: &str, any: bool, minor: u32) -> Option<u32> {
+    let number = |prefix: &str| -> Option<u32> { python.strip_prefix(prefix)?.parse().ok() };
+    let cpython = number("cp3");
     match (cpython, abi) {
         (Some(found), _) if found == minor && abi == format!("cp3{minor}") => Some(1000),
         // A stable-ABI wheel for an older Python runs on a newer one.
-        (Some(found), "abi3") if found <= minor => Some(500 + found),
-        (Some(found), "none") if found == minor => Some(400),
+        (Some(found), "abi3") if found == minor => Some(900),
+        (Some(found), "abi3") if found < minor => Some(500 + found),
+        (Some(found), "none") if found == minor && !any => Some(800),
+        (Some(found), "none") if found == minor => Some(199),
         _ if abi != "none" => None,
-        _ if python == "py3" => Some(100),
-        _ => python
-            .strip_prefix("py3")
-            .and_then(|rest| rest.parse::<u32>().ok())
-            .filter(|found| *found <= minor)
-            .map(|found| 200 + found),
+        _ => {
+            let rank = match number("py3") {
+                _ if python == "py3" => 97,
+                Some(found) if found == minor => 98,
+                Some(found) if found < minor => found.min(96),
+                _ => return None,
+            };
+            Some(if any { 100 + rank } else { 200 + rank })
+        }
     }
 }
 
+/// Fitness of the platform `any`.
+const ANY: u32 = 0;
+
 fn platform_fitness(platform: &str, arch: Arch, glibc: GlibcVersion) -> Option<u32> {
     if platform == "any" {
-        return Some(0);
+        return Some(ANY);
     }
     let tag = platform
         .strip_suffix(arch.as_str())
@@ -172,10 +198,21 @@ mod tests {
     fn the_nearest_wheel_is_the_fittest() {
         let target = target(Arch::Aarch64, "3.11");
         let fitness = |name| WheelName::parse(name).unwrap().fitness(Some(&target));
+        // As `packaging.tags` and uv order them, from the last to the first.
         let order = [
+            "a-1-py39-none-any.whl",
+            "a-1-py310-none-any.whl",
             "a-1-py3-none-any.whl",
+            "a-1-py311-none-any.whl",
+            "a-1-cp311-none-any.whl",
+            "a-1-py310-none-manylinux_2_17_aarch64.whl",
+            "a-1-py3-none-linux_aarch64.whl",
+            "a-1-py3-none-manylinux_2_17_aarch64.whl",
+            "a-1-py3-none-manylinux_2_28_aarch64.whl",
             "a-1-cp38-abi3-manylinux_2_17_aarch64.whl",
             "a-1-cp310-abi3-manylinux_2_17_aarch64.whl",
+            "a-1-cp311-none-manylinux_2_17_aarch64.whl",
+            "a-1-cp311-abi3-manylinux_2_17_aarch64.whl",
             "a-1-cp311-cp311-manylinux_2_17_aarch64.whl",
             "a-1-cp311-cp311-manylinux_2_28_aarch64.whl",
             "a-1-2-cp311-cp311-manylinux_2_28_aarch64.whl",

@@ -16,6 +16,7 @@ use crate::model_signatures::sign_models;
 use crate::packing::{Load, Packing};
 use crate::settings::{self, CacheFlag};
 use crate::since::Since;
+use crate::vendor;
 
 /// Fetch what a lock names, check it, and write one signed bundle
 #[derive(clap::Args)]
@@ -80,6 +81,7 @@ impl Args {
         downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
         let mut parts = assembler.assemble(view)?;
         sign_models(&mut parts, &signer.key, &cache)?;
+        vendor::check(&parts.profiles, &cache, view)?;
         for code in &parts.provenance.code_on_load {
             let args = [
                 ("component", code.component.to_string()),

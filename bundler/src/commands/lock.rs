@@ -85,10 +85,7 @@ impl Sources {
         view: &View,
     ) -> Result<Lock, Trouble> {
         let text = std::fs::read(plan_path).map_err(InputError::file(plan_path))?;
-        let plan = Plan::parse(&text).map_err(|problem| InputError::Manifest {
-            path: plan_path.to_owned(),
-            problem,
-        })?;
+        let plan = parsed(plan_path, &text)?;
         // uv takes the login from the address; no address in a lock may have one.
         let with_login = settings::index_url(self.index_url.as_deref());
         let (web, index_url) = settings::web()?.with_login(&with_login)?;
@@ -124,6 +121,19 @@ fn programs(lock: &Lock, view: &View) -> Result<BTreeMap<String, Vec<String>>, T
         }
     }
     Ok(programs)
+}
+
+/// Reads a plan.
+pub(crate) fn plan_of(path: &Path) -> Result<Plan, InputError> {
+    let text = std::fs::read(path).map_err(InputError::file(path))?;
+    parsed(path, &text)
+}
+
+fn parsed(path: &Path, text: &[u8]) -> Result<Plan, InputError> {
+    Plan::parse(text).map_err(|problem| InputError::Manifest {
+        path: path.to_owned(),
+        problem,
+    })
 }
 
 /// Says which revisions moved on, and refuses one that is the same with other files.

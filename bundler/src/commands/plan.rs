@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use console::View;
 use manifest_schema::lock::Lock;
+use manifest_schema::plan::Plan;
 use manifest_schema::{ByteSize, Digest};
 use report::{Outcome, Trouble};
 
 use crate::changes::Changes;
+use crate::chip_rules::ChipRules;
 use crate::commands::diff::lock_of;
-use crate::commands::lock::Sources;
+use crate::commands::lock::{Sources, plan_of};
 use crate::settings::CacheFlag;
 
 /// Show what a plan would fetch, how large it is and what changed since a lock; nothing is written
@@ -48,6 +50,7 @@ impl Args {
         let total: u64 = lock.artifacts.iter().map(|artifact| artifact.size.0).sum();
         let changes = old.as_ref().map(|old| Changes::between(old, &lock));
         let mut text = contents(&lock);
+        let rules = chip_rules(&plan_of(&self.plan)?, &lock, &mut text, view);
         let sizes = [
             ("files", lock.artifacts.len().to_string()),
             ("size", ByteSize(total).to_string()),
@@ -66,11 +69,28 @@ impl Args {
             .collect();
         let result = serde_json::json!({
             "artifacts": lock.artifacts.len(), "bytes": total,
-            "fetch": fetched, "fetch_bytes": fetch, "changes": changes,
+            "fetch": fetched, "fetch_bytes": fetch, "changes": changes, "chip_rules": rules,
         });
         view.result(&result, &text);
         Ok(Outcome::Done)
     }
+}
+
+/// What the tables of the chips add to the backends' environments.
+fn chip_rules(plan: &Plan, lock: &Lock, text: &mut String, view: &View) -> Vec<serde_json::Value> {
+    let mut all = Vec::new();
+    for backend in &plan.backends {
+        let locked = lock.backends.iter().find(|b| b.name == backend.name);
+        let python = locked.and_then(|locked| locked.python.as_ref());
+        if let (Some(rules), Some(python)) = (ChipRules::of(backend), python) {
+            let (lines, said) = rules.lines(&python.requirements, view);
+            if !lines.is_empty() {
+                let _ = write!(text, "{}\n{lines}", backend.name);
+            }
+            all.push(said);
+        }
+    }
+    all
 }
 
 /// One line for each thing of the lock, with the bytes of the artifacts that it needs.

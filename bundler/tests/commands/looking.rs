@@ -35,8 +35,8 @@ fn a_plan_shows_what_would_be_fetched_and_writes_nothing() {
     status 0
     model org/model  Apache-2.0  0123456789abcdef0123456789abcdef01234567  1.5 MiB
     dataset identity  Apache-2.0  —  544 B
-    backend cpu  cpu x86_64  1 wheels  589 B
-    = 6 artifacts, 1.5 MiB; 4 of them, 1.5 MiB, are still to be fetched
+    backend cpu  cpu x86_64  1 wheels  771 B
+    = 7 artifacts, 1.5 MiB; 5 of them, 1.5 MiB, are still to be fetched
     ");
 
     let json = world
@@ -259,10 +259,30 @@ fn help_of_all_commands() {
 
     Options:
       -o, --output <FILE>          Where to write the plan [default: plan.json]
+          --force                  Write over a plan that is there
+          --site <FILE>            What `ferry-installer probe --json` or `inventory` wrote on the
+                                   target
           --name <NAME>            Name of the bundle
-          --model <REPO>           Model on the Hugging Face Hub, as `organisation/name`
-          --accept-license <SPDX>  Its licence, as an SPDX expression; naming it here accepts it
-          --revision <REVISION>    Branch, tag or commit of the model [default: main]
+          --release <RELEASE>      Release number of the bundle [default: N]
+          --channel <CHANNEL>      What the release numbers count in [default: stable]
+          --model <REPO>           Model on the Hugging Face Hub, as `organisation/name` (can be
+                                   repeated)
+          --dataset <REPO>         Dataset on the Hugging Face Hub (can be repeated)
+          --accept-license <SPDX>  Its licence, as an SPDX expression; naming it here accepts it (once
+                                   for all, or once for each)
+          --revision <REVISION>    Branch, tag or commit of the models and datasets
+          --modelscope             Take models and datasets from ModelScope
+          --chip <CHIP>            Chip to carry a backend for, such as ascend-910b (can be repeated)
+          --arch <ARCH>            Architecture of the target [default: the site's, else aarch64]
+          --glibc <VERSION>        Oldest glibc of the target [default: the site's, else 2.28]
+          --with <NAME=VERSION>    Version that must fit the machine, such as cann=9.0.0 (can be
+                                   repeated)
+          --python <VERSION>       Python of the environment [default: the site's, else 3.11]
+          --require <REQUIREMENT>  Requirement of the environment, as pip writes it (can be repeated)
+          --require-file <FILE>    File of requirements, relative to the plan: requirements.txt,
+                                   pylock.toml, uv.lock (can be repeated)
+          --installer <ARCH=FILE>  The installer of an architecture, relative to the plan (can be
+                                   repeated)
       -h, --help                   Print help (see more with '--help')
 
     $ ferry-bundler schema -h

@@ -8,13 +8,16 @@
 )]
 
 mod errors;
+mod init;
 mod interrupt;
 mod looking;
 mod media;
 mod models;
+mod python;
 #[path = "../../mirror/tests/server/mod.rs"]
 mod server;
 mod sources;
 mod tls;
+mod vendor;
 mod way;
 mod world;

@@ -95,7 +95,7 @@ fn a_file_that_must_be_brought_is_asked_for_and_found_by_its_digest() {
     );
 }
 
-fn python() -> Vec<u8> {
+pub fn python() -> Vec<u8> {
     let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(
         Vec::new(),
         flate2::Compression::fast(),

@@ -75,7 +75,13 @@ fn every_source_ends_up_in_the_bundle_with_its_origin() {
         .collect();
     assert_eq!(
         paths,
-        ["bin/tool", "lib/liba.so", "lib/libb.so", "lib/local.so"]
+        [
+            "bin/tool",
+            "bin/uv",
+            "lib/liba.so",
+            "lib/libb.so",
+            "lib/local.so"
+        ]
     );
     assert_eq!(backend["python"]["requirements"][0], "demo==1.0");
     assert_eq!(

@@ -97,8 +97,20 @@ pub fn wheel() -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
+/// A wheel of uv, as far as a bundle takes something out of it.
+pub fn uv_wheel() -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let program = zip::write::SimpleFileOptions::default().unix_permissions(0o755);
+    zip.start_file("uv-0.13.9.data/scripts/uv", program)
+        .unwrap();
+    zip.write_all(b"#!/bin/sh\necho uv of the target\n")
+        .unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
 fn index() -> Server {
     let wheel = wheel();
+    let uv = uv_wheel();
     Server::new(move |_, asked| match asked.path.as_str() {
         "/simple/demo/" => Answer::new(
             200,
@@ -113,6 +125,17 @@ fn index() -> Server {
         )
         .with("Content-Type", "application/vnd.pypi.simple.v1+json"),
         "/files/demo-1.0-py3-none-any.whl" => honest(asked, &wheel),
+        "/simple/uv/" => {
+            let file = |arch: &str| {
+                json!({ "filename": format!("uv-0.13.9-py3-none-manylinux_2_28_{arch}.whl"),
+                    "url": "../../files/uv.whl", "size": uv.len(),
+                    "hashes": { "sha256": Digest::of(&uv).hex() } })
+            };
+            let files = json!({ "files": [file("aarch64"), file("x86_64")] });
+            Answer::new(200, files.to_string().as_bytes())
+                .with("Content-Type", "application/vnd.pypi.simple.v1+json")
+        }
+        "/files/uv.whl" => honest(asked, &uv),
         _ => Answer::new(404, b""),
     })
 }
@@ -177,7 +200,8 @@ impl World {
         // Stands in for uv, which would ask a network: it answers with the one project that the index has.
         world.write(
             "uv",
-            b"#!/bin/sh\ncat > \"$(dirname \"$0\")/asked-of-uv\"\necho demo==1.0\n",
+            b"#!/bin/sh\nasked=$(cat)\nif [ \"$asked\" = uv ]; then echo uv==0.13.9; exit; fi\n\
+              echo \"$asked\" > \"$(dirname \"$0\")/asked-of-uv\"\necho demo==1.0\n",
         );
         fs::set_permissions(world.path("uv"), fs::Permissions::from_mode(0o755)).unwrap();
         world.write("passphrase", b"a passphrase\n");

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use der::{AnyRef, Decode, Reader, SliceReader, Tag, Tagged};
+use x509_cert::time::Time;
 
 /// One element.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,26 @@ impl<'a> Elements<'a> {
         })?;
         element.tag.assert_eq(tag)?;
         Ok(element)
+    }
+
+    /// The next one if it has this tag; another one stays.
+    pub(crate) fn with_tag(&mut self, tag: Tag) -> Result<Option<Element<'a>>, der::Error> {
+        if self.0.is_finished() || Tag::peek(&self.0)? != tag {
+            return Ok(None);
+        }
+        self.next()
+    }
+
+    /// The next one if it is a time, in seconds since 1970; another one stays.
+    pub(crate) fn time(&mut self) -> Result<Option<u64>, der::Error> {
+        for tag in [Tag::UtcTime, Tag::GeneralizedTime] {
+            if let Some(time) = self.with_tag(tag)? {
+                return Ok(Some(
+                    Time::from_der(time.whole)?.to_unix_duration().as_secs(),
+                ));
+            }
+        }
+        Ok(None)
     }
 
     /// The next one if it is the context's own `number`, constructed; another one stays.

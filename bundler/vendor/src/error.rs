@@ -15,6 +15,24 @@ pub enum VendorSignatureError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A file that belongs to a signature cannot be read.
+    #[error("cannot read `{path}`, which belongs to a vendor's signature")]
+    File {
+        /// Its path in the backend.
+        path: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The root is not the one that was pinned.
+    #[error("the signature leads to the root `{root}` ({found}), not to {expected}")]
+    RootDiffers {
+        /// Whose root.
+        root: String,
+        /// SHA-256 of its certificate.
+        found: String,
+        /// The pinned one.
+        expected: String,
+    },
     /// A signature, list or root is larger than any real one.
     #[error("the {what} has {found} bytes, at most {limit} are read")]
     TooLarge {
@@ -105,6 +123,8 @@ impl Diagnose for VendorSignatureError {
     fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "vendor.unreadable",
+            Self::File { .. } => "vendor.file",
+            Self::RootDiffers { .. } => "vendor.root-differs",
             Self::TooLarge { .. } => "vendor.too-large",
             Self::Malformed { .. } => "vendor.malformed",
             Self::UnknownAlgorithm { .. } => "vendor.unknown-algorithm",
@@ -121,6 +141,16 @@ impl Diagnose for VendorSignatureError {
     fn args(&self) -> Args {
         match self {
             Self::Unreadable { .. } | Self::NoRoot => Args::new(),
+            Self::File { path, .. } => vec![("path", path.clone())],
+            Self::RootDiffers {
+                root,
+                found,
+                expected,
+            } => vec![
+                ("root", root.clone()),
+                ("found", found.clone()),
+                ("expected", expected.clone()),
+            ],
             Self::TooLarge { what, found, limit } => vec![
                 ("what", (*what).to_owned()),
                 ("found", found.to_string()),
@@ -167,7 +197,7 @@ impl Diagnose for VendorSignatureError {
 
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Unreadable { .. } => Outcome::HostFault,
+            Self::Unreadable { .. } | Self::File { .. } => Outcome::HostFault,
             Self::NoRoot => Outcome::Usage,
             _ => Outcome::Untrusted,
         }

@@ -23,7 +23,9 @@ mod message;
 mod revocation;
 mod signer;
 
-use std::io::Read;
+use std::io::{self, Read};
+
+use manifest_schema::{BundlePath, VendorSignature};
 
 pub use error::VendorSignatureError;
 pub use signer::{ListDates, Remark, Signer};
@@ -91,6 +93,44 @@ pub fn verify_detached(
         (None, Some(error)) => Err(error),
         (None, None) => Err(error::malformed("signature", "nobody signed it")),
     }
+}
+
+/// Checks a signature of a plan or bundle; `open` gives the files that it names.
+///
+/// # Errors
+/// As [`verify_detached`], and when a file cannot be read or the root is not the one that was pinned.
+pub fn check<R: Read>(
+    signature: &VendorSignature,
+    open: impl Fn(&BundlePath) -> io::Result<R>,
+) -> Result<Signer, VendorSignatureError> {
+    let unreadable = |path: &BundlePath| {
+        let path = path.to_string();
+        move |source| VendorSignatureError::File { path, source }
+    };
+    let read = |path: &BundlePath, limit: u64| {
+        let mut bytes = Vec::new();
+        // One more than the limit: who reads it says how long it may be.
+        let file = open(path).map_err(unreadable(path))?;
+        file.take(limit + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable(path))?;
+        Ok::<_, VendorSignatureError>(bytes)
+    };
+    let root = read(&signature.root, LARGEST_ROOTS)?;
+    let cms = read(&signature.signature, LARGEST_SIGNATURE)?;
+    let lists = signature.lists.iter().map(|list| read(list, LARGEST_LIST));
+    let lists: Vec<Vec<u8>> = lists.collect::<Result<_, _>>()?;
+    let lists: Vec<&[u8]> = lists.iter().map(Vec::as_slice).collect();
+    let package = open(&signature.package).map_err(unreadable(&signature.package))?;
+    let signer = verify_detached(package, &cms, &lists, &[&root])?;
+    if signer.root_digest != signature.root_digest {
+        return Err(VendorSignatureError::RootDiffers {
+            root: signer.root,
+            found: signer.root_digest.to_string(),
+            expected: signature.root_digest.to_string(),
+        });
+    }
+    Ok(signer)
 }
 
 /// Whether the signed attributes speak of these bytes.

@@ -1,9 +1,12 @@
 //! Revocation lists: who may no longer sign.
 
-use der::asn1::ObjectIdentifier;
+use der::asn1::{BitString, ObjectIdentifier};
 use der::{Decode, Tag};
-use x509_cert::crl::CertificateList;
+use spki::AlgorithmIdentifierOwned;
+use x509_cert::crl::RevokedCert;
+use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::crl::dp::IssuingDistributionPoint;
+use x509_cert::name::Name;
 
 use crate::algorithm::{Scheme, borrowed, holds};
 use crate::certificate::Certificate;
@@ -16,9 +19,15 @@ use crate::{LARGEST_LIST, VendorSignatureError, file};
 /// Revocation lists, of whoever.
 pub(crate) struct Lists(Vec<List>);
 
+/// One list. The crate that reads certificates knows no lists of version 1, which openssl still writes.
 struct List {
     signed: Vec<u8>,
-    parsed: CertificateList,
+    issuer: Name,
+    dates: ListDates,
+    revoked: Vec<RevokedCert>,
+    extensions: Vec<Extension>,
+    algorithm: AlgorithmIdentifierOwned,
+    signature: Vec<u8>,
 }
 
 const MOST_LISTS: usize = 32;
@@ -52,7 +61,7 @@ impl Lists {
         let pairs = pairs.chain(roots.map(|root| (root, root)));
         for (position, (certificate, issuer)) in pairs.enumerate() {
             for list in &self.0 {
-                if list.parsed.tbs_cert_list.issuer != *issuer.subject() {
+                if list.issuer != *issuer.subject() {
                     continue;
                 }
                 let scope = list.scope(issuer)?;
@@ -61,7 +70,7 @@ impl Lists {
                 }
                 list.refuse(certificate)?;
                 if position == 0 {
-                    newest = newest.max(Some(list.dates()));
+                    newest = newest.max(Some(list.dates));
                 }
             }
         }
@@ -71,16 +80,43 @@ impl Lists {
 
 impl List {
     fn read(bytes: &[u8]) -> Result<Self, VendorSignatureError> {
-        let read = || {
-            // Files of vendors were seen with bytes behind the list; the signature covers the list.
-            let outer = Elements::of(bytes)?.expect(Tag::Sequence)?;
-            let signed = Elements::of(outer.value)?.expect(Tag::Sequence)?;
-            Ok(Self {
-                signed: signed.whole.to_vec(),
-                parsed: CertificateList::from_der(outer.whole)?,
-            })
+        Self::decode(bytes).map_err(|error| malformed("revocation list", error))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, der::Error> {
+        // Files of vendors were seen with bytes behind the list; the signature covers the list.
+        let outer = Elements::of(bytes)?.expect(Tag::Sequence)?;
+        let mut outer = Elements::of(outer.value)?;
+        let signed = outer.expect(Tag::Sequence)?;
+        let algorithm = AlgorithmIdentifierOwned::from_der(outer.expect(Tag::Sequence)?.whole)?;
+        let signature = BitString::from_der(outer.expect(Tag::BitString)?.whole)?;
+
+        let mut parts = Elements::of(signed.value)?;
+        parts.with_tag(Tag::Integer)?;
+        parts.expect(Tag::Sequence)?;
+        let issuer = Name::from_der(parts.expect(Tag::Sequence)?.whole)?;
+        let made = parts.time()?.ok_or(der::ErrorKind::Failed)?;
+        let next = parts.time()?;
+        let mut revoked = Vec::new();
+        if let Some(entries) = parts.with_tag(Tag::Sequence)? {
+            let mut entries = Elements::of(entries.value)?;
+            while let Some(entry) = entries.next()? {
+                revoked.push(RevokedCert::from_der(entry.whole)?);
+            }
+        }
+        let extensions = match parts.optional(0)? {
+            Some(explicit) => Vec::<Extension>::from_der(explicit.value)?,
+            None => Vec::new(),
         };
-        read().map_err(|error: der::Error| malformed("revocation list", error))
+        Ok(Self {
+            signed: signed.whole.to_vec(),
+            issuer,
+            dates: ListDates { made, next },
+            revoked,
+            extensions,
+            algorithm,
+            signature: signature.as_bytes().unwrap_or_default().to_vec(),
+        })
     }
 
     /// Checks that `issuer` signed the list. Returns whether it speaks of authorities only (`true`), of others only
@@ -90,17 +126,16 @@ impl List {
             issuer: issuer.name(),
             problem,
         };
-        let scheme = Scheme::named(&borrowed(&self.parsed.signature_algorithm), None)?;
-        let signature = self.parsed.signature.as_bytes().unwrap_or_default();
+        let scheme = Scheme::named(&borrowed(&self.algorithm), None)?;
         let hashed = scheme.hash.of(&self.signed);
-        if !holds(&issuer.key(), scheme, &hashed, signature)? {
+        if !holds(&issuer.key(), scheme, &hashed, &self.signature)? {
             return Err(invalid("its signature is not by that key".to_owned()));
         }
         if !issuer.may_revoke()? {
             return Err(invalid("that key is not for revocation lists".to_owned()));
         }
         let mut scope = None;
-        for extension in self.parsed.tbs_cert_list.crl_extensions.iter().flatten() {
+        for extension in &self.extensions {
             if extension.extn_id == DISTRIBUTION_POINT {
                 let point = IssuingDistributionPoint::from_der(extension.extn_value.as_bytes())
                     .map_err(|error| malformed("revocation list", error))?;
@@ -124,9 +159,10 @@ impl List {
     }
 
     fn refuse(&self, certificate: &Certificate) -> Result<(), VendorSignatureError> {
-        let revoked = self.parsed.tbs_cert_list.revoked_certificates.iter();
-        let mut entries = revoked.flatten();
-        let entry = entries.find(|entry| entry.serial_number.as_bytes() == certificate.serial());
+        let entry = self
+            .revoked
+            .iter()
+            .find(|entry| entry.serial_number.as_bytes() == certificate.serial());
         match entry {
             None => Ok(()),
             Some(entry) => Err(VendorSignatureError::Revoked {
@@ -134,14 +170,6 @@ impl List {
                 serial: certificate.serial_text(),
                 on: day(entry.revocation_date.to_unix_duration().as_secs()),
             }),
-        }
-    }
-
-    fn dates(&self) -> ListDates {
-        let second = |time: &x509_cert::time::Time| time.to_unix_duration().as_secs();
-        ListDates {
-            made: second(&self.parsed.tbs_cert_list.this_update),
-            next: self.parsed.tbs_cert_list.next_update.as_ref().map(second),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Who signed, and what dates and lists say about it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use der::DateTime;
 use manifest_schema::Digest;
+use report::{Event, Sink};
 
 use crate::chain::Path;
 
@@ -113,6 +114,20 @@ impl Signer {
             }
         }
         remarks
+    }
+}
+
+impl Signer {
+    /// Says what a person should know by this machine's clock.
+    pub fn warn(&self, sink: &dyn Sink) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        for remark in self.remarks(now.map_or(0, |now| now.as_secs())) {
+            let args = remark.args().into_iter();
+            sink.emit(&Event::Warned {
+                code: remark.code().to_owned(),
+                args: args.map(|(name, value)| (name.to_owned(), value)).collect(),
+            });
+        }
     }
 }
 

@@ -249,6 +249,14 @@ fn who_was_revoked_signs_no_more_and_dates_are_remarks() {
         code(vendor.check_with(PACKAGE, &cms, &["above.crl"])),
         "vendor.revoked"
     );
+    // A list of version 1.
+    let config = CONFIG.replace("crlnumber = number.txt\n", "");
+    vendor.write("config", config.as_bytes());
+    vendor.list("root", "first.crl");
+    assert_eq!(
+        code(vendor.check_with(PACKAGE, &cms, &["first.crl"])),
+        "vendor.revoked"
+    );
     // A list with bytes behind it, as one vendor ships it, and as PEM.
     let long = [vendor.read("above.crl"), b"\n\0".to_vec()].concat();
     vendor.write("long.crl", &long);

@@ -191,6 +191,29 @@ impl View {
         Ok(input.interact_text()?)
     }
 
+    /// Whether a person can be asked at all.
+    pub fn can_ask(&self) -> bool {
+        self.needs_terminal("").is_ok()
+    }
+
+    /// Asks which of `items` to take; those at `taken` are marked beforehand. Returns their places, in order.
+    pub fn choose<N: AsRef<str>>(
+        &self,
+        code: &str,
+        args: &[(N, String)],
+        items: &[String],
+        taken: &[usize],
+        flag: &str,
+    ) -> Result<Vec<usize>, PromptError> {
+        self.needs_terminal(flag)?;
+        let marks: Vec<bool> = (0..items.len()).map(|at| taken.contains(&at)).collect();
+        Ok(dialoguer::MultiSelect::new()
+            .with_prompt(self.text(code, args))
+            .items(items)
+            .defaults(&marks)
+            .interact()?)
+    }
+
     /// Asks for a secret without showing it; `twice` asks again to catch a slip.
     pub fn password(&self, code: &str, twice: bool, flag: &str) -> Result<String, PromptError> {
         self.needs_terminal(flag)?;

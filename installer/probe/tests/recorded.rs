@@ -32,6 +32,7 @@ fn backend(name: &str, chip: &str, arch: Arch, versions: &[(&str, &str)]) -> Bac
         versions,
         files: Vec::new(),
         python: None,
+        signatures: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use bundle_format::{Verified, VerifyError};
 use manifest_schema::Digest;
 use report::{Args, Diagnose, Outcome, Sink};
+use vendor_signature::VendorSignatureError;
 
 use crate::check::{Problem, check_tree};
 use crate::disk::{Disk, DiskError, write_new};
@@ -24,6 +25,7 @@ use crate::python::{self, ProgramError, UV_CACHE};
 use crate::release::RECORD;
 use crate::store::{self, hash_file};
 use crate::tree::File;
+use crate::vendor;
 
 /// An install did not come to its end. What was current before still is.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,9 @@ pub enum InstallError {
         /// The first of them.
         first: String,
     },
+    /// A package is not what its vendor signed.
+    #[error(transparent)]
+    Vendor(#[from] VendorSignatureError),
     /// A program of the bundle failed.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -69,6 +74,7 @@ impl Diagnose for InstallError {
             Self::Bundle(error) => error.code(),
             Self::WrongFill { .. } => "install.wrong-fill",
             Self::Damaged { .. } => "install.release-damaged",
+            Self::Vendor(error) => error.code(),
             Self::Program(error) => error.code(),
             Self::Journal(error) => error.code(),
             Self::Disk(error) => error.code(),
@@ -90,6 +96,7 @@ impl Diagnose for InstallError {
                 ("count", count.to_string()),
                 ("first", first.clone()),
             ],
+            Self::Vendor(error) => error.args(),
             Self::Program(error) => error.args(),
             Self::Journal(error) => error.args(),
             Self::Disk(error) => error.args(),
@@ -100,6 +107,7 @@ impl Diagnose for InstallError {
         match self {
             Self::Bundle(error) => error.outcome(),
             Self::WrongFill { .. } | Self::Damaged { .. } => Outcome::Untrusted,
+            Self::Vendor(error) => error.outcome(),
             Self::Program(error) => error.outcome(),
             Self::Journal(error) => error.outcome(),
             Self::Disk(error) => error.outcome(),
@@ -160,7 +168,13 @@ impl Run<'_> {
                 self.written = written;
                 result
             }
-            Step::BuildTree { .. } => self.build_tree(),
+            Step::BuildTree { .. } => {
+                self.build_tree()?;
+                if let Some(backend) = &self.plan.backend {
+                    vendor::check_signatures(&self.staging().join("backend"), backend, self.sink)?;
+                }
+                Ok(())
+            }
             Step::MakeEnvironment { .. } => {
                 let working = working("install.working.environment");
                 self.make_environment()?;

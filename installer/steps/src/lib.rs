@@ -29,6 +29,7 @@ mod site_key;
 mod store;
 mod sweep;
 mod tree;
+mod vendor;
 
 pub use audit::{Audit, AuditError, AuditedFile, Standing, audit};
 pub use disk::{Disk, DiskError, NewFile, RealDisk};

@@ -6,6 +6,7 @@
 //! [nodes]                      what the driver puts under /dev, and who may open it
 //! [stack]                      where driver, firmware and toolkit write their versions; the vendor's tool
 //! [[stack.driver_for_toolkit]] [[stack.plugin_for_toolkit]]   the vendor's version tables
+//! [python]                     what Python environments need that wheels do not say
 //! [[chips]]                    how backends call a chip, how people call it, which wins when several fit
 //! [[chips.models]]             its PCI device numbers
 //! [[processors]]               names of CPUs
@@ -19,6 +20,10 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use crate::site::{Device, DeviceState};
+
+mod python;
+
+pub use python::{CpuBuilds, FrameworkPair, Projects, PythonRules, release_of};
 
 /// One file of `manifests/chips/`: the chips of one vendor that share a driver and a toolkit.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,6 +39,8 @@ pub struct Family {
     pub nodes: Option<Nodes>,
     /// The vendor's software.
     pub stack: Option<Stack>,
+    /// What its Python environments need that wheels do not say.
+    pub python: Option<PythonRules>,
     /// Its chips.
     pub chips: Vec<Chip>,
     /// Names of CPUs, by what `/proc/cpuinfo` prints.
@@ -318,6 +325,21 @@ impl Processor {
             .filter(|row| row.vendor == vendor)
             .filter(|row| row.part.is_none() || row.part.as_deref() == part)
             .max_by_key(|row| row.part.is_some())
+    }
+}
+
+impl Stack {
+    /// The rows of the adapters for a toolkit: those that name most parts of its version.
+    pub fn plugins_for(&self, toolkit: &str) -> Vec<&Pairing> {
+        let toolkit = toolkit.to_ascii_lowercase();
+        let named = |row: &&Pairing| {
+            let rest = toolkit.strip_prefix(&row.toolkit.to_ascii_lowercase());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let mut rows: Vec<&Pairing> = self.plugin_for_toolkit.iter().filter(named).collect();
+        let longest = rows.iter().map(|row| row.toolkit.len()).max();
+        rows.retain(|row| Some(row.toolkit.len()) == longest);
+        rows
     }
 }
 

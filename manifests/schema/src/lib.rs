@@ -22,5 +22,6 @@ pub use ids::{
 pub use index::{Blob, Codec, Frame, Index, PIECE_SIZE, Part, RequiredBlob, Requires, Stored};
 pub use profiles::{
     Backend, Component, ComponentKind, MadeFrom, PlacedFile, Profiles, PythonEnvironment,
+    VendorSignature,
 };
 pub use provenance::{ArchiveMember, CodeForm, CodeOnLoad, Origin, OriginKind, Provenance};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{ManifestError, read};
 use crate::{
     Arch, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest, GlibcVersion,
-    KeyId, OriginKind, RepoName,
+    KeyId, OriginKind, RepoName, VendorSignature,
 };
 
 /// A plan whose every file is pinned.
@@ -89,6 +89,9 @@ pub struct LockedBackend {
     /// Its Python environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python: Option<LockedPython>,
+    /// Signatures that vendors put beside their packages, all of them among `files`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<VendorSignature>,
 }
 
 /// A resolved Python environment.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, BackendName, BundleName, BundlePath, GlibcVersion, KeyId, RepoName};
+use crate::{
+    Arch, BackendName, BundleName, BundlePath, GlibcVersion, KeyId, RepoName, VendorSignature,
+};
 
 mod check;
 mod error;
@@ -103,6 +105,9 @@ pub struct PlanBackend {
     /// Versions that must fit the machine's, such as `torch_npu` and `cann`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, String>,
+    /// Signatures that vendors put beside their packages, all of them among `files`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<VendorSignature>,
 }
 
 /// A Python environment, before its requirements are resolved.
@@ -112,10 +117,28 @@ pub struct PlanPython {
     /// Python's version, such as `3.11`.
     pub version: String,
     /// Requirements as pip writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<String>,
-    /// Patterns of projects that must not come in, such as `nvidia-*`.
+    /// Files of requirements, relative to the plan: `requirements.txt`, `pylock.toml` or `uv.lock`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requirement_files: Vec<String>,
+    /// Wheels that no index has, such as a vendor's or your own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wheels: Vec<Source>,
+    /// Patterns of projects that must not come in, such as `nvidia-*`. The chip's table adds its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forbid: Vec<String>,
+    /// Rules of the chip's table to leave aside, word for word as the error names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub override_rules: Vec<String>,
+    /// An archive with a Python for the target, such as one of python-build-standalone. Without it the machine's own
+    /// Python is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<Source>,
+    /// Exact version of the uv that makes the environment on site [default: the newest]. A file `bin/uv` of the
+    /// backend is used instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uv: Option<String>,
 }
 
 /// One file, or a group of files out of one archive.

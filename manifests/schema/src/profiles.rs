@@ -77,6 +77,27 @@ pub struct Backend {
     /// Its Python environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python: Option<PythonEnvironment>,
+    /// Signatures that vendors put beside their packages, all of them among `files`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<VendorSignature>,
+}
+
+/// A vendor's detached CMS signature over one of a backend's files. Checked where the bundle is built, and again on
+/// site before the package is used.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct VendorSignature {
+    /// The file that was signed.
+    pub package: BundlePath,
+    /// The signature, as `.cms`.
+    pub signature: BundlePath,
+    /// Revocation lists, as `.crl`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<BundlePath>,
+    /// The vendor's root certificate.
+    pub root: BundlePath,
+    /// SHA-256 of that certificate in DER: what `openssl x509 -noout -fingerprint -sha256` prints, without colons.
+    pub root_digest: Digest,
 }
 
 /// Wheels from which the environment is made on site.

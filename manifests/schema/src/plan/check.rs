@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    HttpsSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PypiSource, Source,
-    read,
+    HttpsSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PlanPython, PypiSource,
+    Source, read,
 };
 
 impl Plan {
@@ -93,7 +93,42 @@ impl PlanBackend {
     fn check(&self, at: &str) -> Result<(), ManifestError> {
         check_files(&self.files, at)?;
         if let Some(python) = &self.python {
-            check_python_version(&python.version, &format!("{at}.python.version"))?;
+            python.check(&format!("{at}.python"))?;
+        }
+        Ok(())
+    }
+}
+
+impl PlanPython {
+    fn check(&self, at: &str) -> Result<(), ManifestError> {
+        check_python_version(&self.version, &format!("{at}.version"))?;
+        for (position, path) in self.requirement_files.iter().enumerate() {
+            check_text(
+                path,
+                &format!("{at}.requirement_files[{position}]"),
+                "a path",
+            )?;
+        }
+        for (position, wheel) in self.wheels.iter().enumerate() {
+            let at = format!("{at}.wheels[{position}]");
+            if wheel.is_group() {
+                return Err(ManifestError::value(at, "a group of files", "one wheel"));
+            }
+            check_source(wheel, &at)?;
+        }
+        if let Some(interpreter) = &self.interpreter {
+            let at = format!("{at}.interpreter");
+            if interpreter.taken().0.is_some() || matches!(interpreter, Source::Folder(_)) {
+                return Err(ManifestError::value(
+                    at,
+                    "one file",
+                    "an archive with a Python",
+                ));
+            }
+            check_source(interpreter, &at)?;
+        }
+        if let Some(version) = &self.uv {
+            check_word(version, &format!("{at}.uv"), "version")?;
         }
         Ok(())
     }
@@ -147,16 +182,22 @@ fn check_pypi(source: &PypiSource, at: &str) -> Result<(), ManifestError> {
         check_python_version(&target.python, &format!("{at}.target.python"))?;
     }
     for (key, text) in [("project", &source.project), ("version", &source.version)] {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+!".contains(&b);
-        if text.is_empty() || !text.bytes().all(plain) {
-            return Err(ManifestError::value(
-                format!("{at}.{key}"),
-                format!("`{text}`"),
-                format!("the exact {key}, without operators or spaces"),
-            ));
-        }
+        check_word(text, &format!("{at}.{key}"), key)?;
     }
     Ok(())
+}
+
+/// The name of a project, or its version.
+fn check_word(text: &str, at: &str, key: &str) -> Result<(), ManifestError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+!".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(ManifestError::value(
+        at,
+        format!("`{text}`"),
+        format!("the exact {key}, without operators or spaces"),
+    ))
 }
 
 fn check_https(source: &HttpsSource, at: &str) -> Result<(), ManifestError> {

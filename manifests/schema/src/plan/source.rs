@@ -29,6 +29,22 @@ impl Source {
         matches!(self, Self::Folder(_)) || !self.taken().1.is_empty()
     }
 
+    /// The same source with all of its archive's members, where it names none.
+    #[must_use]
+    pub fn with_all_members(mut self) -> Self {
+        let members = match &mut self {
+            Self::Pypi(source) => &mut source.members,
+            Self::Https(source) => &mut source.members,
+            Self::File(source) => &mut source.members,
+            Self::Own(source) => &mut source.members,
+            Self::Folder(_) => return self,
+        };
+        if members.is_empty() {
+            members.push("*".to_owned());
+        }
+        self
+    }
+
     /// What to take out of an archive: one member, patterns of members, and what to cut off their names.
     pub fn taken(&self) -> (Option<&str>, &[String], &str) {
         let (member, members, strip) = match self {
