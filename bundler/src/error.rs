@@ -63,6 +63,16 @@ pub(crate) enum InputError {
     },
     #[error("the bundle is not signed by the key {key}")]
     OtherKey { key: String },
+    #[error("`{}` is of the bundle as it was before", path.display())]
+    ParityBeside { path: PathBuf },
+    #[error("`{text}` begins the identifier of {found} keys of the root, not of one")]
+    KeyUnknown { text: String, found: usize },
+    #[error("`{}` has no root that waits for signatures", path.display())]
+    NothingPending { path: PathBuf },
+    #[error("the root would stay as it is")]
+    RootUnchanged,
+    #[error("`{}` and the folder know different roots of one version", path.display())]
+    RootsDiffer { path: PathBuf },
 }
 
 impl InputError {
@@ -95,15 +105,27 @@ impl Diagnose for InputError {
             Self::OtherSite { found: None, .. } => "bundler.inventory-nobody",
             Self::OtherSite { .. } => "bundler.inventory-other",
             Self::OtherKey { .. } => "bundler.other-key",
+            Self::ParityBeside { .. } => "bundler.parity-beside",
+            Self::KeyUnknown { .. } => "bundler.key-unknown",
+            Self::NothingPending { .. } => "bundler.nothing-pending",
+            Self::RootUnchanged => "bundler.root-unchanged",
+            Self::RootsDiffer { .. } => "bundler.roots-differ",
         }
     }
 
     fn args(&self) -> Args {
         let shown = |path: &Path| path.display().to_string();
         match self {
-            Self::File { path, .. } | Self::Exists { path } | Self::Inventory { path, .. } => {
-                vec![("path", shown(path))]
+            Self::File { path, .. }
+            | Self::Exists { path }
+            | Self::Inventory { path, .. }
+            | Self::ParityBeside { path }
+            | Self::NothingPending { path }
+            | Self::RootsDiffer { path } => vec![("path", shown(path))],
+            Self::KeyUnknown { text, found } => {
+                vec![("text", text.clone()), ("found", found.to_string())]
             }
+            Self::RootUnchanged => Args::new(),
             Self::Manifest { path, problem } => match problem {
                 ManifestError::Shape {
                     line,
@@ -183,7 +205,8 @@ impl Diagnose for InputError {
             Self::Changed { .. }
             | Self::OtherSite { .. }
             | Self::OtherKey { .. }
-            | Self::RevisionChanged { .. } => Outcome::Untrusted,
+            | Self::RevisionChanged { .. }
+            | Self::RootsDiffer { .. } => Outcome::Untrusted,
             _ => Outcome::Usage,
         }
     }

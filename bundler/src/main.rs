@@ -11,6 +11,7 @@ mod chip_rules;
 mod commands;
 mod error;
 mod gate;
+mod key_folder;
 mod locking;
 mod model_signatures;
 mod output;
@@ -54,6 +55,8 @@ enum Command {
     Repair(commands::parity::Repair),
     Cache(commands::cache::Args),
     Keygen(commands::keygen::Args),
+    Key(commands::key::Args),
+    Sign(commands::sign::Args),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,8 @@ fn main() -> ExitCode {
         Command::Repair(args) => args.run(&view),
         Command::Cache(args) => args.run(&view),
         Command::Keygen(args) => args.run(&view),
+        Command::Key(args) => args.run(&view),
+        Command::Sign(args) => args.run(&view),
     };
     match result {
         Ok(outcome) => view.done(outcome),

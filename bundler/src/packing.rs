@@ -1,26 +1,36 @@
 //! From blobs to signed files: what `build` and `split` have in common.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bundle_format::{BuildOptions, BundleInput, RootDocument, SigningKey, Squeeze, write_parity};
+use bundle_format::{
+    BuildOptions, BundleInput, Lack, RootChain, SigningKey, Squeeze, write_parity,
+};
 use console::View;
 use manifest_schema::{Arch, Digest, Profiles, Provenance, RequiredBlob};
 use report::{Outcome, Trouble};
 use serde_json::json;
 
-use crate::error::InputError;
+use crate::commands::sign::say_lack;
+use crate::key_folder::{open_keys, read_roots};
 use crate::settings;
 
 /// How a bundle is written.
 #[derive(clap::Args)]
 pub(crate) struct Packing {
-    /// Folder that `keygen` made
-    #[arg(long, value_name = "DIR")]
-    key: PathBuf,
-    /// File whose first line is the key's passphrase [default: $FERRY_KEY_PASSPHRASE, else asked]
+    /// Folder of a key that signs, as `keygen` made it (can be repeated)
+    #[arg(long, value_name = "DIR", required_unless_present = "unsigned")]
+    key: Vec<PathBuf>,
+    /// File whose first line is the passphrase, one for all keys or one for each [default: $FERRY_KEY_PASSPHRASE,
+    /// else asked]
     #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
+    passphrase_file: Vec<PathBuf>,
+    /// Trust root of the bundle: a key folder, a file of roots or a root document [default: that of the first --key]
+    #[arg(long, value_name = "PATH")]
+    root: Option<PathBuf>,
+    /// Let `sign` add the signatures later: no reader takes the bundle before
+    #[arg(long, requires = "root", conflicts_with_all = ["key", "parity"])]
+    unsigned: bool,
     /// Where to write the bundle [default: NAME-RELEASE.ferry]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -56,10 +66,20 @@ enum Kind {
     None,
 }
 
-/// A key that signs, and the root that names it.
-pub(crate) struct Signer {
-    pub(crate) key: SigningKey,
-    pub(crate) root: String,
+/// Keys that sign, and the roots that name them.
+pub(crate) struct Signers {
+    keys: Vec<SigningKey>,
+    pub(crate) roots: RootChain,
+}
+
+impl Signers {
+    /// The key that signs models by themselves: of those for P-256 the one with the lowest identifier, in whichever
+    /// order they were given.
+    pub(crate) fn model_key(&self) -> Option<&SigningKey> {
+        let p256 = |key: &&SigningKey| key.public().algorithm() == Algorithm::P256;
+        let keys = self.keys.iter().filter(p256);
+        keys.min_by(|a, b| a.key_id().cmp(b.key_id()))
+    }
 }
 
 /// What goes into a bundle.
@@ -77,17 +97,12 @@ pub(crate) struct Load<'a> {
 }
 
 impl Packing {
-    /// Opens the key. First of all: a slip in its passphrase must not cost an hour of downloads.
-    pub(crate) fn signer(&self, view: &View) -> Result<Signer, Trouble> {
-        let read = |name: &str| {
-            let path = self.key.join(name);
-            std::fs::read_to_string(&path).map_err(InputError::file(&path))
-        };
-        let (private, root) = (read("private.pem")?, read("root.json")?);
-        RootDocument::parse(root.as_bytes())?;
-        let passphrase = settings::passphrase(view, self.passphrase_file.as_deref(), false)?;
-        let key = SigningKey::from_encrypted_pem(&private, passphrase.as_bytes())?;
-        Ok(Signer { key, root })
+    /// Opens the keys. First of all: a slip in a passphrase must not cost an hour of downloads.
+    pub(crate) fn signers(&self, view: &View) -> Result<Signers, Trouble> {
+        let root = self.root.as_ref().or(self.key.first());
+        let (roots, _) = read_roots(root.map_or(Path::new(""), PathBuf::as_path))?;
+        let keys = open_keys(view, &self.key, &self.passphrase_file)?;
+        Ok(Signers { keys, roots })
     }
 
     /// The kinds of numbers that were asked for.
@@ -103,7 +118,7 @@ impl Packing {
     /// Writes the bundle, and its parity where that was asked for.
     pub(crate) fn pack(
         &self,
-        signer: &Signer,
+        signers: &Signers,
         load: &Load,
         view: &View,
     ) -> Result<Outcome, Trouble> {
@@ -116,7 +131,7 @@ impl Packing {
             provenance: load.provenance,
             blobs: load.blobs,
             installers: load.installers,
-            root: signer.root.as_bytes(),
+            roots: &signers.roots,
             requires: load.requires,
         };
         let options = BuildOptions {
@@ -124,9 +139,11 @@ impl Packing {
             volume_size: self.volume_size,
             squeeze: self.squeeze().unwrap_or(load.squeeze),
             align: self.align || load.align,
+            sign_later: self.unsigned,
             ..BuildOptions::default()
         };
-        let built = bundle_format::build(&input, &[&signer.key], &output, options, view)?;
+        let keys: Vec<&SigningKey> = signers.keys.iter().collect();
+        let built = bundle_format::build(&input, &keys, &output, options, view)?;
         let parity = match self.parity {
             None => None,
             Some(share) => {
@@ -148,10 +165,14 @@ impl Packing {
                 ("fingerprint", built.fingerprint.hex()),
             ],
         );
+        if built.lack.is_some() {
+            say_lack(view, built.lack.as_ref());
+        }
         let result = json!({
             "bundle": built.paths.first(), "volumes": built.paths, "parity": parity,
             "size": built.size, "blobs": built.blobs, "requires": load.requires.len(),
             "statement": built.statement_digest, "fingerprint": built.fingerprint.hex(),
+            "missing": built.lack.as_ref().map_or(0, Lack::missing),
         });
         view.result(&result, &shown.join("\n"));
         Ok(Outcome::Done)

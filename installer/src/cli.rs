@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use console::{Flags, View};
@@ -82,7 +82,11 @@ pub(crate) struct At {
 
 impl At {
     pub(crate) fn prefix(&self) -> Result<Prefix, DiskError> {
-        Prefix::at(&self.prefix)
+        let prefix = Prefix::at(&self.prefix)?;
+        Ok(match std::env::var_os("FERRY_TRUST_DIR") {
+            Some(folder) if !folder.is_empty() => prefix.with_system_trust(Path::new(&folder)),
+            _ => prefix,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bundle_format::{Fault, Sealed, TrustedRoots, Verified, VerifyError};
+use bundle_format::{Fault, Sealed, Signer, Verified, VerifyError};
 use console::View;
 use install_steps::Prefix;
 use manifest_schema::{Digest, IdError};
@@ -44,7 +44,7 @@ impl Diagnose for TrustError {
 /// A trust root named on the command line.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Root {
-    /// Trust the root with this fingerprint, which a person has compared
+    /// Trust the root with this fingerprint, which a person has compared, and those that follow from it
     #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
     trust_root: Option<Digest>,
 }
@@ -75,20 +75,31 @@ impl Root {
     ) -> Result<Verified, Trouble> {
         must_be_readable(path)?;
         let sealed = Sealed::open(path)?;
-        let offered = sealed.fingerprint_offered()?;
-        let mut roots = TrustedRoots::read_folder(&prefix.trust())?;
+        let offered = sealed.fingerprints_offered()?;
+        let mut roots = install_steps::roots(prefix)?;
         if let Some(named) = self.trust_root {
-            if named != offered {
-                let (offered, named) = (offered.hex(), named.hex());
+            if !offered.contains(&named) {
+                let offered = sealed.fingerprint_offered()?.hex();
+                let named = named.hex();
                 return Err(TrustError::Other { offered, named }.into());
             }
             roots.trust(named);
-        } else if !roots.contains(&offered) {
-            compare(view, &offered, "--trust-root")?;
-            roots.trust(offered);
+        } else if !offered.iter().any(|root| roots.contains(root)) {
+            roots.trust(compare(view, &offered, "--trust-root")?);
         }
         Ok(sealed.verify(&roots)?)
     }
+}
+
+/// The keys that signed, each with what it signs with.
+pub(crate) fn signers(bundle: &Verified) -> String {
+    let one = |signer: &Signer| format!("{} {}", signer.algorithm, signer.key_id);
+    bundle
+        .signers
+        .iter()
+        .map(one)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Opening a named pipe waits until somebody writes into it, which may be never.
@@ -106,17 +117,36 @@ pub(crate) fn must_be_readable(path: &Path) -> Result<(), VerifyError> {
     }
 }
 
-/// Shows a fingerprint, and lets a person type its first characters from the other source.
-pub(crate) fn compare(view: &View, offered: &Digest, flag: &str) -> Result<(), Trouble> {
-    let hex = offered.hex();
-    let groups: Vec<&str> = (0..8).map(|part| &hex[8 * part..8 * part + 8]).collect();
-    view.note("installer.root-shown", &[("fingerprint", groups.join(" "))]);
+/// Shows the fingerprints of a chain of roots, the newest first, and lets a person type the first characters of any of
+/// them from the other source. Returns the one that was typed.
+pub(crate) fn compare(view: &View, offered: &[Digest], flag: &str) -> Result<Digest, Trouble> {
+    let newest = offered.last().map(Digest::hex).unwrap_or_default();
+    let groups = |hex: &str| {
+        let groups: Vec<&str> = (0..8)
+            .filter_map(|part| hex.get(8 * part..8 * part + 8))
+            .collect();
+        groups.join(" ")
+    };
+    view.note("installer.root-shown", &[("fingerprint", groups(&newest))]);
+    let earlier = offered.iter().rev().skip(1);
+    let earlier: Vec<String> = earlier.map(|root| groups(&root.hex())).collect();
+    if !earlier.is_empty() {
+        let args = [("fingerprints", earlier.join("\n  "))];
+        view.note("installer.root-earlier", &args);
+    }
     let none: &[(&str, String)] = &[];
-    let flag = format!("{flag} {hex}");
+    let flag = format!("{flag} {newest}");
     let answer = view.ask("installer.root-question", none, None, &flag)?;
     let answer: String = answer.chars().filter(|c| !c.is_whitespace()).collect();
-    if answer.len() >= 8 && hex.starts_with(&answer.to_lowercase()) {
-        return Ok(());
-    }
-    Err(TrustError::Refused { offered: hex }.into())
+    let answer = answer.to_lowercase();
+    let typed = offered
+        .iter()
+        .find(|root| answer.len() >= COMPARED && root.hex().starts_with(&answer));
+    typed.copied().ok_or_else(|| {
+        let offered = newest;
+        TrustError::Refused { offered }.into()
+    })
 }
+
+/// Digits that a person must type. With half as many, somebody could make a root that begins like another one.
+const COMPARED: usize = 16;

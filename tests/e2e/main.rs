@@ -19,3 +19,4 @@ mod python;
 mod refusals;
 mod screens;
 mod site_code;
+mod trust;

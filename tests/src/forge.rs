@@ -90,7 +90,31 @@ pub struct Forge {
     /// Whether signing puts the right offsets into the index.
     pub settles: bool,
     keys: Vec<SigningKey>,
-    root: Value,
+    /// The chain of roots.
+    pub roots: Vec<ForgedRoot>,
+}
+
+/// A root of a chain.
+pub struct ForgedRoot {
+    /// Version by its name.
+    pub version: usize,
+    /// The document.
+    pub bytes: Vec<u8>,
+    /// Key, ending of the name, signature.
+    pub signatures: Vec<(String, String, Vec<u8>)>,
+}
+
+/// What a root of a chain says, in numbers of the keys.
+#[derive(Clone, Copy, Default)]
+pub struct RootOf<'a> {
+    /// Keys that it names.
+    pub keys: &'a [usize],
+    /// Keys that it revokes.
+    pub revoked: &'a [usize],
+    /// How many must sign.
+    pub threshold: u32,
+    /// Keys that sign it.
+    pub signers: &'a [usize],
 }
 
 #[expect(
@@ -126,7 +150,7 @@ impl Forge {
             behind: Vec::new(),
             settles: true,
             keys,
-            root,
+            roots: vec![alone(&root)],
         }
     }
 
@@ -137,8 +161,52 @@ impl Forge {
             .map(|number| SigningKey::from_slice(&[7 + number; 32]).expect("a small number"))
             .collect();
         self.keys.sort_by_key(key_id);
-        self.root = root(&self.keys, threshold, revoked);
+        self.roots = vec![alone(&root(&self.keys, threshold, revoked))];
         self
+    }
+
+    /// Puts this many insiders behind it, and a chain of roots over them.
+    #[must_use]
+    pub fn with_roots(mut self, count: u8, chain: &[RootOf<'_>]) -> Self {
+        self = self.with_keys(count, 1, &[]);
+        self.roots.clear();
+        let mut previous: Vec<String> = Vec::new();
+        for (number, of) in chain.iter().enumerate() {
+            let mut keys: Vec<SigningKey> =
+                of.keys.iter().map(|key| self.keys[*key].clone()).collect();
+            keys.sort_by_key(key_id);
+            let mut root = root(&keys, of.threshold, &[]);
+            let revoked = of.revoked.iter().map(|key| key_id(&self.keys[*key]));
+            root["revoked"] = revoked.collect();
+            root["version"] = json!(number + 1);
+            if number > 0 {
+                root["previous"] = json!(previous);
+            }
+            let mut root = alone(&root);
+            root.version = number + 1;
+            self.sign_root(&mut root, of.signers);
+            previous.push(format!("sha256:{}", Digest::of(&root.bytes).hex()));
+            self.roots.push(root);
+        }
+        self
+    }
+
+    /// Signs a root anew with these keys.
+    pub fn sign_root(&self, root: &mut ForgedRoot, signers: &[usize]) {
+        let signed = encoding("application/vnd.ferry.root+json", &root.bytes);
+        let sign = |number: &usize| {
+            let key = &self.keys[*number];
+            let signature: Signature = key.sign(&signed);
+            let bytes = signature.to_der().as_bytes().to_vec();
+            (key_id(key), "p256".to_owned(), bytes)
+        };
+        root.signatures = signers.iter().map(sign).collect();
+        root.signatures.sort();
+    }
+
+    /// The identifier of a key.
+    pub fn key(&self, number: usize) -> String {
+        key_id(&self.keys[number])
     }
 
     /// Where a member stands.
@@ -193,7 +261,20 @@ impl Forge {
     pub fn signed_by(mut self, signers: &[usize]) -> Self {
         self.drop_members("meta/statement.sig/");
         self.drop_members("meta/keys/");
-        self.member("meta/root/001.json").bytes = self.root.to_string().into_bytes();
+        self.drop_members("meta/root/");
+        let mut members = Vec::new();
+        for root in &self.roots {
+            let name = format!("meta/root/{:03}.json", root.version);
+            members.push(Member::file(&name, &root.bytes));
+        }
+        for root in &self.roots {
+            for (key, ending, signature) in &root.signatures {
+                let name = format!("meta/root/{:03}.sig/{key}.{ending}", root.version);
+                members.push(Member::file(&name, signature));
+            }
+        }
+        let place = self.place("meta/SHA256SUMS");
+        self.members.splice(place..place, members);
         for key in &self.keys.clone() {
             let pem = Member::file(
                 &format!("meta/keys/{}.pem", key_id(key)),
@@ -278,8 +359,7 @@ impl Forge {
         self.set_json("meta/statement.json", &statement);
         let statement = self.member("meta/statement.json").bytes.clone();
         let kind = "application/vnd.in-toto+json";
-        let mut signed = format!("DSSEv1 {} {kind} {} ", kind.len(), statement.len()).into_bytes();
-        signed.extend_from_slice(&statement);
+        let signed = encoding(kind, &statement);
         let mut signatures = Vec::new();
         for signer in signers {
             let key = self.keys[*signer].clone();
@@ -295,7 +375,7 @@ impl Forge {
         self.member("meta/statement.dsse.json").bytes = (envelope.to_string() + "\n").into_bytes();
     }
 
-    /// What people would compare.
+    /// What people would compare: the first root's.
     pub fn fingerprint(&self) -> String {
         let root = self
             .members
@@ -315,6 +395,22 @@ impl Forge {
         bytes.extend([0; 1024]);
         bytes.extend(&self.behind);
         fs::write(path, bytes).expect("the medium can be written");
+    }
+}
+
+/// DSSE's pre-authentication encoding.
+fn encoding(kind: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut signed = format!("DSSEv1 {} {kind} {} ", kind.len(), bytes.len()).into_bytes();
+    signed.extend_from_slice(bytes);
+    signed
+}
+
+/// A first root, which nobody signs.
+fn alone(root: &Value) -> ForgedRoot {
+    ForgedRoot {
+        version: 1,
+        bytes: root.to_string().into_bytes(),
+        signatures: Vec::new(),
     }
 }
 

@@ -4,6 +4,6 @@ mod forge;
 mod python;
 mod site;
 
-pub use forge::{Forge, Member};
+pub use forge::{Forge, ForgedRoot, Member, RootOf};
 pub use python::{Uv, interpreter, wheel};
 pub use site::{RUNTIME, Said, Site, backend, installer, say};

@@ -173,6 +173,33 @@ pub(crate) fn check_profiles(
     Ok(())
 }
 
+/// A volume has the same metadata as the one that was named, its number and its signatures apart.
+pub(crate) fn same_metadata(named: &Volume, volume: &Volume) -> Result<(), VerifyError> {
+    let compared = |member: &&Member| {
+        let own = matches!(member.role, Role::Volume | Role::Signature | Role::Envelope);
+        !own && !member.role.payload()
+    };
+    let mut described = volume.members.iter().filter(compared);
+    let differs = |member: &Member| {
+        let first = named.path.display().to_string();
+        let member = member.name.clone();
+        Fault::VolumeDiffers { first, member }.of(&volume.path)
+    };
+    for expected in named.members.iter().filter(compared) {
+        let same = described
+            .next()
+            .is_some_and(|member| member.name == expected.name)
+            && volume.read(&expected.name)? == named.read(&expected.name)?;
+        if !same {
+            return Err(differs(expected));
+        }
+    }
+    match described.next() {
+        Some(more) => Err(differs(more)),
+        None => Ok(()),
+    }
+}
+
 /// All volumes are there once, and each belongs to this bundle and holds what it should.
 pub(crate) fn check_volumes(sealed: &Sealed, index: &Index) -> Result<(), VerifyError> {
     let named = sealed.named();
@@ -181,19 +208,6 @@ pub(crate) fn check_volumes(sealed: &Sealed, index: &Index) -> Result<(), Verify
         if volume.of != index.volumes || !missing.remove(&volume.number) {
             let (number, of) = (volume.number, volume.of);
             return Err(Fault::VolumeStray { number, of }.of(&volume.path));
-        }
-        let mut described = volume.members.iter().filter(|m| !m.role.payload());
-        for expected in named.members.iter().filter(|m| !m.role.payload()) {
-            let same = described
-                .next()
-                .is_some_and(|member| member.name == expected.name)
-                && (expected.role == Role::Volume
-                    || volume.read(&expected.name)? == named.read(&expected.name)?);
-            if !same {
-                let first = named.path.display().to_string();
-                let member = expected.name.clone();
-                return Err(Fault::VolumeDiffers { first, member }.of(&volume.path));
-            }
         }
         volume.check_content(index)?;
     }

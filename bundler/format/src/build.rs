@@ -15,14 +15,17 @@ use manifest_schema::{
 use report::Sink;
 
 use crate::build_error::BuildError;
+use crate::chain::RootChain;
 use crate::compress::Frames;
 use crate::documents;
-use crate::keys::{RootDocument, SigningKey};
-use crate::layout::{self, ALIGN, MAX_METADATA, MAX_VOLUMES, Role};
+use crate::envelope::Envelope;
+use crate::keys::SigningKey;
+use crate::layout::{self, ALIGN, MAX_METADATA, MAX_VOLUMES, ROOM, Role};
 use crate::place::{Content, TooSmall, place};
+use crate::root::{Lack, RootDocument};
 use crate::sbom::bill;
 use crate::source::{Source, hash_blobs, hash_parts, open_blobs, unreadable};
-use crate::statement::{Statement, Subject, envelope};
+use crate::statement::{PAYLOAD_TYPE, Statement, Subject, pre_authentication};
 use crate::tensors::Squeeze;
 use crate::ustar::{BLOCK, padding};
 use crate::verify::placed_files;
@@ -40,8 +43,8 @@ pub struct BundleInput<'a> {
     pub blobs: &'a [(Digest, PathBuf)],
     /// Static installers.
     pub installers: &'a BTreeMap<Arch, (Digest, PathBuf)>,
-    /// The root document's bytes: `meta/root/001.json`.
-    pub root: &'a [u8],
+    /// The chain of trust roots: `meta/root/`.
+    pub roots: &'a RootChain,
     /// Blobs that are left out because the target has them: `meta/requires.json`.
     pub requires: &'a [RequiredBlob],
 }
@@ -61,6 +64,9 @@ pub struct BuildOptions {
     pub squeeze: Squeeze,
     /// Whether raw blobs begin at multiples of 4 KiB, so that a file system can share their blocks.
     pub align: bool,
+    /// Whether signatures may still be missing. There is room for them; no reader takes the bundle before they are
+    /// there.
+    pub sign_later: bool,
 }
 
 impl Default for BuildOptions {
@@ -72,6 +78,7 @@ impl Default for BuildOptions {
             compress: true,
             squeeze: Squeeze::default(),
             align: false,
+            sign_later: false,
         }
     }
 }
@@ -85,8 +92,10 @@ pub struct Built {
     pub size: ByteSize,
     /// Digest of the signed statement: the bundle's identity.
     pub statement_digest: Digest,
-    /// Fingerprint of the root, which people compare.
+    /// Fingerprint of the newest root, which people compare.
     pub fingerprint: Digest,
+    /// What signatures are still missing.
+    pub lack: Option<Lack>,
     /// Number of blobs.
     pub blobs: usize,
 }
@@ -102,8 +111,11 @@ pub fn build(
     options: BuildOptions,
     sink: &dyn Sink,
 ) -> Result<Built, BuildError> {
-    let root = RootDocument::parse(input.root)?;
-    let signers = signers_of(&root, signers)?;
+    let root = input.roots.last();
+    let (signers, lack) = signers_of(root, signers)?;
+    if let Some(lack) = lack.clone().filter(|_| !options.sign_later) {
+        return Err(BuildError::Unsigned { lack });
+    }
     let sources = open_blobs(input)?;
     check_profiles(input, &sources)?;
     let mut contents = hash_blobs(&sources, options, sink)?;
@@ -115,7 +127,7 @@ pub fn build(
         contents,
         frames,
     };
-    let mut members = metadata(input, &root)?;
+    let mut members = metadata(input)?;
     let layout = lay_out(&mut members, input, &payload, options, &signers)?;
     if let Some((_, name, bytes)) = members
         .each()
@@ -131,7 +143,8 @@ pub fn build(
         paths,
         size: ByteSize(size),
         statement_digest: Digest::of(&layout.statement),
-        fingerprint: Digest::of(input.root),
+        fingerprint: input.roots.fingerprint(),
+        lack,
         blobs: payload.contents.len(),
     })
 }
@@ -151,7 +164,7 @@ pub(crate) struct Layout {
 }
 
 /// The members that do not depend on where the blobs lie.
-fn metadata(input: &BundleInput, root: &RootDocument) -> Result<Members, BuildError> {
+fn metadata(input: &BundleInput) -> Result<Members, BuildError> {
     let mut members = Members::default();
     members.add(layout::INSTALL, documents::INSTALL.as_bytes().to_vec());
     for (arch, (expected, path)) in input.installers {
@@ -166,10 +179,7 @@ fn metadata(input: &BundleInput, root: &RootDocument) -> Result<Members, BuildEr
         }
         members.add(&layout::installer(*arch), bytes);
     }
-    members.add(layout::ROOT, input.root.to_vec());
-    for key in root.public_keys()? {
-        members.add(&layout::key(key.key_id()), key.pem().as_bytes().to_vec());
-    }
+    add_roots(&mut members, input.roots)?;
     members.add(layout::PROFILES, json(input.profiles));
     members.add(layout::LOCK, input.lock.to_vec());
     members.add(layout::PROVENANCE, json(input.provenance));
@@ -181,6 +191,25 @@ fn metadata(input: &BundleInput, root: &RootDocument) -> Result<Members, BuildEr
         members.add(layout::REQUIRES, json(&Requires { format: 1, blobs }));
     }
     Ok(members)
+}
+
+/// The chain of roots, and every key that any of them names.
+fn add_roots(members: &mut Members, roots: &RootChain) -> Result<(), BuildError> {
+    let mut keys = BTreeMap::new();
+    for (version, root) in (1..).zip(roots.roots()) {
+        members.add(&layout::root(version), root.bytes.clone());
+        for (key, algorithm, signature) in &root.signatures {
+            let name = layout::root_signature(version, key, *algorithm);
+            members.add(&name, signature.clone());
+        }
+        for key in RootDocument::parse(&root.bytes)?.keys {
+            keys.insert(layout::key(&key.keyid), key.pem);
+        }
+    }
+    for (name, pem) in keys {
+        members.add(&name, pem.into_bytes());
+    }
+    Ok(())
 }
 
 /// Members held in memory, in the archive's order.
@@ -211,29 +240,24 @@ impl Members {
     }
 }
 
-/// Keys that sign, in the order of their identifiers; they must meet the root's threshold.
+/// Keys that sign, in the order of their identifiers, each one of the root's; and what they lack to meet it.
 fn signers_of<'a>(
     root: &RootDocument,
     signers: &[&'a SigningKey],
-) -> Result<Vec<&'a SigningKey>, BuildError> {
+) -> Result<(Vec<&'a SigningKey>, Option<Lack>), BuildError> {
     let mut signers = signers.to_vec();
     signers.sort_by(|a, b| a.key_id().cmp(b.key_id()));
     signers.dedup_by(|a, b| a.key_id() == b.key_id());
     for signer in &signers {
         let id = signer.key_id();
-        if !root.counts(id) || !root.keys.iter().any(|key| key.keyid == *id) {
+        if !root.counts(id) {
             return Err(BuildError::KeyNotInRoot {
                 key: id.to_string(),
             });
         }
     }
-    if signers.len() < root.threshold as usize {
-        return Err(BuildError::Threshold {
-            found: signers.len(),
-            needed: root.threshold,
-        });
-    }
-    Ok(signers)
+    let lack = root.lacks(signers.iter().map(|signer| signer.key_id()));
+    Ok((signers, lack))
 }
 
 /// Every blob that the profiles need is there, or required on the target, and none more.
@@ -261,9 +285,9 @@ fn check_profiles(input: &BundleInput, sources: &[Source]) -> Result<(), BuildEr
 /// Places the blobs and adds index, sums, statement, signatures and envelope.
 ///
 /// Offsets stand in the index, and the index stands before what they point at. An index whose offsets have more
-/// digits may itself be a block longer, so the layout is repeated until it holds still. A signature's length varies
-/// by a byte or two, which could make two layouts call for each other; the attempt's number in later statements
-/// ends that. Parts are hashed only when their places hold still.
+/// digits may itself be a block longer, so the layout is repeated until it holds still. Volumes could make two layouts
+/// call for each other, since other cuts make another index; later statements grow with each attempt, which ends that.
+/// Signatures move nothing: each has its room, whoever signs. Parts are hashed only when their places hold still.
 fn lay_out(
     members: &mut Members,
     input: &BundleInput,
@@ -376,17 +400,28 @@ fn sign(
         statement.note_attempt(attempt);
     }
     let statement = json(&statement);
-    let signatures: Vec<_> = signers
+    let message = pre_authentication(PAYLOAD_TYPE, &statement);
+    let signatures: BTreeMap<_, _> = signers
         .iter()
-        .map(|signer| (signer.key_id(), signer.sign(&statement)))
+        .map(|signer| (signer.key_id(), signer.sign(&message)))
         .collect();
-    for (key, signature) in &signatures {
-        members.add(&layout::signature(key), signature.clone());
+    // A key that does not sign now has room to sign later: whoever signs, the rest of the bundle is the same.
+    for key in input.roots.last().usable() {
+        let (name, bytes) = match signatures.get(&key.keyid) {
+            Some(signature) => {
+                let name = layout::signature(&key.keyid, key.scheme);
+                (name, signature.clone())
+            }
+            None => (layout::room(&key.keyid), vec![0; ROOM as usize]),
+        };
+        members.add(&name, bytes);
     }
-    let signatures = signatures
-        .iter()
-        .map(|(key, signature)| (*key, signature.as_slice()));
-    members.add(layout::ENVELOPE, envelope(&statement, signatures));
+    let keys = input.roots.last().usable().map(|key| &key.keyid);
+    let envelope = Envelope::new(&statement, keys.collect());
+    members.add(
+        layout::ENVELOPE,
+        envelope.bytes(|key| signatures.get(key).cloned()),
+    );
     members.add(layout::STATEMENT, statement.clone());
     statement
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use manifest_schema::{ByteSize, Digest};
 use report::{Args, Diagnose, Outcome};
 
-use crate::keys::KeyError;
+use crate::key_error::KeyError;
+use crate::root::Lack;
 
 /// Why a bundle cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +22,11 @@ pub enum BuildError {
         /// Its identifier.
         key: String,
     },
-    /// Too few keys sign.
-    #[error("{found} keys sign, and the trust root asks for {needed}")]
-    Threshold {
-        /// Keys given.
-        found: usize,
-        /// Keys needed.
-        needed: u32,
+    /// Signatures are missing.
+    #[error("the bundle would not be signed as its trust root asks: {lack}")]
+    Unsigned {
+        /// How many, and by which keys.
+        lack: Lack,
     },
     /// The piece size is out of range.
     #[error("a piece of {found} bytes is not a power of two from 4 KiB to 1 GiB")]
@@ -110,7 +109,12 @@ impl Diagnose for BuildError {
         match self {
             Self::Key(error) => error.code(),
             Self::KeyNotInRoot { .. } => "bundle.key-not-in-root",
-            Self::Threshold { .. } => "bundle.signers-too-few",
+            Self::Unsigned {
+                lack: Lack::Signatures { .. },
+            } => "bundle.signers-too-few",
+            Self::Unsigned {
+                lack: Lack::Algorithm { .. },
+            } => "bundle.signers-algorithm",
             Self::PieceSize { .. } => "bundle.piece-size",
             Self::VolumeTooSmall { .. } => "bundle.volume-too-small",
             Self::TooManyVolumes { .. } => "bundle.too-many-volumes",
@@ -128,9 +132,7 @@ impl Diagnose for BuildError {
         match self {
             Self::Key(error) => error.args(),
             Self::KeyNotInRoot { key } => vec![("key", key.clone())],
-            Self::Threshold { found, needed } => {
-                vec![("found", found.to_string()), ("needed", needed.to_string())]
-            }
+            Self::Unsigned { lack } => lack.args(),
             Self::PieceSize { found } => vec![("found", found.to_string())],
             Self::VolumeTooSmall { size, needed } => {
                 let exact = format!("{needed} ({} B)", needed.0);

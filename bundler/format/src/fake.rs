@@ -12,7 +12,8 @@ use manifest_schema::{
 use report::{Silent, Sink};
 
 use crate::{
-    BuildError, BuildOptions, BundleInput, RootDocument, SigningKey, Squeeze, TrustedRoots, build,
+    Algorithm, BuildError, BuildOptions, BundleInput, RootChain, RootDocument, SigningKey, Squeeze,
+    TrustedRoots, build,
 };
 
 /// What a fake bundle is made of.
@@ -23,6 +24,10 @@ pub struct Fake {
     pub blobs: Vec<Vec<u8>>,
     /// The keys of its root, all of which sign.
     pub keys: Vec<SigningKey>,
+    /// Its roots, where they are not one of all its keys, all of which must sign.
+    pub roots: Option<RootChain>,
+    /// Keys that sign, by their place in `keys`, where it is not all of them.
+    pub signers: Option<Vec<usize>>,
     /// The lock's bytes.
     pub lock: Vec<u8>,
     /// Bytes of the installers.
@@ -38,7 +43,7 @@ pub struct Fake {
 impl Fake {
     /// A bundle of these profiles and blobs, with one new key.
     pub fn new(profiles: Profiles, blobs: Vec<Vec<u8>>) -> Self {
-        let key = SigningKey::generate().expect("a new key can be encoded");
+        let key = SigningKey::generate(Algorithm::P256).expect("a new key can be encoded");
         let installers = [Arch::Aarch64, Arch::X86_64].map(|arch| {
             (
                 arch,
@@ -49,6 +54,8 @@ impl Fake {
             profiles,
             blobs,
             keys: vec![key],
+            roots: None,
+            signers: None,
             lock: b"{}\n".to_vec(),
             installers: installers.into(),
             requires: Vec::new(),
@@ -61,6 +68,7 @@ impl Fake {
                 compress: false,
                 squeeze: Squeeze::default(),
                 align: false,
+                sign_later: false,
             },
         }
     }
@@ -94,11 +102,19 @@ impl Fake {
         )
     }
 
-    /// The bytes of its root.
+    /// The bytes of its newest root.
     pub fn root(&self) -> Vec<u8> {
+        self.chain().last_bytes().to_vec()
+    }
+
+    /// Its roots.
+    pub fn chain(&self) -> RootChain {
+        if let Some(roots) = &self.roots {
+            return roots.clone();
+        }
         let keys: Vec<_> = self.keys.iter().map(SigningKey::public).collect();
         RootDocument::new(1, keys.len() as u32, &keys)
-            .and_then(|root| root.to_bytes())
+            .and_then(|root| RootChain::first(root.to_bytes()?))
             .expect("as many keys sign as the root asks for")
     }
 
@@ -169,10 +185,15 @@ impl Fake {
             provenance: &provenance,
             blobs: &blobs,
             installers: &installers,
-            root: &self.root(),
+            roots: &self.chain(),
             requires: &self.requires,
         };
-        let signers: Vec<_> = self.keys.iter().collect();
+        let signs = |number: &usize| match &self.signers {
+            Some(signers) => signers.contains(number),
+            None => true,
+        };
+        let signers = (0..self.keys.len()).filter(signs);
+        let signers: Vec<_> = signers.map(|number| &self.keys[number]).collect();
         build(&input, &signers, out, self.options, sink).map(drop)
     }
 }

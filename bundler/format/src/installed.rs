@@ -1,7 +1,7 @@
 //! The signed metadata of an installed release, checked again: what an audit stands on.
 //!
-//! A release keeps the bundle's `meta/` as it was. The chain is the same as in the archive: a trusted root,
-//! keys of it, their signatures over the statement, the statement's digest of `SHA256SUMS`, and its lines.
+//! A release keeps the bundle's `meta/` as it was. The chain is the same as in the archive: trusted roots,
+//! keys of the last, their signatures over the statement, the statement's digest of `SHA256SUMS`, and its lines.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +10,10 @@ use std::path::Path;
 
 use manifest_schema::{Digest, KeyId, Profiles, Provenance};
 
-use crate::keys::{RootDocument, TrustedRoots};
-use crate::layout::{self, MAX_METADATA, PROFILES, PROVENANCE, ROOT, STATEMENT, SUMS};
+use crate::layout::{self, MAX_METADATA, PROFILES, PROVENANCE, Role, STATEMENT, SUMS};
+use crate::signatures::{chain_of, enough, held_in};
 use crate::statement::Statement;
+use crate::trusted::TrustedRoots;
 use crate::verify_error::{Fault, VerifyError};
 
 /// Metadata that a trusted root vouches for. Only [`SignedMetadata::read`] makes one.
@@ -38,16 +39,21 @@ impl SignedMetadata {
     /// # Errors
     /// When a file is missing, a signature does not hold, or a digest differs.
     pub fn read(release: &Path, roots: &TrustedRoots) -> Result<Self, VerifyError> {
-        let root_bytes = read(release, ROOT)?;
-        let root = Digest::of(&root_bytes);
-        if !roots.contains(&root) {
-            let fingerprint = root.hex();
-            return Err(Fault::RootUntrusted { fingerprint }.of(release));
-        }
-        let document =
-            RootDocument::parse(&root_bytes).map_err(|error| Fault::from(error).of(release))?;
+        let fault = |fault: Fault| fault.of(release);
+        let names = names_in(release)?;
+        let chain = chain_of(names.iter().map(String::as_str), fault, |name| {
+            read(release, name)
+        })?;
+        let standing = roots.judge(&chain).map_err(fault)?;
         let statement_bytes = read(release, STATEMENT)?;
-        let key_ids = signers(release, &document, &statement_bytes)?;
+        let held = held_in(
+            &names,
+            &standing.root,
+            &statement_bytes,
+            |name| read(release, name),
+            fault,
+        )?;
+        let signers = enough(&standing, &held).map_err(fault)?;
         let statement = Statement::parse(&statement_bytes)
             .map_err(|error| malformed(STATEMENT, &error).of(release))?;
         let sums = read(release, SUMS)?;
@@ -72,47 +78,46 @@ impl SignedMetadata {
             .collect();
         files.insert(SUMS.to_owned(), digest);
         files.insert(STATEMENT.to_owned(), Digest::of(&statement_bytes));
-        for key in &key_ids {
-            let member = layout::signature(key);
-            let digest = Digest::of(&read(release, &member)?);
-            files.insert(member, digest);
+        for (key, (algorithm, signature)) in &held {
+            let member = layout::signature(key, *algorithm);
+            files.insert(member, Digest::of(signature));
         }
         Ok(Self {
             files,
             statement: Digest::of(&statement_bytes),
-            root,
-            key_ids,
+            root: standing.fingerprint,
+            key_ids: signers.into_iter().map(|signer| signer.key_id).collect(),
             profiles: document_of(release, &sums, PROFILES)?,
             provenance: document_of(release, &sums, PROVENANCE)?,
         })
     }
 }
 
-/// The keys of `root` that signed the statement, at least as many as it asks for.
-fn signers(
-    release: &Path,
-    root: &RootDocument,
-    statement: &[u8],
-) -> Result<Vec<KeyId>, VerifyError> {
-    let keys = root
-        .public_keys()
-        .map_err(|error| Fault::from(error).of(release))?;
-    let mut good = Vec::new();
-    for key in keys.iter().filter(|key| root.counts(key.key_id())) {
-        let member = layout::signature(key.key_id());
-        if !release.join(&member).exists() {
-            continue;
+/// Names of the release's roots and signatures.
+fn names_in(release: &Path) -> Result<Vec<String>, VerifyError> {
+    let mut names = Vec::new();
+    let mut folders = vec!["meta/root".to_owned(), "meta/statement.sig".to_owned()];
+    while let Some(folder) = folders.pop() {
+        let path = release.join(&folder);
+        let unreadable = |cause| Fault::Unreadable.because(&path, cause);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(unreadable)?;
+            let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            let inside = entry.file_type().map_err(unreadable)?.is_dir();
+            match Role::of(&name) {
+                Some(Role::Root | Role::RootSignature | Role::Signature) => names.push(name),
+                _ if inside && folder == "meta/root" => folders.push(name),
+                _ => {}
+            }
         }
-        if !key.signed(statement, &read(release, &member)?) {
-            return Err(Fault::SignatureInvalid { member }.of(release));
-        }
-        good.push(key.key_id().clone());
     }
-    if good.len() < root.threshold as usize {
-        let (found, needed) = (good.len(), root.threshold);
-        return Err(Fault::Threshold { found, needed }.of(release));
-    }
-    Ok(good)
+    names.sort();
+    Ok(names)
 }
 
 /// Reads a document whose digest stands in `sums`.

@@ -16,7 +16,8 @@ use pkcs8::{EncodePublicKey as _, LineEnding};
 use report::{Args, Diagnose, Outcome};
 use serde::Deserialize;
 
-use crate::statement::{envelope_of, pre_authentication_of};
+use crate::envelope::compact;
+use crate::statement::pre_authentication;
 
 /// The key of one site. It stays there.
 pub struct SiteKey {
@@ -62,8 +63,8 @@ impl SiteKey {
         let inventory = Inventory { key, ..inventory };
         // An inventory is made of strings, numbers, lists and maps by strings.
         let payload = serde_json::to_vec(&inventory).unwrap_or_default();
-        let signature: Signature = self.key.sign(&pre_authentication_of(KIND, &payload));
-        envelope_of(KIND, &payload, [(&self.id, signature.to_der().as_bytes())])
+        let signature: Signature = self.key.sign(&pre_authentication(KIND, &payload));
+        compact(KIND, &payload, [(&self.id, signature.to_der().as_bytes())])
     }
 
     fn new(key: SigningKey) -> Result<Self, InventoryError> {
@@ -108,7 +109,7 @@ impl Received {
         let key = VerifyingKey::from_public_key_pem(pem)
             .map_err(|_| InventoryError::Envelope("it names no key"))?;
         let holds = Signature::from_der(&signature).is_ok_and(|found| {
-            key.verify(&pre_authentication_of(KIND, &payload), &found)
+            key.verify(&pre_authentication(KIND, &payload), &found)
                 .is_ok()
         });
         match name(&key) {

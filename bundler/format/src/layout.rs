@@ -2,12 +2,14 @@
 
 use manifest_schema::{Arch, Codec, Digest, KeyId};
 
+use crate::algorithm::Algorithm;
 use crate::ustar::BLOCK;
 
 pub(crate) const README: &str = "README.txt";
 pub(crate) const INSTALL: &str = "install.sh";
 pub(crate) const STATEMENT: &str = "meta/statement.json";
 pub(crate) const ENVELOPE: &str = "meta/statement.dsse.json";
+/// The first root of the chain.
 pub(crate) const ROOT: &str = "meta/root/001.json";
 pub(crate) const SUMS: &str = "meta/SHA256SUMS";
 pub(crate) const INDEX: &str = "meta/index.json";
@@ -33,6 +35,18 @@ pub(crate) const ALIGN: u64 = 4096;
 /// Most keys of a root.
 pub(crate) const MAX_KEYS: usize = 16;
 
+/// Most revoked keys that a root names.
+pub(crate) const MAX_REVOKED: usize = 256;
+
+/// Most roots of a chain.
+pub(crate) const MAX_ROOTS: usize = 100;
+
+/// Bound of a root document.
+pub(crate) const MAX_ROOT: u64 = 64 * 1024;
+
+/// Bytes kept for a signature that is still to come, and bound of every signature: the bytes between two headers.
+pub(crate) const ROOM: u64 = 512;
+
 /// What a member is. The order of the variants is the order in the archive; within one, names ascend.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Role {
@@ -43,6 +57,7 @@ pub(crate) enum Role {
     Signature,
     Envelope,
     Root,
+    RootSignature,
     Key,
     Sums,
     Index,
@@ -67,7 +82,6 @@ impl Role {
             INSTALL => Self::Install,
             STATEMENT => Self::Statement,
             ENVELOPE => Self::Envelope,
-            ROOT => Self::Root,
             SUMS => Self::Sums,
             INDEX => Self::Index,
             PROFILES => Self::Profiles,
@@ -80,7 +94,11 @@ impl Role {
                 let (folder, file) = name.rsplit_once('/')?;
                 match folder {
                     "installer" if file.parse::<Arch>().is_ok() => Self::Installer,
-                    "meta/statement.sig" if hex(file.strip_suffix(".p256")?) => Self::Signature,
+                    "meta/statement.sig" if signature_name(name).is_some() => Self::Signature,
+                    "meta/root" if root_version(file.strip_suffix(".json")?).is_some() => {
+                        Self::Root
+                    }
+                    _ if root_signature_name(name).is_some() => Self::RootSignature,
                     "meta/keys" if hex(file.strip_suffix(".pem")?) => Self::Key,
                     "blobs/sha256" if hex(stem(file)) => Self::Content,
                     "fill" if is_number(file, 15) => Self::Filler,
@@ -112,6 +130,26 @@ impl Role {
                 | Self::Volume
                 | Self::Filler
         )
+    }
+
+    /// Most members of this role.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Self::Content | Self::Filler => MAX_MEMBERS,
+            Self::Root => MAX_ROOTS,
+            Self::RootSignature => MAX_ROOTS * 2 * MAX_KEYS,
+            Self::Key => MAX_ROOTS * MAX_KEYS,
+            _ => MAX_KEYS,
+        }
+    }
+
+    /// Most bytes of a member of this role that is no content.
+    pub(crate) fn largest(self) -> u64 {
+        match self {
+            Self::Root => MAX_ROOT,
+            Self::Signature | Self::RootSignature => ROOM,
+            _ => MAX_METADATA,
+        }
     }
 
     /// Whether the member is a subject of the statement.
@@ -147,8 +185,48 @@ pub(crate) fn installer(arch: Arch) -> String {
     format!("installer/{arch}")
 }
 
-pub(crate) fn signature(key: &KeyId) -> String {
-    format!("meta/statement.sig/{key}.p256")
+pub(crate) fn signature(key: &KeyId, algorithm: Algorithm) -> String {
+    format!("meta/statement.sig/{key}.{algorithm}")
+}
+
+/// Zeros where the signature of a key will stand.
+pub(crate) fn room(key: &KeyId) -> String {
+    format!("meta/statement.sig/{key}.room")
+}
+
+/// The key of a signature's name, and the algorithm; `None` for the room of one that is still to come.
+pub(crate) fn signature_name(name: &str) -> Option<(KeyId, Option<Algorithm>)> {
+    let (key, ending) = name.strip_prefix("meta/statement.sig/")?.rsplit_once('.')?;
+    let key = KeyId::parse(key).ok()?;
+    match ending {
+        "room" => Some((key, None)),
+        _ => Some((key, Some(Algorithm::named(ending)?))),
+    }
+}
+
+/// Root `version`, counted from 1.
+pub(crate) fn root(version: usize) -> String {
+    format!("meta/root/{version:03}.json")
+}
+
+/// The version of a root by the digits of its name.
+pub(crate) fn root_version(digits: &str) -> Option<usize> {
+    let version: usize = digits.parse().ok()?;
+    let exact = format!("{version:03}") == digits;
+    (exact && (1..=MAX_ROOTS).contains(&version)).then_some(version)
+}
+
+pub(crate) fn root_signature(version: usize, key: &KeyId, algorithm: Algorithm) -> String {
+    format!("meta/root/{version:03}.sig/{key}.{algorithm}")
+}
+
+/// The root, key and algorithm of the name of a root's signature.
+pub(crate) fn root_signature_name(name: &str) -> Option<(usize, KeyId, Algorithm)> {
+    let (folder, file) = name.strip_prefix("meta/root/")?.split_once('/')?;
+    let version = root_version(folder.strip_suffix(".sig")?)?;
+    let (key, ending) = file.rsplit_once('.')?;
+    let key = KeyId::parse(key).ok()?;
+    Some((version, key, Algorithm::named(ending)?))
 }
 
 pub(crate) fn key(key: &KeyId) -> String {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::keys::SigningKey;
-use crate::statement::{PAYLOAD_TYPE, STATEMENT_TYPE};
+use crate::statement::{PAYLOAD_TYPE, STATEMENT_TYPE, pre_authentication};
 
 const PREDICATE_TYPE: &str = "https://model_signing/signature/v1.0";
 const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -30,6 +30,7 @@ const IGNORED: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
 /// The signature over the files of `model`, which will lie beside them at `place`.
 pub fn model_signature(model: &Component, place: &BundlePath, key: &SigningKey) -> Vec<u8> {
     let payload = statement(model, place).to_string().into_bytes();
+    let message = pre_authentication(PAYLOAD_TYPE, &payload);
     let bundle = json!({
         "mediaType": BUNDLE_TYPE,
         "verificationMaterial": {
@@ -39,7 +40,7 @@ pub fn model_signature(model: &Component, place: &BundlePath, key: &SigningKey) 
         "dsseEnvelope": {
             "payload": STANDARD.encode(&payload),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [{ "sig": STANDARD.encode(key.sign(&payload)), "keyid": "" }],
+            "signatures": [{ "sig": STANDARD.encode(key.sign(&message)), "keyid": "" }],
         },
     });
     let mut bytes = bundle.to_string().into_bytes();
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_model_signature_states_its_files_and_is_no_statement_of_a_bundle() {
-        let key = SigningKey::generate().unwrap();
+        let key = SigningKey::generate(crate::Algorithm::P256).unwrap();
         let place = "model.sig".parse().unwrap();
         let signature = model_signature(&model(), &place, &key);
         assert_eq!(signature, model_signature(&model(), &place, &key));
@@ -128,10 +129,9 @@ mod tests {
             .decode(envelope["payload"].as_str().unwrap())
             .unwrap();
         let text = envelope["signatures"][0]["sig"].as_str().unwrap();
-        assert!(
-            key.public()
-                .signed(&payload, &STANDARD.decode(text).unwrap())
-        );
+        let message = pre_authentication(PAYLOAD_TYPE, &payload);
+        let signature = STANDARD.decode(text).unwrap();
+        assert_eq!(key.public().check(&message, &signature), Ok(()));
         let stated: Value = serde_json::from_slice(&payload).unwrap();
         let files = stated["predicate"]["resources"].as_array().unwrap();
         let names: Vec<_> = files

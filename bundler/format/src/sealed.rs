@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::Digest;
 
-use crate::layout::{self, ALIGN, MAX_KEYS, MAX_MEMBERS, MAX_METADATA, Role};
+use crate::layout::{self, ALIGN, MAX_MEMBERS, Role};
 use crate::ustar::{BLOCK, Header, MAX_SIZE, padding};
 use crate::verify_error::{Fault, VerifyError};
 
@@ -99,12 +99,28 @@ impl Sealed {
         })
     }
 
-    /// Fingerprint of the root that the bundle offers: what a person compares before trusting it.
+    /// Fingerprint of the newest root that the bundle offers: what a person compares before trusting it.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn fingerprint_offered(&self) -> Result<Digest, VerifyError> {
-        Ok(Digest::of(&self.named().read(layout::ROOT)?))
+        let mut all = self.fingerprints_offered()?;
+        all.pop().ok_or_else(|| {
+            let member = layout::ROOT.to_owned();
+            Fault::Missing { member }.of(self.path())
+        })
+    }
+
+    /// Fingerprints of all roots that the bundle offers, the oldest first. A person may know any of them.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn fingerprints_offered(&self) -> Result<Vec<Digest>, VerifyError> {
+        let named = self.named();
+        let roots = named.members.iter().filter(|m| m.role == Role::Root);
+        roots
+            .map(|root| Ok(Digest::of(&named.read(&root.name)?)))
+            .collect()
     }
 
     /// The bundle's file, or the volume that was named.
@@ -315,17 +331,16 @@ impl Volume {
             .members
             .iter()
             .rev()
-            .take_while(|member| member.role == role)
-            .take(MAX_KEYS);
-        let too_many =
-            self.members.len() >= MAX_MEMBERS || (!role.payload() && alike.count() == MAX_KEYS);
+            .take_while(|member| member.role == role);
+        let too_many = self.members.len() >= MAX_MEMBERS
+            || (!role.payload() && alike.take(role.most()).count() == role.most());
         if !ascends || too_many || executable != role.executable() {
             return Err(unexpected());
         }
         let limit = match role {
             Role::Content => MAX_SIZE,
             Role::Filler => ALIGN - 2 * BLOCK,
-            _ => MAX_METADATA,
+            _ => role.largest(),
         };
         if size > limit {
             return Err(Fault::TooLarge {

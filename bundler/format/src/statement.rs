@@ -1,13 +1,13 @@
-//! The signed statement: in-toto v1 with a SLSA provenance predicate, and its DSSE envelope.
+//! The signed statement: in-toto v1 with a SLSA provenance predicate, and what of it a key signs.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use manifest_schema::{Digest, KeyId, Profiles, Provenance};
+use manifest_schema::{Digest, Profiles, Provenance};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// DSSE's name of what is signed.
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+/// What a root is called when it is signed: no signature of a statement can be taken for one of a root.
+pub(crate) const ROOT_TYPE: &str = "application/vnd.ferry.root+json";
 pub(crate) const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
 
@@ -21,7 +21,7 @@ pub(crate) struct Statement {
     pub(crate) subject: Vec<Subject>,
     #[serde(rename = "predicateType")]
     predicate_type: String,
-    predicate: serde_json::Value,
+    pub(crate) predicate: serde_json::Value,
 }
 
 /// One file of a [`Statement`].
@@ -48,6 +48,11 @@ impl Subject {
                 sha256: digest.hex(),
             },
         }
+    }
+
+    /// The digest, where it is one.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        Digest::parse_hex(&self.digest.sha256).ok()
     }
 
     /// Whether this names `digest`.
@@ -104,7 +109,9 @@ impl Statement {
 
     /// Makes this statement differ from the one of an earlier attempt at the layout.
     pub(crate) fn note_attempt(&mut self, attempt: u32) {
-        self.predicate["buildDefinition"]["internalParameters"] = json!({ "attempt": attempt });
+        self.predicate["buildDefinition"]["internalParameters"] = json!({
+            "attempt": attempt, "filler": " ".repeat(64 * attempt as usize),
+        });
     }
 
     /// Reads a statement; the text says what is wrong with it.
@@ -124,43 +131,11 @@ impl Statement {
     }
 }
 
-/// DSSE's pre-authentication encoding of a statement: what a key signs.
-pub(crate) fn pre_authentication(statement: &[u8]) -> Vec<u8> {
-    pre_authentication_of(PAYLOAD_TYPE, statement)
-}
-
-/// DSSE's pre-authentication encoding of anything.
-pub(crate) fn pre_authentication_of(kind: &str, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
+/// DSSE's pre-authentication encoding: what a key signs.
+pub(crate) fn pre_authentication(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let (kind, size) = (payload_type.len(), payload.len());
+    let mut bytes = format!("DSSEv1 {kind} {payload_type} {size} ").into_bytes();
     bytes.extend_from_slice(payload);
-    bytes
-}
-
-/// The DSSE envelope of a statement. One input has one envelope, so a reader makes it again and compares.
-pub(crate) fn envelope<'a>(
-    statement: &[u8],
-    signatures: impl IntoIterator<Item = (&'a KeyId, &'a [u8])>,
-) -> Vec<u8> {
-    envelope_of(PAYLOAD_TYPE, statement, signatures)
-}
-
-/// The DSSE envelope of anything.
-pub(crate) fn envelope_of<'a>(
-    kind: &str,
-    payload: &[u8],
-    signatures: impl IntoIterator<Item = (&'a KeyId, &'a [u8])>,
-) -> Vec<u8> {
-    let signatures: Vec<_> = signatures
-        .into_iter()
-        .map(|(key, signature)| json!({ "keyid": key, "sig": STANDARD.encode(signature) }))
-        .collect();
-    let envelope = json!({
-        "payload": STANDARD.encode(payload),
-        "payloadType": kind,
-        "signatures": signatures,
-    });
-    let mut bytes = envelope.to_string().into_bytes();
-    bytes.push(b'\n');
     bytes
 }
 
@@ -171,7 +146,7 @@ mod tests {
     #[test]
     fn what_is_signed_has_the_form_of_the_dsse_protocol() {
         assert_eq!(
-            pre_authentication(b"hello world"),
+            pre_authentication(PAYLOAD_TYPE, b"hello world"),
             b"DSSEv1 28 application/vnd.in-toto+json 11 hello world"
         );
     }

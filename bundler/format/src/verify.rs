@@ -8,11 +8,14 @@ use manifest_schema::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::agree::{check_profiles, check_volumes};
-use crate::keys::{RootDocument, TrustedRoots};
+use crate::agree::{check_profiles, check_volumes, same_metadata};
+use crate::chain::RootChain;
+use crate::key_error::{KeyError, refused};
 use crate::layout::{self, Role};
 use crate::sealed::{Sealed, Volume};
-use crate::statement::{Statement, envelope};
+use crate::signatures::{Held, Signer, chain_of, enough};
+use crate::statement::Statement;
+use crate::trusted::{Standing, TrustedRoots};
 use crate::verify_error::{Fault, VerifyError};
 
 /// A bundle whose statement enough trusted keys signed, and whose metadata is as it was signed.
@@ -23,10 +26,16 @@ pub struct Verified {
     pub(crate) sealed: Sealed,
     /// Digest of the signed statement: the bundle's identity.
     pub statement_digest: Digest,
-    /// Fingerprint of the trust root.
+    /// Fingerprint of the bundle's newest trust root.
     pub fingerprint: Digest,
+    /// Its version.
+    pub root_version: u32,
+    /// Version of a newer root of the same chain, where one is trusted here. It decided who may sign.
+    pub newer_root: Option<u32>,
     /// Keys whose signatures hold and count.
     pub key_ids: Vec<KeyId>,
+    /// The same keys, and what each signs with.
+    pub signers: Vec<Signer>,
     /// Where each blob lies.
     pub index: Index,
     /// What the bundle can install.
@@ -41,6 +50,13 @@ pub struct Verified {
     by_digest: BTreeMap<Digest, usize>,
 }
 
+/// Roots, statement and signatures of a bundle, each of which holds.
+pub(crate) struct Signed {
+    pub(crate) standing: Standing,
+    pub(crate) statement: Vec<u8>,
+    pub(crate) held: Held,
+}
+
 type Metadata = BTreeMap<String, Vec<u8>>;
 
 impl Sealed {
@@ -49,18 +65,52 @@ impl Sealed {
     /// # Errors
     /// With the first thing that is not as a trusted bundle's is.
     pub fn verify(self, roots: &TrustedRoots) -> Result<Verified, VerifyError> {
+        let path = self.path().to_owned();
+        let signed = self.signed(roots)?;
+        let signers = enough(&signed.standing, &signed.held).map_err(|fault| fault.of(&path))?;
+        self.describe(signed, signers)
+    }
+
+    /// The roots and signatures: each that is there holds, in every volume. They need not be enough.
+    pub(crate) fn signed(&self, roots: &TrustedRoots) -> Result<Signed, VerifyError> {
+        let named = self.named();
+        let standing = roots
+            .judge(&named.chain()?)
+            .map_err(|fault| fault.of(&named.path))?;
+        let statement = named.read(layout::STATEMENT)?;
+        let mut held = named.signatures(&standing.root, &statement)?;
+        for volume in self.volumes.iter().skip(1) {
+            same_metadata(named, volume)?;
+            // Power may have gone between signing one volume and the next: what holds in any of them holds.
+            held.extend(volume.signatures(&standing.root, &statement)?);
+        }
+        Ok(Signed {
+            standing,
+            statement,
+            held,
+        })
+    }
+
+    /// Everything else: digests, documents, and whether they agree.
+    pub(crate) fn describe(
+        self,
+        signed: Signed,
+        signers: Vec<Signer>,
+    ) -> Result<Verified, VerifyError> {
+        let Signed {
+            standing,
+            statement,
+            held,
+        } = signed;
         let named = self.named();
         let path = named.path.clone();
-        let fingerprint = self.fingerprint_offered()?;
-        if !roots.contains(&fingerprint) {
-            let fingerprint = fingerprint.hex();
-            return Err(Fault::RootUntrusted { fingerprint }.of(path));
+        for volume in &self.volumes {
+            volume.check_envelope(&standing.root, &statement, &held)?;
         }
-        let root = RootDocument::parse(&named.read(layout::ROOT)?)
-            .map_err(|error| Fault::from(error).of(&path))?;
-        let statement = named.read(layout::STATEMENT)?;
-        let key_ids = named.check_signatures(&root, &statement)?;
-        let (metadata, sums) = named.check_digests(&statement)?;
+        let (mut metadata, sums) = named.check_digests(&statement)?;
+        for (key, (algorithm, signature)) in held {
+            metadata.insert(layout::signature(&key, algorithm), signature);
+        }
 
         let index: Index = named.parse(&metadata, layout::INDEX)?;
         let profiles: Profiles = named.parse(&metadata, layout::PROFILES)?;
@@ -95,8 +145,11 @@ impl Sealed {
             .map_err(|fault| fault.of(&path))?;
         Ok(Verified {
             statement_digest: Digest::of(&statement),
-            fingerprint,
-            key_ids,
+            fingerprint: standing.fingerprint,
+            root_version: standing.root.version,
+            newer_root: standing.newer.map(|root| root.version),
+            key_ids: signers.iter().map(|signer| signer.key_id.clone()).collect(),
+            signers,
             lock: metadata.get(layout::LOCK).cloned().unwrap_or_default(),
             index,
             profiles,
@@ -110,56 +163,6 @@ impl Sealed {
 }
 
 impl Volume {
-    /// Every signature holds, and enough of them count. Returns the keys that count.
-    fn check_signatures(
-        &self,
-        root: &RootDocument,
-        statement: &[u8],
-    ) -> Result<Vec<KeyId>, VerifyError> {
-        let keys = root
-            .public_keys()
-            .map_err(|error| Fault::from(error).of(&self.path))?;
-        let mut signatures = Vec::new();
-        for member in self
-            .members
-            .iter()
-            .filter(|member| member.role == Role::Signature)
-        {
-            let bytes = self.read(&member.name)?;
-            let key = keys
-                .iter()
-                .find(|key| layout::signature(key.key_id()) == member.name)
-                .filter(|key| key.signed(statement, &bytes));
-            let Some(key) = key else {
-                return Err(Fault::SignatureInvalid {
-                    member: member.name.clone(),
-                }
-                .of(&self.path));
-            };
-            signatures.push((key.key_id(), bytes));
-        }
-        let good: Vec<KeyId> = signatures
-            .iter()
-            .map(|(key, _)| (*key).clone())
-            .filter(|key| root.counts(key))
-            .collect();
-        if good.len() < root.threshold as usize {
-            let fault = Fault::Threshold {
-                found: good.len(),
-                needed: root.threshold,
-            };
-            return Err(fault.of(&self.path));
-        }
-        let expected = envelope(
-            statement,
-            signatures.iter().map(|(key, sig)| (*key, sig.as_slice())),
-        );
-        if self.read(layout::ENVELOPE)? != expected {
-            return Err(self.differs(layout::ENVELOPE));
-        }
-        Ok(good)
-    }
-
     /// The statement names `SHA256SUMS`, and each member that is no blob has the digest listed there.
     /// Returns the metadata, and the lines of the blobs, which the index must bear out.
     fn check_digests(&self, statement: &[u8]) -> Result<(Metadata, Vec<String>), VerifyError> {
@@ -209,8 +212,10 @@ impl Volume {
                     }
                 }
             }
-            // The same for every volume, so that what is installed from any of them is the same.
-            if name.starts_with("meta/") && member.role != Role::Volume {
+            // The same for every volume, so that what is installed from any of them is the same. Signatures are added
+            // from all of them.
+            let varies = matches!(member.role, Role::Volume | Role::Signature);
+            if name.starts_with("meta/") && !varies {
                 metadata.insert(member.name.clone(), bytes);
             }
         }
@@ -255,6 +260,28 @@ impl Verified {
         self.by_digest
             .get(digest)
             .and_then(|number| self.index.blobs.get(*number))
+    }
+
+    /// The bundle's chain of roots, from the first on.
+    ///
+    /// # Errors
+    /// When it does not hold from the first on: a later root may be trusted without that.
+    pub fn root_chain(&self) -> Result<RootChain, KeyError> {
+        let at = |fault: Fault| fault.of(self.path());
+        let member = |name: &str| Ok(self.metadata.get(name).cloned().unwrap_or_default());
+        let names = self.metadata.keys().map(String::as_str);
+        let gathered: Result<_, VerifyError> = chain_of(names, at, member);
+        let mut roots = gathered.map_err(refused)?.into_iter();
+        let first = roots.next().map(|root| root.bytes).unwrap_or_default();
+        let mut chain = RootChain::first(first)?;
+        roots.try_for_each(|next| chain.extend(next))?;
+        Ok(chain)
+    }
+
+    /// The bundle's newest trust root.
+    pub fn root_document(&self) -> &[u8] {
+        let name = layout::root(self.root_version as usize);
+        self.metadata.get(&name).map_or(&[], Vec::as_slice)
     }
 
     /// The bundle's file, or the volume that was named.

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use manifest_schema::Digest;
 use report::{Args, Diagnose, Outcome};
 
-use crate::keys::KeyError;
+use crate::algorithm::Algorithm;
+use crate::chain::ChainFault;
+use crate::key_error::KeyError;
+use crate::root::Lack;
 
 /// Why a bundle is not trusted, or cannot be read. Each names the file and the place.
 #[derive(Debug, thiserror::Error)]
@@ -142,13 +145,62 @@ pub enum Fault {
         /// The signature.
         member: String,
     },
-    /// Too few signatures.
-    #[error("has {found} good signatures, and the trust root asks for {needed}")]
-    Threshold {
-        /// Good signatures.
-        found: usize,
-        /// Signatures needed.
-        needed: u32,
+    /// A signature is not one of its algorithm at all.
+    #[error("the signature `{member}` is not a {algorithm} signature in its one encoding")]
+    SignatureMalformed {
+        /// The signature.
+        member: String,
+        /// What its key signs with.
+        algorithm: Algorithm,
+    },
+    /// A signature goes by the name of another algorithm than its key has.
+    #[error(
+        "the signature `{member}` is by its name of another algorithm than its key, {algorithm}"
+    )]
+    SignatureAlgorithm {
+        /// The signature.
+        member: String,
+        /// What its key signs with.
+        algorithm: Algorithm,
+    },
+    /// A key signed that was revoked.
+    #[error("is signed by key {key}, which version {version} of the trust root revoked")]
+    KeyRevoked {
+        /// The key.
+        key: String,
+        /// Version of the root that revokes it.
+        version: u32,
+    },
+    /// Signatures are missing.
+    #[error("is not signed as its trust root asks: {lack}")]
+    Unsigned {
+        /// How many, and by which keys.
+        lack: Lack,
+    },
+    /// A root does not follow from the one before it.
+    #[error(transparent)]
+    Chain(#[from] ChainFault),
+    /// The bundle's chain of roots is another than the one that is trusted.
+    #[error(
+        "offers version {version} of the trust root, {offered}, and another one of that version is trusted here"
+    )]
+    RootForked {
+        /// The version.
+        version: u32,
+        /// Fingerprint of the bundle's.
+        offered: String,
+    },
+    /// The bundle is older than the trusted root, which would not accept it.
+    #[error(
+        "is signed under version {version} of the trust root; version {trusted} is trusted here: {lack}"
+    )]
+    RootRollback {
+        /// Version of the bundle's newest root.
+        version: u32,
+        /// Version of the trusted one.
+        trusted: u32,
+        /// What it misses.
+        lack: Lack,
     },
     /// A member's bytes are not those that were signed.
     #[error("`{member}` is not as it was signed")]
@@ -224,8 +276,11 @@ impl Fault {
 
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Self {
-        Self::RootUnusable {
-            cause: error.to_string(),
+        match error {
+            KeyError::Chain(fault) => Self::Chain(fault),
+            other => Self::RootUnusable {
+                cause: other.to_string(),
+            },
         }
     }
 }
@@ -251,7 +306,18 @@ impl Diagnose for VerifyError {
             Fault::RootUntrusted { .. } => "bundle.root-untrusted",
             Fault::RootUnusable { .. } => "bundle.root-malformed",
             Fault::SignatureInvalid { .. } => "bundle.signature-invalid",
-            Fault::Threshold { .. } => "bundle.signatures-too-few",
+            Fault::SignatureMalformed { .. } => "bundle.signature-malformed",
+            Fault::SignatureAlgorithm { .. } => "bundle.signature-algorithm",
+            Fault::KeyRevoked { .. } => "bundle.key-revoked",
+            Fault::Unsigned {
+                lack: Lack::Signatures { .. },
+            } => "bundle.signatures-too-few",
+            Fault::Unsigned {
+                lack: Lack::Algorithm { .. },
+            } => "bundle.algorithm-missing",
+            Fault::Chain(ref fault) => fault.code(),
+            Fault::RootForked { .. } => "bundle.root-forked",
+            Fault::RootRollback { .. } => "bundle.root-rollback",
             Fault::MemberDiffers { .. } => "bundle.member-differs",
             Fault::Malformed { .. } => "bundle.member-malformed",
             Fault::IndexDiffers { .. } => "bundle.index-differs",
@@ -316,9 +382,29 @@ impl Diagnose for VerifyError {
             }
             Fault::RootUntrusted { fingerprint } => add("fingerprint", fingerprint),
             Fault::RootUnusable { cause } => add("cause", cause),
-            Fault::Threshold { found, needed } => {
-                add("found", found);
-                add("needed", needed);
+            Fault::SignatureMalformed { member, algorithm }
+            | Fault::SignatureAlgorithm { member, algorithm } => {
+                add("member", member);
+                add("algorithm", algorithm);
+            }
+            Fault::KeyRevoked { key, version } => {
+                add("key", key);
+                add("version", version);
+            }
+            Fault::Unsigned { lack } => args.extend(lack.args()),
+            Fault::Chain(fault) => args.extend(fault.args()),
+            Fault::RootForked { version, offered } => {
+                add("version", version);
+                add("offered", offered);
+            }
+            Fault::RootRollback {
+                version,
+                trusted,
+                lack,
+            } => {
+                add("version", version);
+                add("trusted", trusted);
+                add("keys", &lack.keys());
             }
             Fault::Malformed { member, cause } => {
                 add("member", member);

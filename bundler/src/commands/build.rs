@@ -54,7 +54,7 @@ impl Args {
             path: self.lock.clone(),
             problem,
         })?;
-        let signer = self.packing.signer(view)?;
+        let signers = self.packing.signers(view)?;
         let pinned = self.site_key.as_ref().or(lock.site_key.as_ref());
         let since = Since { pinned, view };
         let there = self
@@ -80,7 +80,10 @@ impl Args {
         assembler.take_files(&self.bring)?;
         downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
         let mut parts = assembler.assemble(view)?;
-        sign_models(&mut parts, &signer.key, &cache)?;
+        // A bundle that is signed later has no key at hand: its models carry no signature of their own.
+        if let Some(key) = signers.model_key() {
+            sign_models(&mut parts, key, &cache)?;
+        }
         vendor::check(&parts.profiles, &cache, view)?;
         for code in &parts.provenance.code_on_load {
             let args = [
@@ -122,6 +125,6 @@ impl Args {
             squeeze: Squeeze::default(),
             align: false,
         };
-        self.packing.pack(&signer, &load, view)
+        self.packing.pack(&signers, &load, view)
     }
 }

@@ -1,16 +1,14 @@
-//! `keygen`: a signing key and the trust root that names it.
+//! `keygen`: a signing key, and the trust root that names it.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bundle_format::{RootDocument, SigningKey};
+use bundle_format::{Algorithm, RootChain, RootDocument, SigningKey};
 use console::View;
-use manifest_schema::Digest;
 use report::{Outcome, Trouble};
+use serde_json::json;
 
 use crate::error::InputError;
+use crate::key_folder::KeyFolder;
 use crate::settings;
 
 /// Make a signing key, encrypted, and its trust root
@@ -18,6 +16,12 @@ use crate::settings;
 pub(crate) struct Args {
     /// Folder to make
     folder: PathBuf,
+    /// What the key signs with: p256, sm2 or ed25519
+    ///
+    /// Every trust root needs a P-256 key, so that `openssl` 1.1.1 can check a bundle. A key of another algorithm gets
+    /// no root of its own: `key add` puts it into one.
+    #[arg(long, value_name = "NAME", default_value_t = Algorithm::P256)]
+    algorithm: Algorithm,
     /// File whose first line is the passphrase [default: $FERRY_KEY_PASSPHRASE, else asked]
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
@@ -33,45 +37,25 @@ impl Args {
             }
             .into());
         }
-        let key = SigningKey::generate()?;
-        let root = RootDocument::new(1, 1, &[key.public()])?.to_bytes()?;
-        let fingerprint = Digest::of(&root);
-        let private = key.to_encrypted_pem(passphrase.as_bytes())?;
-        fs::create_dir_all(&self.folder).map_err(InputError::file(&self.folder))?;
-        let file = |name: &str, bytes: &[u8], mode| write_new(&self.folder.join(name), bytes, mode);
-        file("private.pem", private.as_bytes(), 0o600)?;
-        file("public.pem", key.public().pem().as_bytes(), 0o644)?;
-        file("root.json", &root, 0o644)?;
-        file(
-            "fingerprint",
-            format!("{}\n", fingerprint.hex()).as_bytes(),
-            0o644,
-        )?;
-        view.note(
-            "bundler.key-made",
-            &[("folder", self.folder.display().to_string())],
-        );
-        let result =
-            serde_json::json!({ "fingerprint": fingerprint.hex(), "key_id": key.key_id() });
-        view.result(&result, &fingerprint.hex());
+        let key = SigningKey::generate(self.algorithm)?;
+        let roots = if self.algorithm == Algorithm::P256 {
+            let root = RootDocument::new(1, 1, &[key.public()])?;
+            Some(RootChain::first(root.to_bytes()?)?)
+        } else {
+            None
+        };
+        KeyFolder::make(&self.folder, &key, &passphrase, roots.as_ref())?;
+        let folder = ("folder", self.folder.display().to_string());
+        let id = key.key_id().to_string();
+        let fingerprint = roots.map(|roots| roots.fingerprint().hex());
+        match &fingerprint {
+            Some(_) => view.note("bundler.key-made", &[folder]),
+            None => view.note("bundler.key-made-alone", &[folder]),
+        }
+        let result = json!({
+            "fingerprint": fingerprint, "key_id": id, "algorithm": self.algorithm,
+        });
+        view.result(&result, fingerprint.as_ref().unwrap_or(&id));
         Ok(Outcome::Done)
     }
-}
-
-/// Writes a file that must not be there yet: no key is ever overwritten.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InputError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::AlreadyExists => InputError::Exists {
-                path: path.to_owned(),
-            },
-            _ => InputError::file(path)(source),
-        })?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(InputError::file(path))
 }

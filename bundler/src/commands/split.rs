@@ -14,7 +14,7 @@ use crate::settings::CacheFlag;
 /// Write a bundle again in volumes of another size, signed anew; nothing is fetched
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The bundle, one of its volumes, or their folder. It must be signed under the root of `--key`
+    /// The bundle, one of its volumes, or their folder. It must be signed as the root of `--key` or `--root` asks
     bundle: PathBuf,
     #[command(flatten)]
     packing: Packing,
@@ -24,10 +24,11 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
-        let signer = self.packing.signer(view)?;
-        let trusted = Digest::of(signer.root.as_bytes());
-        let bundle =
-            Sealed::open(&self.bundle)?.verify(&TrustedRoots::from_fingerprints([trusted]))?;
+        let signers = self.packing.signers(view)?;
+        // Signed under any of these roots, and as the newest of them asks.
+        let mut roots = TrustedRoots::default();
+        roots.trust_document(signers.roots.last_bytes())?;
+        let bundle = Sealed::open(&self.bundle)?.verify(&roots)?;
         let cache = self.cache.open()?;
         let mut blobs = Vec::new();
         for blob in &bundle.index.blobs {
@@ -57,7 +58,7 @@ impl Args {
             squeeze: squeeze_of(&bundle),
             align: bundle.index.align.is_some(),
         };
-        self.packing.pack(&signer, &load, view)
+        self.packing.pack(&signers, &load, view)
     }
 }
 

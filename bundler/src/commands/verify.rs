@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use bundle_format::{PublicKey, Sealed, TrustedRoots};
+use bundle_format::{Sealed, TrustedRoots};
 use console::View;
 use manifest_schema::Digest;
 use report::{Outcome, Trouble};
 
+use crate::commands::sign::lines;
 use crate::error::InputError;
+use crate::key_folder::public_key;
 
 /// Check a bundle: signature, digests, every byte
 #[derive(clap::Args)]
@@ -28,7 +30,7 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Trust {
-    /// Fingerprint of the trust root, as `keygen` printed it
+    /// Fingerprint of the trust root, as `keygen` printed it, or of an earlier one that it follows from
     #[arg(long, visible_alias = "trust-root", value_name = "FINGERPRINT")]
     root: Option<String>,
     /// Public key in PEM that must have signed
@@ -46,9 +48,7 @@ impl Args {
         let verified = if let Some(root) = &self.trust.root {
             sealed.verify(&TrustedRoots::from_fingerprints([fingerprint(root)?]))?
         } else {
-            let path = self.trust.key.unwrap_or_default();
-            let pem = std::fs::read_to_string(&path).map_err(InputError::file(&path))?;
-            let key = PublicKey::from_pem(&pem)?;
+            let key = public_key(&self.trust.key.unwrap_or_default())?;
             // The bundle's own root says which keys count; that this one signed is what is asked here.
             let offered = sealed.fingerprint_offered()?;
             let verified = sealed.verify(&TrustedRoots::from_fingerprints([offered]))?;
@@ -62,12 +62,18 @@ impl Args {
         };
         verified.verify_all(self.threads, view)?;
         let name = verified.release_name();
-        view.note("bundler.verified", &[("name", name.clone())]);
+        let signers = lines(&verified.signers).replace('\n', ", ");
+        view.note(
+            "bundler.verified",
+            &[("name", name.clone()), ("signers", signers)],
+        );
         let result = serde_json::json!({
             "release": name,
             "statement": verified.statement_digest,
             "fingerprint": verified.fingerprint.hex(),
+            "root_version": verified.root_version,
             "key_ids": verified.key_ids,
+            "signers": verified.signers,
             "blobs": verified.index.blobs.len(),
             "volumes": verified.index.volumes,
             "requires": verified.requires().len(),

@@ -10,6 +10,7 @@
 mod errors;
 mod init;
 mod interrupt;
+mod keys;
 mod looking;
 mod media;
 mod models;

@@ -7,13 +7,13 @@ use console::View;
 use host_probe::{Check, Kinship, Verdict, fit, kinship, probe};
 use install_steps::{Choices, InstallPlan, Place, PlanError, Prefix};
 use manifest_schema::site::Site;
-use manifest_schema::{Backend, BackendName, KeyId};
+use manifest_schema::{Backend, BackendName};
 use report::{Diagnose, Outcome, Trouble};
 use serde_json::{Value, json};
 
 use crate::cli::At;
 use crate::machine::{check_json, check_line, choose, host, program_folders};
-use crate::trust::Root;
+use crate::trust::{Root, signers};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -175,11 +175,10 @@ fn at(prefix: &Prefix) -> String {
 
 /// The bundle was opened, so its signatures hold: that is shown with the keys and the root.
 fn trust(bundle: &Verified) -> Check {
-    let keys: Vec<&str> = bundle.key_ids.iter().map(KeyId::as_str).collect();
     Check::new(
         "installer.bundle-trusted",
         Verdict::Pass,
-        &keys.join(" "),
+        &signers(bundle),
         &bundle.fingerprint.hex(),
     )
 }

@@ -4,9 +4,12 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use bundle_format::{Sealed, TrustedRoots};
+use bundle_format::{Algorithm, KeyError, RootChain, Sealed, TrustedRoots};
 use console::View;
-use install_steps::{Guard, RealDisk, TrustedRoot, add_root, remove_root, trusted_roots};
+use install_steps::{
+    Acceptance, Guard, RealDisk, TrustedRoot, add_chain, add_root, expect_root, remove_root, roots,
+    trusted_roots,
+};
 use manifest_schema::Digest;
 use report::{Diagnose, Outcome, Trouble};
 use serde_json::json;
@@ -32,7 +35,8 @@ enum Command {
 
 #[derive(clap::Args, Debug)]
 struct Add {
-    /// A root document, or a bundle that is signed under it
+    /// A root document, a file of roots, a bundle that is signed under it, or a fingerprint alone
+    #[arg(value_name = "FILE|SHA256")]
     file: PathBuf,
     /// Its fingerprint, which a person has compared; asked for where it is not given
     #[arg(long, value_name = "SHA256", value_parser = fingerprint)]
@@ -91,21 +95,56 @@ impl Args {
 impl Add {
     fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
-        let (document, found) = document(&self.file, self.fingerprint)?;
-        if self.fingerprint.is_none() {
-            compare(view, &found, "--fingerprint")?;
+        let typed = self.file.to_str().and_then(|text| fingerprint(text).ok());
+        if let Some(typed) = typed.filter(|_| !self.file.exists()) {
+            let guard = Guard::take(&RealDisk, &prefix, "trust add")?;
+            expect_root(&RealDisk, &guard, &prefix, typed)?;
+            let human = view.text("installer.root-expected", &[("fingerprint", typed.hex())]);
+            view.result(&json!({ "expected": typed }), &human);
+            return Ok(Outcome::Done);
         }
-        let compared = self.fingerprint.unwrap_or(found);
-        let guard = Guard::take(&RealDisk, &prefix, "trust add")?;
-        let root = add_root(&RealDisk, &guard, &prefix, &document, compared)?;
-        let human = view.text("installer.root-added", &[("fingerprint", found.hex())]);
+        let root = match offer(&self.file, self.fingerprint)? {
+            Offer::One(document) => {
+                let found = Digest::of(&document);
+                let compared = match self.fingerprint {
+                    Some(named) => named,
+                    None => compare(view, &[found], "--fingerprint")?,
+                };
+                let guard = Guard::take(&RealDisk, &prefix, "trust add")?;
+                add_root(&RealDisk, &guard, &prefix, &document, compared)?
+            }
+            Offer::Chain(chain) => {
+                let all: Vec<Digest> = chain.fingerprints().collect();
+                let known = roots(&prefix)?;
+                let acceptance = match self.fingerprint {
+                    Some(named) => Acceptance::Compared(named),
+                    None if all.iter().any(|root| known.contains(root)) => Acceptance::Followed,
+                    None => Acceptance::Compared(compare(view, &all, "--fingerprint")?),
+                };
+                let guard = Guard::take(&RealDisk, &prefix, "trust add")?;
+                add_chain(&RealDisk, &guard, &prefix, &chain, acceptance)?
+            }
+        };
+        let args = [
+            ("fingerprint", root.fingerprint.hex()),
+            ("version", root.version.to_string()),
+        ];
+        let human = view.text("installer.root-added", &args);
         view.result(&json!({ "added": root }), &human);
         Ok(Outcome::Done)
     }
 }
 
-/// The root's bytes and fingerprint. A bundle gives its root only where its signatures hold under it.
-fn document(path: &Path, named: Option<Digest>) -> Result<(Vec<u8>, Digest), Trouble> {
+/// What a file offers to trust.
+enum Offer {
+    /// A root document.
+    One(Vec<u8>),
+    /// A chain of roots, which holds.
+    Chain(RootChain),
+}
+
+/// The roots in a file. A bundle gives its roots only where its signatures hold under them.
+fn offer(path: &Path, named: Option<Digest>) -> Result<Offer, Trouble> {
     let unreadable = |source| Unreadable {
         path: path.to_owned(),
         source,
@@ -118,42 +157,87 @@ fn document(path: &Path, named: Option<Digest>) -> Result<(Vec<u8>, Digest), Tro
         .read_to_end(&mut head)
         .map_err(unreadable)?;
     if head.trim_ascii_start().first() == Some(&b'{') {
-        let found = Digest::of(&head);
-        return Ok((head, found));
+        let several = serde_json::from_slice::<serde_json::Value>(&head)
+            .is_ok_and(|value| value.get("roots").is_some());
+        return Ok(if several {
+            Offer::Chain(complete(&head)?)
+        } else {
+            Offer::One(head)
+        });
     }
     let sealed = Sealed::open(path)?;
     let found = sealed.fingerprint_offered()?;
-    if let Some(named) = named.filter(|named| *named != found) {
+    let all = sealed.fingerprints_offered()?;
+    if let Some(named) = named.filter(|named| !all.contains(named)) {
         return Err(install_steps::RootError::Other { found, named }.into());
     }
-    let bundle = sealed.verify(&TrustedRoots::from_fingerprints([found]))?;
-    let document = bundle.metadata.get(ROOT).cloned().unwrap_or_default();
-    Ok((document, found))
+    let first = all.into_iter().take(1);
+    let bundle = sealed.verify(&TrustedRoots::from_fingerprints(first))?;
+    Ok(Offer::Chain(bundle.root_chain()?))
+}
+
+/// A file of roots, none of which still waits for signatures.
+fn complete(bytes: &[u8]) -> Result<RootChain, KeyError> {
+    let (mut chain, next) = RootChain::parse(bytes)?;
+    if let Some(next) = next {
+        // Says which signatures are missing.
+        chain.extend(next)?;
+    }
+    Ok(chain)
 }
 
 impl List {
     fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
-        let roots = trusted_roots(&prefix)?;
-        let mut lines: Vec<String> = roots.iter().map(|root| line(view, root)).collect();
+        let list = trusted_roots(&prefix)?;
+        let mut lines: Vec<String> = list.roots.iter().map(|root| line(view, root)).collect();
+        for expected in &list.expected {
+            let args = [("fingerprint", expected.hex())];
+            lines.push(view.text("installer.root-expected-line", &args));
+        }
         if lines.is_empty() {
             let args = [("prefix", prefix.path().display().to_string())];
             lines.push(view.text("installer.no-roots", &args));
         }
-        view.result(&json!({ "roots": roots }), &lines.join("\n"));
+        let value = json!({ "roots": list.roots, "expected": list.expected });
+        view.result(&value, &lines.join("\n"));
         Ok(Outcome::Done)
     }
 }
 
 fn line(view: &View, root: &TrustedRoot) -> String {
+    let key = |(key, algorithm): (&String, &Algorithm)| format!("{:<8}{key}", algorithm.name());
+    let keys: Vec<String> = root.keys.iter().zip(&root.algorithms).map(key).collect();
     let args = [
         ("fingerprint", root.fingerprint.hex()),
         ("version", root.version.to_string()),
         ("threshold", root.threshold.to_string()),
-        ("keys", root.keys.join("\n    ")),
+        ("keys", keys.join("\n    ")),
         ("count", root.keys.len().to_string()),
     ];
-    view.text("installer.root-line", &args)
+    let mut lines = view.text("installer.root-line", &args);
+    let mut add = |text: String| {
+        lines.push_str("\n    ");
+        lines.push_str(&text);
+    };
+    for algorithm in &root.require {
+        add(view.text(
+            "installer.root-requires",
+            &[("algorithm", algorithm.to_string())],
+        ));
+    }
+    for key in &root.revoked {
+        add(view.text("installer.root-revoked", &[("key", key.clone())]));
+    }
+    let none: &[(&str, String)] = &[];
+    if root.superseded {
+        add(view.text("installer.root-superseded", none));
+    }
+    if root.system {
+        let args = [("path", root.path.display().to_string())];
+        add(view.text("installer.root-of-system", &args));
+    }
+    lines
 }
 
 impl Remove {
@@ -173,6 +257,5 @@ impl Remove {
     }
 }
 
-const ROOT: &str = "meta/root/001.json";
-/// Far more than a root takes.
-const LONGEST: u64 = 1024 * 1024;
+/// Far more than a chain of roots takes.
+const LONGEST: u64 = 16 * 1024 * 1024;

@@ -8,7 +8,7 @@ use report::{Outcome, Trouble};
 use serde_json::json;
 
 use crate::cli::At;
-use crate::trust::Root;
+use crate::trust::{Root, signers};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -30,6 +30,7 @@ impl Args {
         let value = json!({
             "name": profiles.name, "release": profiles.release, "channel": profiles.channel,
             "statement": bundle.statement_digest, "root": bundle.fingerprint, "keys": bundle.key_ids,
+            "root_version": bundle.root_version, "newer_root": bundle.newer_root, "signers": bundle.signers,
             "blobs": bundle.index.blobs.len(),
         });
         let human = view.text(
@@ -40,6 +41,8 @@ impl Args {
                 ("blobs", bundle.index.blobs.len().to_string()),
                 ("statement", bundle.statement_digest.hex()),
                 ("root", bundle.fingerprint.hex()),
+                ("version", bundle.root_version.to_string()),
+                ("signers", signers(&bundle)),
             ],
         );
         view.result(&value, &human);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use bundle_format::{KeyError, SignedMetadata, TrustedRoots, VerifyError};
+use bundle_format::{KeyError, SignedMetadata, VerifyError};
 use manifest_schema::{Backend, CodeOnLoad, Digest, KeyId, Origin};
 use report::{Args, Diagnose, Outcome, Sink, Step};
 use serde::Serialize;
@@ -20,6 +20,7 @@ use crate::journal::{Journal, JournalError};
 use crate::plan::PlanError;
 use crate::prefix::{Prefix, ReleaseName};
 use crate::release::{RECORD, ReleaseRecord};
+use crate::roots::roots;
 use crate::store::hash_file;
 use crate::tree::{File, Tree, tree};
 
@@ -208,7 +209,7 @@ impl Installed {
             let release = name.clone();
             return Err(AuditError::NoRelease { release });
         }
-        let roots = TrustedRoots::read_folder(&prefix.trust())?;
+        let roots = roots(prefix)?;
         let signed = SignedMetadata::read(&folder, &roots)?;
         let record = ReleaseRecord::read(prefix, name)?;
         let differs = || AuditError::Record {

@@ -23,6 +23,7 @@ use crate::plan::{InstallPlan, Step};
 use crate::prefix::{Prefix, ReleaseName, switch_current};
 use crate::python::{self, ProgramError, UV_CACHE};
 use crate::release::RECORD;
+use crate::roots::keep_root;
 use crate::store::{self, hash_file};
 use crate::tree::File;
 use crate::vendor;
@@ -194,7 +195,16 @@ impl Run<'_> {
                 Ok(())
             }
             Step::CheckRelease { release } => self.check_release(release),
-            Step::Trust { fingerprint } => self.trust(fingerprint),
+            Step::Trust { fingerprint } => self.trust(Action::Trust {
+                fingerprint: *fingerprint,
+            }),
+            Step::FollowRoot {
+                fingerprint,
+                version,
+            } => self.trust(Action::FollowRoot {
+                fingerprint: *fingerprint,
+                version: *version,
+            }),
             Step::Switch { to, .. } => self.switch(to),
         }
     }
@@ -310,24 +320,9 @@ impl Run<'_> {
         }
     }
 
-    fn trust(&self, fingerprint: &Digest) -> Result<(), InstallError> {
-        let folder = self.prefix.trust();
-        let path = folder.join(format!("{}.json", fingerprint.hex()));
-        self.disk.create_dir(&folder)?;
-        let next = folder.join(".next");
-        self.disk.remove_file(&next)?;
-        let root = self
-            .bundle
-            .metadata
-            .get(ROOT)
-            .map_or(&[][..], Vec::as_slice);
-        write_new(self.disk, &next, root, 0o444)?;
-        self.log(Action::Trust {
-            fingerprint: *fingerprint,
-        })?;
-        self.disk.rename(&next, &path)?;
-        self.disk.sync_dir(&folder)?;
-        Ok(())
+    fn trust(&self, action: Action) -> Result<(), InstallError> {
+        let document = self.bundle.root_document();
+        Ok(keep_root(self.disk, self.prefix, document, action)?)
     }
 
     /// The entry comes first: an action may be logged that power cut off, but none happens unlogged.
@@ -381,4 +376,3 @@ impl Run<'_> {
 }
 
 const ENVELOPE: &str = "meta/statement.dsse.json";
-const ROOT: &str = "meta/root/001.json";

@@ -88,6 +88,13 @@ pub enum Action {
         /// SHA-256 of the root document.
         fingerprint: Digest,
     },
+    /// A root was trusted because the one before it is: it names and was signed by it.
+    FollowRoot {
+        /// SHA-256 of the root document.
+        fingerprint: Digest,
+        /// Its version.
+        version: u32,
+    },
     /// A release was installed and made the current one.
     Install {
         /// Its name.
@@ -140,6 +147,7 @@ impl Action {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Trust { .. } => "install.action.trust",
+            Self::FollowRoot { .. } => "install.action.follow-root",
             Self::Install { .. } => "install.action.install",
             Self::Rollback { .. } => "install.action.rollback",
             Self::Remove { .. } => "install.action.remove",
@@ -154,6 +162,13 @@ impl Action {
             Self::Trust { fingerprint } | Self::Distrust { fingerprint } => {
                 vec![("fingerprint", fingerprint.hex())]
             }
+            Self::FollowRoot {
+                fingerprint,
+                version,
+            } => vec![
+                ("fingerprint", fingerprint.hex()),
+                ("version", version.to_string()),
+            ],
             Self::Install {
                 release, statement, ..
             } => {

@@ -43,7 +43,10 @@ pub use plan::{Choices, InstallPlan, PlanError, Step};
 pub use prefix::{Prefix, ReleaseName};
 pub use python::{ProgramError, find_python};
 pub use release::ReleaseRecord;
-pub use roots::{RootError, TrustedRoot, add_root, remove_root, trusted_roots};
+pub use roots::{
+    Acceptance, RootError, RootList, TrustedRoot, add_chain, add_root, expect_root, remove_root,
+    roots, trusted_roots,
+};
 pub use site_key::{SiteKeyError, site_key};
 pub use store::stored_blobs;
 pub use sweep::Garbage;

@@ -158,7 +158,7 @@ fn root_files(folder: &Path) -> Vec<String> {
         .filter(|name| {
             Path::new(name)
                 .extension()
-                .is_some_and(|extension| extension == "json")
+                .is_some_and(|extension| extension == "json" || extension == "expected")
         })
         .collect();
     names.sort();
@@ -171,7 +171,11 @@ fn is_trusted(journal: &Journal, file: &str) -> bool {
         .iter()
         .rev()
         .find_map(|entry| match &entry.action {
-            Action::Trust { fingerprint } if file.starts_with(&fingerprint.hex()) => Some(true),
+            Action::Trust { fingerprint } | Action::FollowRoot { fingerprint, .. }
+                if file.starts_with(&fingerprint.hex()) =>
+            {
+                Some(true)
+            }
             Action::Distrust { fingerprint } if file.starts_with(&fingerprint.hex()) => Some(false),
             _ => None,
         });

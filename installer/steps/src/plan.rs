@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bundle_format::Verified;
+use bundle_format::{RootDocument, Verified};
 use manifest_schema::{Backend, BackendName, ByteSize, Digest, MadeFrom};
 use report::{Args, Diagnose, Outcome};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::journal::{Journal, JournalError};
 use crate::prefix::{Prefix, ReleaseName};
 use crate::python::{ProgramError, find_python};
 use crate::release::ReleaseRecord;
+use crate::roots::{is_kept, is_named};
 use crate::tree::{File, Tree, tree};
 
 /// No install can be planned.
@@ -187,6 +188,13 @@ pub enum Step {
         /// Its SHA-256.
         fingerprint: Digest,
     },
+    /// The root replaces an earlier one that it follows from.
+    FollowRoot {
+        /// SHA-256 of the root document.
+        fingerprint: Digest,
+        /// Its version.
+        version: u32,
+    },
     /// Log it, and make the release the current one.
     Switch {
         /// The release that is current now.
@@ -208,6 +216,7 @@ impl Step {
             Self::Publish { .. } => "install.step.publish",
             Self::CheckRelease { .. } => "install.step.check-release",
             Self::Trust { .. } => "install.step.trust",
+            Self::FollowRoot { .. } => "install.step.follow-root",
             Self::Switch { .. } => "install.step.switch",
         }
     }
@@ -230,6 +239,13 @@ impl Step {
                 vec![("release", release.to_string())]
             }
             Self::Trust { fingerprint } => vec![("fingerprint", fingerprint.hex())],
+            Self::FollowRoot {
+                fingerprint,
+                version,
+            } => vec![
+                ("fingerprint", fingerprint.hex()),
+                ("version", version.to_string()),
+            ],
             Self::Switch { from, to } => vec![
                 (
                     "from",
@@ -320,7 +336,7 @@ impl InstallPlan {
             program_folders: choices.program_folders.clone(),
         };
         plan.check_delta(bundle, prefix)?;
-        plan.add_steps(prefix)?;
+        plan.add_steps(bundle, prefix)?;
         Ok(plan)
     }
 
@@ -342,8 +358,7 @@ impl InstallPlan {
         }
     }
 
-    fn add_steps(&mut self, prefix: &Prefix) -> Result<(), PlanError> {
-        let root = self.record.root;
+    fn add_steps(&mut self, bundle: &Verified, prefix: &Prefix) -> Result<(), PlanError> {
         let leftovers = prefix.leftovers()?;
         if !leftovers.is_empty() {
             self.steps.push(Step::ClearLeftovers { paths: leftovers });
@@ -357,9 +372,7 @@ impl InstallPlan {
         } else {
             self.add_build_steps(prefix, &space)?;
         }
-        if !prefix.trust().join(format!("{}.json", root.hex())).exists() {
-            self.steps.push(Step::Trust { fingerprint: root });
-        }
+        self.steps.extend(root_step(bundle, prefix));
         let from = prefix.current()?;
         if from.as_ref() != Some(&self.release) {
             let to = self.release.clone();
@@ -435,6 +448,26 @@ impl InstallPlan {
     /// Files and folders that the install makes, at most.
     fn entries(&self) -> u64 {
         2 * (self.blobs.len() + self.tree.len()) as u64
+    }
+}
+
+/// How the bundle's newest root is remembered: not at all where it or a newer one is.
+fn root_step(bundle: &Verified, prefix: &Prefix) -> Option<Step> {
+    let fingerprint = bundle.fingerprint;
+    if bundle.newer_root.is_some() || is_kept(prefix, &fingerprint) {
+        return None;
+    }
+    let earlier = RootDocument::parse(bundle.root_document())
+        .map(|root| root.previous)
+        .unwrap_or_default();
+    let version = bundle.root_version;
+    if earlier.iter().any(|earlier| is_named(prefix, earlier)) {
+        Some(Step::FollowRoot {
+            fingerprint,
+            version,
+        })
+    } else {
+        Some(Step::Trust { fingerprint })
     }
 }
 

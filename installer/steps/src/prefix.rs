@@ -8,9 +8,11 @@
 //! <prefix>/current                     link to one release
 //! <prefix>/cache/converted/<hex>/      made on site by the runtime from blob <hex>
 //! <prefix>/log/actions.jsonl           hash-chained
-//! <prefix>/trust.d/<fingerprint>.json  trusted roots
+//! <prefix>/trust.d/<fingerprint>.json  trusted roots: of each chain the newest
+//! <prefix>/trust.d/<fingerprint>.expected  a root that is trusted and whose document has not come yet
 //! <prefix>/keys/site.pem               signs this site's inventories
 //! <prefix>/lock
+//! /etc/ferry/trust.d/                  roots that count besides, for the whole machine; never written
 //! ```
 //!
 //! Invariant: `current` is absent or names a release whose every file matched its digest.
@@ -27,7 +29,10 @@ use crate::disk::{Disk, DiskError};
 
 /// The folder that everything is installed below.
 #[derive(Clone, Debug)]
-pub struct Prefix(PathBuf);
+pub struct Prefix {
+    path: PathBuf,
+    system_trust: PathBuf,
+}
 
 impl Prefix {
     /// Takes `path` as the prefix, absolute and without links where it exists.
@@ -37,20 +42,32 @@ impl Prefix {
     pub fn at(path: &Path) -> Result<Self, DiskError> {
         let absolute = std::path::absolute(path).map_err(DiskError::of("find", path))?;
         match fs::canonicalize(&absolute) {
-            Ok(found) => Ok(Self(found)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(absolute)),
+            Ok(found) => Ok(Self::of(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::of(absolute)),
             Err(error) => Err(DiskError::of("follow", path)(error)),
         }
     }
 
+    fn of(path: PathBuf) -> Self {
+        let system_trust = PathBuf::from(SYSTEM_TRUST);
+        Self { path, system_trust }
+    }
+
+    /// The same prefix on a machine whose own roots are in another folder.
+    #[must_use]
+    pub fn with_system_trust(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.system_trust);
+        self
+    }
+
     /// The prefix itself.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Folder of all blobs.
     pub fn store(&self) -> PathBuf {
-        self.0.join("store/sha256")
+        self.path.join("store/sha256")
     }
 
     /// Where a blob lies once it is whole.
@@ -64,7 +81,7 @@ impl Prefix {
 
     /// Folder of all releases.
     pub fn releases(&self) -> PathBuf {
-        self.0.join("releases")
+        self.path.join("releases")
     }
 
     /// Folder of one release.
@@ -78,27 +95,32 @@ impl Prefix {
 
     /// The link to the release in use.
     pub fn current_link(&self) -> PathBuf {
-        self.0.join("current")
+        self.path.join("current")
     }
 
     /// Folder of what the runtime converted on site.
     pub fn converted(&self) -> PathBuf {
-        self.0.join("cache/converted")
+        self.path.join("cache/converted")
     }
 
     /// The log of actions.
     pub fn log(&self) -> PathBuf {
-        self.0.join("log/actions.jsonl")
+        self.path.join("log/actions.jsonl")
     }
 
     /// Folder of trusted roots.
     pub fn trust(&self) -> PathBuf {
-        self.0.join("trust.d")
+        self.path.join("trust.d")
+    }
+
+    /// Folder of the machine's own trusted roots. Nothing is ever written there.
+    pub fn system_trust(&self) -> &Path {
+        &self.system_trust
     }
 
     /// Folder of this site's own keys.
     pub fn keys(&self) -> PathBuf {
-        self.0.join("keys")
+        self.path.join("keys")
     }
 
     /// The key that signs this site's inventories.
@@ -107,7 +129,7 @@ impl Prefix {
     }
 
     pub(crate) fn lock(&self) -> PathBuf {
-        self.0.join("lock")
+        self.path.join("lock")
     }
 
     /// The release that `current` names, or `None` where nothing is installed.
@@ -248,6 +270,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
     Ok(names)
 }
 
+const SYSTEM_TRUST: &str = "/etc/ferry/trust.d";
 const STAGING: &str = ".staging-";
 const UNFINISHED: &str = ".part-";
 

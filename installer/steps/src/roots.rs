@@ -1,9 +1,15 @@
-//! Trusted roots: which there are, and how one is added or taken away by hand.
+//! Trusted roots: which there are, how one is added or taken away by hand, and how a newer one takes its place.
+//!
+//! Of each chain the newest root is kept: its document names all earlier ones, so none of them can come back, and
+//! what they signed can still be audited. The machine's own folder counts too and is never written.
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
-use bundle_format::{KeyError, RootDocument};
+use bundle_format::{
+    Algorithm, Fault, KeyError, RootChain, RootDocument, TrustedRoots, VerifyError,
+};
 use manifest_schema::Digest;
 use report::{Args, Diagnose, Outcome};
 use serde::Serialize;
@@ -38,6 +44,28 @@ pub enum RootError {
         /// The first of them.
         release: ReleaseName,
     },
+    /// A newer root of the same chain is trusted.
+    #[error(
+        "version {version} of the trust root is trusted here, which is newer than version {found}"
+    )]
+    Older {
+        /// Version of the document.
+        found: u32,
+        /// Version that is trusted.
+        version: u32,
+    },
+    /// The root, or an earlier one that would count again, is the machine's own.
+    #[error("the root is trusted by `{path}`, which is not written here")]
+    System {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The chain of roots is not trusted, or another than the one that is.
+    #[error("the file of roots {fault}")]
+    Chain {
+        /// Why.
+        fault: Box<VerifyError>,
+    },
     /// The document is no root.
     #[error(transparent)]
     Root(#[from] KeyError),
@@ -55,6 +83,9 @@ impl Diagnose for RootError {
             Self::Other { .. } => "install.root-other",
             Self::Unknown { .. } => "install.root-unknown",
             Self::InUse { .. } => "install.root-in-use",
+            Self::Older { .. } => "install.root-older",
+            Self::System { .. } => "install.root-system",
+            Self::Chain { fault } => fault.code(),
             Self::Root(error) => error.code(),
             Self::Journal(error) => error.code(),
             Self::Disk(error) => error.code(),
@@ -66,6 +97,12 @@ impl Diagnose for RootError {
             Self::Other { found, named } => vec![("found", found.hex()), ("named", named.hex())],
             Self::Unknown { fingerprint } => vec![("fingerprint", fingerprint.hex())],
             Self::InUse { release } => vec![("release", release.to_string())],
+            Self::Older { found, version } => vec![
+                ("found", found.to_string()),
+                ("version", version.to_string()),
+            ],
+            Self::System { path } => vec![("path", path.display().to_string())],
+            Self::Chain { fault } => fault.args(),
             Self::Root(error) => error.args(),
             Self::Journal(error) => error.args(),
             Self::Disk(error) => error.args(),
@@ -74,14 +111,25 @@ impl Diagnose for RootError {
 
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Other { .. } => Outcome::Untrusted,
+            Self::Other { .. } | Self::Older { .. } => Outcome::Untrusted,
             Self::Unknown { .. } => Outcome::Usage,
-            Self::InUse { .. } => Outcome::Failed,
+            Self::InUse { .. } | Self::System { .. } => Outcome::Failed,
+            Self::Chain { fault } => fault.outcome(),
             Self::Root(error) => error.outcome(),
             Self::Journal(error) => error.outcome(),
             Self::Disk(error) => error.outcome(),
         }
     }
+}
+
+/// Every root that counts below `prefix`: its own and the machine's.
+///
+/// # Errors
+/// When a document cannot be read, or is not the root that its name says.
+pub fn roots(prefix: &Prefix) -> Result<TrustedRoots, KeyError> {
+    let mut roots = TrustedRoots::read_folder(prefix.system_trust())?;
+    roots.join(TrustedRoots::read_folder(&prefix.trust())?);
+    Ok(roots)
 }
 
 /// One trusted root.
@@ -93,56 +141,100 @@ pub struct TrustedRoot {
     pub version: u32,
     /// How many of its keys must sign.
     pub threshold: u32,
-    /// Its keys.
+    /// Its keys that count.
     pub keys: Vec<String>,
-    /// Keys of it that no longer count.
+    /// What each of them signs with.
+    pub algorithms: Vec<Algorithm>,
+    /// Algorithms of which a signature is needed besides P-256.
+    pub require: Vec<Algorithm>,
+    /// Keys that no longer count.
     pub revoked: Vec<String>,
+    /// The file that it is in.
+    pub path: PathBuf,
+    /// It is the machine's own.
+    pub system: bool,
+    /// A newer root of the same chain is trusted, and counts instead.
+    pub superseded: bool,
 }
 
-/// Every root that is trusted below `prefix`, by fingerprint.
+/// The roots that are trusted, and those that are only named.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RootList {
+    /// Roots whose documents are here.
+    pub roots: Vec<TrustedRoot>,
+    /// Fingerprints of roots that are trusted and whose documents have not come yet.
+    pub expected: Vec<Digest>,
+}
+
+/// Every root that is trusted below `prefix` or by the machine, by fingerprint.
 ///
 /// # Errors
 /// When a document cannot be read, or is not the root that its name says.
-pub fn trusted_roots(prefix: &Prefix) -> Result<Vec<TrustedRoot>, RootError> {
-    let folder = prefix.trust();
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(DiskError::of("list", &folder)(error).into()),
-    };
-    let mut roots = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(DiskError::of("list", &folder))?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let bytes = read_small(&path, LONGEST_ROOT)?;
-        let found = Digest::of(&bytes);
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        match Digest::parse_hex(&stem) {
-            Ok(named) if named != found => return Err(RootError::Other { found, named }),
-            _ => roots.push(describe(&bytes)?),
+pub fn trusted_roots(prefix: &Prefix) -> Result<RootList, RootError> {
+    let mut list = RootList::default();
+    let own = prefix.trust();
+    for folder in [own.as_path(), prefix.system_trust()] {
+        for path in files_of(folder)? {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let named = Digest::parse_hex(&stem);
+            match path.extension().and_then(|ending| ending.to_str()) {
+                Some("json") => {
+                    let bytes = read_small(&path, LONGEST_ROOT)?;
+                    let found = Digest::of(&bytes);
+                    if let Some(named) = named.ok().filter(|named| *named != found) {
+                        return Err(RootError::Other { found, named });
+                    }
+                    let mut root = describe(&bytes, path)?;
+                    root.system = folder != own;
+                    list.roots.push(root);
+                }
+                Some("expected") => list.expected.extend(named.ok()),
+                _ => {}
+            }
         }
     }
-    roots.sort_by_key(|root| root.fingerprint.hex());
-    Ok(roots)
+    let all = roots(prefix)?;
+    for root in &mut list.roots {
+        root.superseded = all.newer_than(&root.fingerprint).is_some();
+    }
+    list.roots
+        .sort_by_key(|root| (root.fingerprint.hex(), root.system));
+    Ok(list)
 }
 
-fn describe(bytes: &[u8]) -> Result<TrustedRoot, KeyError> {
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, DiskError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(DiskError::of("list", folder)(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(DiskError::of("list", folder))?.path());
+    }
+    Ok(paths)
+}
+
+fn describe(bytes: &[u8], path: PathBuf) -> Result<TrustedRoot, KeyError> {
     let root = RootDocument::parse(bytes)?;
     Ok(TrustedRoot {
         fingerprint: Digest::of(bytes),
         version: root.version,
         threshold: root.threshold,
-        keys: root.keys.iter().map(|key| key.keyid.to_string()).collect(),
+        keys: root.usable().map(|key| key.keyid.to_string()).collect(),
+        algorithms: root.usable().map(|key| key.scheme).collect(),
+        require: root.require.clone(),
         revoked: root.revoked.iter().map(ToString::to_string).collect(),
+        path,
+        system: false,
+        superseded: false,
     })
 }
 
 /// Trusts the root `document`, whose fingerprint a person has compared.
 ///
 /// # Errors
-/// When the document is no root, or has another fingerprint.
+/// When the document is no root, has another fingerprint, or a newer one or another of its version is trusted.
 pub fn add_root(
     disk: &dyn Disk,
     _guard: &Guard,
@@ -157,47 +249,216 @@ pub fn add_root(
             named: compared,
         });
     }
-    let root = describe(document)?;
-    let folder = prefix.trust();
-    let path = folder.join(format!("{}.json", found.hex()));
-    if path.exists() {
-        return Ok(root);
+    let root = RootDocument::parse(document)?;
+    let trusted = roots(prefix)?;
+    trusted
+        .check_lineage(&root, found)
+        .map_err(|fault| chain_error(prefix, fault))?;
+    if let Some((_, newer)) = trusted.newer_than(&found) {
+        return Err(RootError::Older {
+            found: root.version,
+            version: newer.version,
+        });
     }
+    keep_root(disk, prefix, document, Action::Trust { fingerprint: found })?;
+    Ok(describe(document, own_file(prefix, &found, "json"))?)
+}
+
+/// How a chain of roots came to be trusted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Acceptance {
+    /// One of its roots is trusted already.
+    Followed,
+    /// A person compared the fingerprint of one of its roots.
+    Compared(Digest),
+}
+
+/// Trusts the last root of a chain, one of which is trusted already or was compared by a person.
+///
+/// # Errors
+/// When none is, the chain is another than the trusted one, or a newer root is trusted.
+pub fn add_chain(
+    disk: &dyn Disk,
+    _guard: &Guard,
+    prefix: &Prefix,
+    chain: &RootChain,
+    acceptance: Acceptance,
+) -> Result<TrustedRoot, RootError> {
+    let mut trusted = roots(prefix)?;
+    let (fingerprint, version) = (chain.fingerprint(), chain.last().version);
+    let mut action = Action::FollowRoot {
+        fingerprint,
+        version,
+    };
+    if let Acceptance::Compared(compared) = acceptance {
+        if !chain.fingerprints().any(|root| root == compared) {
+            return Err(RootError::Other {
+                found: fingerprint,
+                named: compared,
+            });
+        }
+        trusted.trust(compared);
+        action = Action::Trust { fingerprint };
+    }
+    let older = trusted
+        .knows_newer(chain)
+        .map_err(|fault| chain_error(prefix, fault))?;
+    if let (true, Some((_, newer))) = (older, trusted.newer_than(&fingerprint)) {
+        return Err(RootError::Older {
+            found: version,
+            version: newer.version,
+        });
+    }
+    keep_root(disk, prefix, chain.last_bytes(), action)?;
+    let path = own_file(prefix, &fingerprint, "json");
+    Ok(describe(chain.last_bytes(), path)?)
+}
+
+/// Trusts the root with a fingerprint that a person typed; its document comes with the first bundle.
+///
+/// # Errors
+/// When it cannot be noted.
+pub fn expect_root(
+    disk: &dyn Disk,
+    _guard: &Guard,
+    prefix: &Prefix,
+    fingerprint: Digest,
+) -> Result<(), RootError> {
+    if let Some((_, newer)) = roots(prefix)?.newer_than(&fingerprint) {
+        let place = newer.previous.iter().position(|root| *root == fingerprint);
+        return Err(RootError::Older {
+            found: place.map_or(0, |place| place as u32 + 1),
+            version: newer.version,
+        });
+    }
+    if is_named(prefix, &fingerprint) {
+        return Ok(());
+    }
+    let path = own_file(prefix, &fingerprint, "expected");
+    put(disk, prefix, &path, b"", Action::Trust { fingerprint })?;
+    Ok(())
+}
+
+/// Keeps a root that is trusted, and then takes away the earlier ones that it names. One that is kept already, or is
+/// older than one that is, changes nothing.
+pub(crate) fn keep_root(
+    disk: &dyn Disk,
+    prefix: &Prefix,
+    document: &[u8],
+    action: Action,
+) -> Result<(), JournalError> {
+    let fingerprint = Digest::of(document);
+    let superseded = roots(prefix).is_ok_and(|roots| roots.newer_than(&fingerprint).is_some());
+    if superseded {
+        return Ok(());
+    }
+    let path = own_file(prefix, &fingerprint, "json");
+    if !is_kept(prefix, &fingerprint) {
+        put(disk, prefix, &path, document, action)?;
+    }
+    let earlier = RootDocument::parse(document).map_or(Vec::new(), |root| root.previous);
+    let gone = earlier
+        .iter()
+        .flat_map(|root| ["json", "expected"].map(|ending| own_file(prefix, root, ending)))
+        .chain([own_file(prefix, &fingerprint, "expected")]);
+    let mut changed = false;
+    for path in gone.filter(|path| path.exists()) {
+        disk.remove_file(&path)?;
+        changed = true;
+    }
+    if changed {
+        disk.sync_dir(&prefix.trust())?;
+    }
+    Ok(())
+}
+
+/// Writes a file of `trust.d` in one step. The entry in the log comes first.
+fn put(
+    disk: &dyn Disk,
+    prefix: &Prefix,
+    path: &Path,
+    bytes: &[u8],
+    action: Action,
+) -> Result<(), JournalError> {
+    let folder = prefix.trust();
     disk.create_dir(&folder)?;
     let next = folder.join(".next");
     disk.remove_file(&next)?;
-    write_new(disk, &next, document, 0o444)?;
-    let action = Action::Trust { fingerprint: found };
+    write_new(disk, &next, bytes, 0o444)?;
     Journal::read(prefix)?.add(disk, prefix, action)?;
-    disk.rename(&next, &path)?;
+    disk.rename(&next, path)?;
     disk.sync_dir(&folder)?;
-    Ok(root)
+    Ok(())
 }
 
 /// Trusts a root no more.
 ///
 /// # Errors
-/// When it is not trusted, or an installed release stands on it: an audit could say nothing of that any more.
+/// When it is not trusted, is the machine's own, or an installed release stands on it or an earlier one: an audit could
+/// say nothing of that any more.
 pub fn remove_root(
     disk: &dyn Disk,
     _guard: &Guard,
     prefix: &Prefix,
     fingerprint: Digest,
 ) -> Result<(), RootError> {
-    let path = prefix.trust().join(format!("{}.json", fingerprint.hex()));
-    if !path.exists() {
+    let files = ["json", "expected"].map(|ending| own_file(prefix, &fingerprint, ending));
+    let mut chain = vec![fingerprint];
+    if files[0].exists() {
+        let bytes = read_small(&files[0], LONGEST_ROOT)?;
+        // A file that is no root can go as well.
+        chain.extend(RootDocument::parse(&bytes).map_or(Vec::new(), |root| root.previous));
+    }
+    // What the machine trusts would still count, and an earlier root would count again.
+    for root in &chain {
+        let path = system_file(prefix, root);
+        if path.exists() {
+            return Err(RootError::System { path });
+        }
+    }
+    if !files.iter().any(|file| file.exists()) {
         return Err(RootError::Unknown { fingerprint });
     }
     for release in prefix.installed()? {
-        if ReleaseRecord::read(prefix, &release)?.root == fingerprint {
+        if chain.contains(&ReleaseRecord::read(prefix, &release)?.root) {
             return Err(RootError::InUse { release });
         }
     }
     let action = Action::Distrust { fingerprint };
     Journal::read(prefix)?.add(disk, prefix, action)?;
-    disk.remove_file(&path)?;
+    for file in &files {
+        disk.remove_file(file)?;
+    }
     disk.sync_dir(&prefix.trust())?;
     Ok(())
 }
 
-const LONGEST_ROOT: u64 = 1024 * 1024;
+/// Whether the document of a root is kept here, or by the machine.
+pub(crate) fn is_kept(prefix: &Prefix, root: &Digest) -> bool {
+    own_file(prefix, root, "json").exists() || system_file(prefix, root).exists()
+}
+
+/// Whether a root is kept, or named before its document came.
+pub(crate) fn is_named(prefix: &Prefix, root: &Digest) -> bool {
+    is_kept(prefix, root) || own_file(prefix, root, "expected").exists()
+}
+
+fn own_file(prefix: &Prefix, root: &Digest, ending: &str) -> PathBuf {
+    prefix.trust().join(format!("{}.{ending}", root.hex()))
+}
+
+fn system_file(prefix: &Prefix, root: &Digest) -> PathBuf {
+    prefix.system_trust().join(format!("{}.json", root.hex()))
+}
+
+fn chain_error(prefix: &Prefix, fault: Fault) -> RootError {
+    let path = prefix.trust();
+    let fault = Box::new(VerifyError {
+        path,
+        fault,
+        cause: None,
+    });
+    RootError::Chain { fault }
+}
+
+const LONGEST_ROOT: u64 = 64 * 1024;

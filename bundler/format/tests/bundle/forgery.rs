@@ -126,7 +126,7 @@ fn a_member_of_another_bundle_is_found() {
 #[test]
 fn another_key_under_the_same_root_is_refused() {
     let bench = Bench::new();
-    let key = SigningKey::generate().unwrap();
+    let key = SigningKey::generate(bundle_format::Algorithm::P256).unwrap();
     let (mut members, end) = split(&bench.bytes());
     let signature = members
         .iter_mut()
@@ -147,7 +147,10 @@ fn another_key_under_the_same_root_is_refused() {
 #[test]
 fn two_keys_of_two_must_sign() {
     let mut bench = Bench::new();
-    bench.fake.keys.push(SigningKey::generate().unwrap());
+    bench
+        .fake
+        .keys
+        .push(SigningKey::generate(bundle_format::Algorithm::P256).unwrap());
     bench
         .fake
         .build(bench.folder.path(), &bench.bundle())

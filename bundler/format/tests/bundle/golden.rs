@@ -44,7 +44,7 @@ fn write() {
     .unwrap();
     fake.build(scratch.path(), &folder.join("one.ferry"))
         .unwrap();
-    fake.options.volume_size = Some(52_000);
+    fake.options.volume_size = Some(72_000);
     fake.build(scratch.path(), &folder.join("many.ferry"))
         .unwrap();
     let volumes = Sealed::open(&folder.join("many.vol001.ferry"))

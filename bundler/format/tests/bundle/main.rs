@@ -11,6 +11,7 @@ mod parity;
 mod random;
 mod squeeze;
 mod texts;
+mod trust;
 mod volumes;
 
 use std::fs;

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 6] = [
     "src/build_error.rs",
-    "src/keys.rs",
+    "src/chain.rs",
+    "src/key_error.rs",
     "src/parity.rs",
+    "src/sign_error.rs",
     "src/verify_error.rs",
 ];
 

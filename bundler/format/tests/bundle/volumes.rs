@@ -87,7 +87,7 @@ impl Shelf {
     }
 }
 
-const VOLUME: u64 = 60_000;
+const VOLUME: u64 = 72_000;
 
 #[test]
 fn volumes_are_read_as_one_from_any_of_them_or_from_their_folder() {
