@@ -133,7 +133,10 @@ const TEXTS: &[(&str, &str)] = &[
     ("lang", "语言：zh 或 en；未指定时随系统区域设置"),
     ("yes", "对可由参数回答的问题一律回答“是”"),
     ("prefix", "安装目录（默认 /opt/ferry）"),
-    ("trust_root", "信任此指纹的信任根；指纹须已由人核对"),
+    (
+        "trust_root",
+        "信任此指纹的信任根及接续它的信任根；指纹须已由人核对",
+    ),
     ("bundle", "包"),
     ("overridden", "放行此代码的检查，若该检查可放行（可重复）"),
     ("probe.sysroot", "改为查看挂载在此目录下的系统（默认 /）"),
@@ -176,7 +179,10 @@ const TEXTS: &[(&str, &str)] = &[
     ),
     ("gc.dry_run", "只说明会清理什么，不做改动"),
     ("log.verify.head", "此前记下的末端：日志必须经过它"),
-    ("trust.add.file", "信任根文件，或由它签名的包"),
+    (
+        "trust.add.file",
+        "信任根文件、信任根链文件、由它签名的包，或仅其指纹",
+    ),
     ("trust.add.fingerprint", "已由人核对的指纹；未给出时会询问"),
     ("trust.remove.fingerprint", "信任根的指纹"),
     (

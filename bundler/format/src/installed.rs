@@ -11,7 +11,7 @@ use std::path::Path;
 use manifest_schema::{Digest, KeyId, Profiles, Provenance};
 
 use crate::layout::{self, MAX_METADATA, PROFILES, PROVENANCE, Role, STATEMENT, SUMS};
-use crate::signatures::{chain_of, enough, held_in};
+use crate::signatures::{chain_of, held_in, still_enough};
 use crate::statement::Statement;
 use crate::trusted::TrustedRoots;
 use crate::verify_error::{Fault, VerifyError};
@@ -53,7 +53,7 @@ impl SignedMetadata {
             |name| read(release, name),
             fault,
         )?;
-        let signers = enough(&standing, &held).map_err(fault)?;
+        let key_ids = still_enough(&standing, &held).map_err(fault)?;
         let statement = Statement::parse(&statement_bytes)
             .map_err(|error| malformed(STATEMENT, &error).of(release))?;
         let sums = read(release, SUMS)?;
@@ -86,7 +86,7 @@ impl SignedMetadata {
             files,
             statement: Digest::of(&statement_bytes),
             root: standing.fingerprint,
-            key_ids: signers.into_iter().map(|signer| signer.key_id).collect(),
+            key_ids,
             profiles: document_of(release, &sums, PROFILES)?,
             provenance: document_of(release, &sums, PROVENANCE)?,
         })

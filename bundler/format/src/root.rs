@@ -174,7 +174,7 @@ impl RootDocument {
         }
     }
 
-    /// Takes a key out. What it signed before stays good.
+    /// Takes a key out. What is installed by it stays good.
     pub fn remove(&mut self, key: &KeyId) {
         self.keys.retain(|entry| entry.keyid != *key);
     }

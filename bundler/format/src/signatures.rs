@@ -231,6 +231,27 @@ pub(crate) fn enough(standing: &Standing, held: &Held) -> Result<Vec<Signer>, Fa
     Ok(counted.map(signer).collect())
 }
 
+/// The keys that signed an installed release. It was accepted when its root was the newest: keys that left the root
+/// since still count for it, and only those that were revoked do not.
+pub(crate) fn still_enough(standing: &Standing, held: &Held) -> Result<Vec<KeyId>, Fault> {
+    let root = &standing.root;
+    if let Some(lack) = root.lacks(held.keys()) {
+        return Err(Fault::Unsigned { lack });
+    }
+    let Some(newer) = &standing.newer else {
+        return Ok(held.keys().cloned().collect());
+    };
+    let (revoked, good): (Vec<&KeyId>, Vec<&KeyId>) =
+        held.keys().partition(|key| newer.revoked.contains(key));
+    match (root.lacks(good.iter().copied()), revoked.first()) {
+        (Some(_), Some(key)) => Err(Fault::KeyRevoked {
+            key: key.to_string(),
+            version: newer.version,
+        }),
+        _ => Ok(good.into_iter().cloned().collect()),
+    }
+}
+
 /// Signatures of an installed release: each by a key of its root, and good.
 pub(crate) fn held_in(
     names: &[String],

@@ -147,6 +147,11 @@ fn a_revoked_key_counts_nowhere_and_never_again() {
         fs::write(path, bytes).unwrap();
     }
     assert!(SignedMetadata::read(&release, &keeps(&one)).is_ok());
+    // A key that merely left the root still vouches for what is installed, and for nothing new.
+    let left = next(&one, &[&b], |root| root.remove(a.key_id())).unwrap();
+    assert!(SignedMetadata::read(&release, &keeps(&left)).is_ok());
+    let error = old.verify(&keeps(&left)).unwrap_err();
+    assert_eq!(error.code(), "bundle.root-rollback");
     let error = SignedMetadata::read(&release, &keeps(&two)).unwrap_err();
     assert_eq!(error.code(), "bundle.key-revoked");
     // It cannot come back, not even in its own name.

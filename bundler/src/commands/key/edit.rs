@@ -39,7 +39,7 @@ impl Add {
     }
 }
 
-/// Let a key sign no more; what it signed before stays good
+/// Let a key sign no more; what is installed by it stays good
 #[derive(clap::Args)]
 pub(super) struct Remove {
     /// A key folder
@@ -84,7 +84,7 @@ impl Revoke {
 
 /// Put a new key in the place of this folder's own
 ///
-/// The old key stays in the folder as old-KEYID.pem once the new root is complete. Its signatures stay good.
+/// The old key stays in the folder as old-KEYID.pem once the new root is complete. What is installed by it stays good.
 #[derive(clap::Args)]
 pub(super) struct Rotate {
     /// A key folder
