@@ -71,6 +71,8 @@ pub(crate) enum InputError {
     NothingPending { path: PathBuf },
     #[error("the root would stay as it is")]
     RootUnchanged,
+    #[error("nobody could sign under such a root: {cause}")]
+    RootImpossible { cause: String },
     #[error("`{}` and the folder know different roots of one version", path.display())]
     RootsDiffer { path: PathBuf },
 }
@@ -109,6 +111,7 @@ impl Diagnose for InputError {
             Self::KeyUnknown { .. } => "bundler.key-unknown",
             Self::NothingPending { .. } => "bundler.nothing-pending",
             Self::RootUnchanged => "bundler.root-unchanged",
+            Self::RootImpossible { .. } => "bundler.root-impossible",
             Self::RootsDiffer { .. } => "bundler.roots-differ",
         }
     }
@@ -126,6 +129,7 @@ impl Diagnose for InputError {
                 vec![("text", text.clone()), ("found", found.to_string())]
             }
             Self::RootUnchanged => Args::new(),
+            Self::RootImpossible { cause } => vec![("cause", cause.clone())],
             Self::Manifest { path, problem } => match problem {
                 ManifestError::Shape {
                     line,

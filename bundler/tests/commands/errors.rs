@@ -187,11 +187,11 @@ fn a_bundle_that_was_not_copied_to_its_end() {
     world.write("demo-1.ferry", &bytes[..3000]);
     assert_snapshot!(both(&world, &["verify", "demo-1.ferry", "--root", &root]), @"
     status 4
-    error[bundle.cut-short]: `demo-1.ferry` ends at byte 3000, within `README.txt`, which needs byte 4608
+    error[bundle.cut-short]: `demo-1.ferry` ends at byte 3000, within `README.txt`, which needs byte 6144
 
     hint: the copy is not complete: copy the bundle again
     ---
-    错误[bundle.cut-short]: `demo-1.ferry` 在第 3000 字节处结束，`README.txt` 需要到第 4608 字节
+    错误[bundle.cut-short]: `demo-1.ferry` 在第 3000 字节处结束，`README.txt` 需要到第 6144 字节
 
     建议: 复制不完整，请重新复制该包
     ");

@@ -179,10 +179,34 @@ fn help_of_all_commands() {
     let world = World::new();
     let mut help = world.run(&["--help"]).ended_with(0).data;
     for command in [
-        "init", "schema", "plan", "lock", "build", "verify", "inspect", "diff", "split", "parity",
-        "repair", "cache", "keygen",
+        "init",
+        "schema",
+        "plan",
+        "lock",
+        "build",
+        "verify",
+        "inspect",
+        "diff",
+        "split",
+        "parity",
+        "repair",
+        "cache",
+        "keygen",
+        "sign",
+        "key list",
+        "key add",
+        "key remove",
+        "key revoke",
+        "key rotate",
+        "key threshold",
+        "key require",
+        "key discard",
+        "key export",
+        "key sign",
+        "key import",
     ] {
-        let said = world.run(&[command, "-h"]).ended_with(0).data;
+        let words: Vec<_> = command.split(' ').chain(["-h"]).collect();
+        let said = world.run(&words).ended_with(0).data;
         let own = said.split("\nOutput:").next().unwrap().trim_end();
         help += &format!("\n$ ferry-bundler {command} -h\n{own}\n");
     }
@@ -210,6 +234,8 @@ fn help_of_all_commands() {
       repair   Restore what is damaged or missing of a bundle from its parity, where it lies
       cache    Look after the folder of fetched files
       keygen   Make a signing key, encrypted, and its trust root
+      key      Say who may sign, and change it: each change is a new version of the trust root
+      sign     Add signatures to a bundle; nothing of its payload is read or moved
       help     Print this message or the help of the given subcommand(s)
 
     Options:
@@ -338,15 +364,19 @@ fn help_of_all_commands() {
     $ ferry-bundler build -h
     Fetch what a lock names, check it, and write one signed bundle
 
-    Usage: ferry-bundler build [OPTIONS] --key <DIR> <LOCK>
+    Usage: ferry-bundler build [OPTIONS] <LOCK>
 
     Arguments:
       <LOCK>  The lock
 
     Options:
-          --key <DIR>               Folder that `keygen` made
-          --passphrase-file <FILE>  File whose first line is the key's passphrase [default:
-                                    $FERRY_KEY_PASSPHRASE, else asked]
+          --key <DIR>               Folder of a key that signs, as `keygen` made it (can be repeated)
+          --passphrase-file <FILE>  File whose first line is the passphrase, one for all keys or one for
+                                    each [default: $FERRY_KEY_PASSPHRASE, else asked]
+          --root <PATH>             Trust root of the bundle: a key folder, a file of roots or a root
+                                    document [default: that of the first --key]
+          --unsigned                Let `sign` add the signatures later: no reader takes the bundle
+                                    before
       -o, --output <FILE>           Where to write the bundle [default: NAME-RELEASE.ferry]
           --volume-size <SIZE>      Write volumes of at most this size where one file is larger: fat32,
                                     dvd, bd25, bd50, or bytes such as 4.7G
@@ -383,8 +413,8 @@ fn help_of_all_commands() {
 
     Options:
           --alone               Check this volume alone, and do not miss the others
-          --root <FINGERPRINT>  Fingerprint of the trust root, as `keygen` printed it [alias:
-                                --trust-root]
+          --root <FINGERPRINT>  Fingerprint of the trust root, as `keygen` printed it, or of an earlier
+                                one that it follows from [alias: --trust-root]
           --key <FILE>          Public key in PEM that must have signed
           --threads <THREADS>   Threads that hash [default: N]
       -h, --help                Print help (see more with '--help')
@@ -415,16 +445,20 @@ fn help_of_all_commands() {
     $ ferry-bundler split -h
     Write a bundle again in volumes of another size, signed anew; nothing is fetched
 
-    Usage: ferry-bundler split [OPTIONS] --key <DIR> <BUNDLE>
+    Usage: ferry-bundler split [OPTIONS] <BUNDLE>
 
     Arguments:
-      <BUNDLE>  The bundle, one of its volumes, or their folder. It must be signed under the root of
-                `--key`
+      <BUNDLE>  The bundle, one of its volumes, or their folder. It must be signed as the root of
+                `--key` or `--root` asks
 
     Options:
-          --key <DIR>               Folder that `keygen` made
-          --passphrase-file <FILE>  File whose first line is the key's passphrase [default:
-                                    $FERRY_KEY_PASSPHRASE, else asked]
+          --key <DIR>               Folder of a key that signs, as `keygen` made it (can be repeated)
+          --passphrase-file <FILE>  File whose first line is the passphrase, one for all keys or one for
+                                    each [default: $FERRY_KEY_PASSPHRASE, else asked]
+          --root <PATH>             Trust root of the bundle: a key folder, a file of roots or a root
+                                    document [default: that of the first --key]
+          --unsigned                Let `sign` add the signatures later: no reader takes the bundle
+                                    before
       -o, --output <FILE>           Where to write the bundle [default: NAME-RELEASE.ferry]
           --volume-size <SIZE>      Write volumes of at most this size where one file is larger: fat32,
                                     dvd, bd25, bd50, or bytes such as 4.7G
@@ -493,8 +527,172 @@ fn help_of_all_commands() {
       <FOLDER>  Folder to make
 
     Options:
+          --algorithm <NAME>        What the key signs with: p256, sm2 or ed25519 [default: p256]
           --passphrase-file <FILE>  File whose first line is the passphrase [default:
                                     $FERRY_KEY_PASSPHRASE, else asked]
       -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler sign -h
+    Add signatures to a bundle; nothing of its payload is read or moved
+
+    Usage: ferry-bundler sign [OPTIONS] <WHAT>
+
+    Arguments:
+      <WHAT>  The bundle, one of its volumes, their folder, or a statement that was exported
+
+    Options:
+          --key <DIR>               Folder of a key that signs (can be repeated)
+          --passphrase-file <FILE>  File whose first line is the passphrase, one for all keys or one for
+                                    each [default: $FERRY_KEY_PASSPHRASE, else asked]
+          --export <FILE>           Write the statement, for a machine that has the key
+          --import <FILE>           Take a signature that was made on another machine (can be repeated)
+      -o, --output <FILE>           Where to write the signature of a statement [default:
+                                    STATEMENT.KEYID.ALGORITHM]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler key list -h
+    Say who may sign, and what a new root still lacks
+
+    Usage: ferry-bundler key list [OPTIONS] <PATH>
+
+    Arguments:
+      <PATH>  A key folder, a file of roots or a root document
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    $ ferry-bundler key add -h
+    Let more keys sign
+
+    Usage: ferry-bundler key add [OPTIONS] <FOLDER> <PUBLIC>...
+
+    Arguments:
+      <FOLDER>     A key folder
+      <PUBLIC>...  Public keys in PEM
+
+    Options:
+          --passphrase-file <FILE>  File whose first line is the passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler key remove -h
+    Let a key sign no more; what is installed by it stays good
+
+    Usage: ferry-bundler key remove [OPTIONS] <FOLDER> <KEY>
+
+    Arguments:
+      <FOLDER>  A key folder
+      <KEY>     The key's identifier, or the beginning of it
+
+    Options:
+          --passphrase-file <FILE>  File whose first line is the passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler key revoke -h
+    Distrust a key for ever, and everything that it signed
+
+    Usage: ferry-bundler key revoke [OPTIONS] <FOLDER> <KEY>
+
+    Arguments:
+      <FOLDER>  A key folder
+      <KEY>     The key's identifier, or the beginning of it
+
+    Options:
+          --passphrase-file <FILE>  File whose first line is the passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler key rotate -h
+    Put a new key in the place of this folder's own
+
+    Usage: ferry-bundler key rotate [OPTIONS] <FOLDER>
+
+    Arguments:
+      <FOLDER>  A key folder
+
+    Options:
+          --algorithm <NAME>        What the new key signs with [default: what the old one does]
+          --revoke                  Revoke the old key as well: somebody else may have it
+          --passphrase-file <FILE>  File whose first line is the passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler key threshold -h
+    Set how many keys must sign
+
+    Usage: ferry-bundler key threshold [OPTIONS] <FOLDER> <KEYS>
+
+    Arguments:
+      <FOLDER>  A key folder
+      <KEYS>    How many keys; somebody who holds two counts twice
+
+    Options:
+          --passphrase-file <FILE>  File whose first line is the passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler key require -h
+    Set by which algorithms at least one key must sign, besides P-256
+
+    Usage: ferry-bundler key require [OPTIONS] <FOLDER> [ALGORITHMS]...
+
+    Arguments:
+      <FOLDER>         A key folder
+      [ALGORITHMS]...  sm2, ed25519, both, or none of them
+
+    Options:
+          --passphrase-file <FILE>  File whose first line is the passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler key discard -h
+    Forget a root that waits for signatures
+
+    Usage: ferry-bundler key discard [OPTIONS] <FOLDER>
+
+    Arguments:
+      <FOLDER>  A key folder
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    $ ferry-bundler key export -h
+    Write the roots into one file: for another machine's key, or for a site
+
+    Usage: ferry-bundler key export [OPTIONS] <FOLDER> <OUTPUT>
+
+    Arguments:
+      <FOLDER>  A key folder
+      <OUTPUT>  Where to write them
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    $ ferry-bundler key sign -h
+    Sign the root that waits in a file, after looking at what it changes
+
+    Usage: ferry-bundler key sign [OPTIONS] --key <DIR> <FILE>
+
+    Arguments:
+      <FILE>  A file that `key export` wrote; the signature is added to it
+
+    Options:
+          --key <DIR>               Folder of the key that signs
+          --passphrase-file <FILE>  File whose first line is the passphrase [default:
+                                    $FERRY_KEY_PASSPHRASE, else asked]
+      -h, --help                    Print help (see more with '--help')
+
+    $ ferry-bundler key import -h
+    Take roots and signatures from a file into a key folder
+
+    Usage: ferry-bundler key import [OPTIONS] <FOLDER> <FILE>
+
+    Arguments:
+      <FOLDER>  A key folder
+      <FILE>    A file that `key export` wrote, and others signed
+
+    Options:
+      -h, --help  Print help (see more with '--help')
     ");
 }

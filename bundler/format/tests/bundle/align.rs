@@ -104,14 +104,14 @@ fn raw_blobs_begin_at_whole_blocks_and_other_tools_read_the_rest() {
 #[test]
 fn each_volume_is_aligned_in_itself_and_repaired() {
     let mut shelf = Shelf::new();
-    shelf.fake.options.volume_size = Some(60_000);
+    shelf.fake.options.volume_size = Some(72_000);
     let out = shelf.build();
     let bundle = shelf.check(&out).unwrap();
     assert!(bundle.index.volumes > 1);
     assert!(assert_aligned(&bundle, &shelf) > 4);
     let volumes = Sealed::open(&out).unwrap().complete().unwrap();
     for volume in &volumes {
-        assert!(fs::metadata(volume).unwrap().len() <= 60_000);
+        assert!(fs::metadata(volume).unwrap().len() <= 72_000);
         let alone = Sealed::open_alone(volume).unwrap();
         let alone = alone.verify(&shelf.fake.roots()).unwrap();
         alone.verify_all(1, &Silent).unwrap();

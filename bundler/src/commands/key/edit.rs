@@ -223,7 +223,11 @@ fn propose(
         return Err(InputError::RootUnchanged.into());
     }
     let next = SignedRoot {
-        bytes: document.to_bytes()?,
+        bytes: document
+            .to_bytes()
+            .map_err(|error| InputError::RootImpossible {
+                cause: error.to_string(),
+            })?,
         signatures: Vec::new(),
     };
     let mut proposal = Proposal { roots, next };
