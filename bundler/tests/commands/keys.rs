@@ -63,7 +63,10 @@ fn a_bundle_is_signed_on_machines_that_never_see_it() {
         );
     }
 
-    world.write_plan(&world.plan());
+    // Without models: where the key is at hand, they are signed by themselves.
+    let mut plan = world.plan();
+    plan["models"] = serde_json::json!([]);
+    world.write_plan(&plan);
     world.lock().ended_with(0);
     let build = [
         "build",

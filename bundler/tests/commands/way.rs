@@ -195,7 +195,18 @@ fn the_readme_in_the_bundle_leads_through_the_check_by_hand() {
         .lines()
         .filter_map(|line| line.strip_prefix("    "))
         .collect();
-    let [take, root, listed, signature, signed, same, complete] = commands[..] else {
+    let [
+        take,
+        root,
+        listed,
+        chain,
+        signature,
+        others,
+        signed,
+        same,
+        complete,
+    ] = commands[..]
+    else {
         panic!("{commands:#?}");
     };
     assert_eq!(sh(".", take), "");
@@ -204,7 +215,9 @@ fn the_readme_in_the_bundle_leads_through_the_check_by_hand() {
         format!("{fingerprint}  meta/root/001.json\n")
     );
     assert_eq!(sh("check", listed), "listed\n");
+    assert_eq!(sh("check", chain), "");
     assert_eq!(sh("check", signature), "Verified OK\n");
+    assert_eq!(sh("check", others), "");
     assert_eq!(sh("check", signed), "signed\n");
     let lines = sh("check", same);
     let sums = fs::read_to_string(world.path("check/meta/SHA256SUMS")).unwrap();
