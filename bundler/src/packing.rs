@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bundle_format::{
-    BuildOptions, BundleInput, Lack, RootChain, SigningKey, Squeeze, write_parity,
+    Algorithm, BuildOptions, BundleInput, Lack, RootChain, SigningKey, Squeeze, write_parity,
 };
 use console::View;
 use manifest_schema::{Arch, Digest, Profiles, Provenance, RequiredBlob};

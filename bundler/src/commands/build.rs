@@ -81,12 +81,11 @@ impl Args {
         downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
         let mut parts = assembler.assemble(view)?;
         // A bundle that is signed later has no key at hand: its models carry no signature of their own.
-        match signers.model_key() {
-            Some(key) => sign_models(&mut parts, key, &cache)?,
-            None => {
-                let none: &[(&str, String)] = &[];
-                view.note("bundler.models-unsigned", none);
-            }
+        if let Some(key) = signers.model_key() {
+            sign_models(&mut parts, key, &cache)?;
+        } else {
+            let none: &[(&str, String)] = &[];
+            view.note("bundler.models-unsigned", none);
         }
         vendor::check(&parts.profiles, &cache, view)?;
         for code in &parts.provenance.code_on_load {
