@@ -45,7 +45,7 @@ enum Task {
     /// Build the static aarch64 installer and run it under qemu
     Cross,
     /// Build against each libtorch that a vendor pins, and replay the golden traces
-    Torches,
+    Torches(torches::Args),
     /// Obtain libtorch and print the environment to build with
     Env,
 }
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Arrows => arrows::check(),
         Task::Cross => cross::run(),
-        Task::Torches => torches::run(),
+        Task::Torches(args) => torches::run(&args),
         Task::Env => libtorch::obtain().map(|libtorch| {
             for (name, value) in libtorch.environment() {
                 println!("export {name}='{value}'");
