@@ -16,6 +16,10 @@ pub(crate) enum RuntimeError {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// A model was to be exported over something else.
+    #[cfg(feature = "native")]
+    #[error("`{path}` holds something that an export does not replace")]
+    ExportTaken { path: PathBuf },
     /// Built without libtorch.
     #[cfg(not(feature = "native"))]
     #[error("this program was built without libtorch")]
@@ -27,6 +31,8 @@ impl Diagnose for RuntimeError {
         match self {
             Self::JobUnreadable { .. } => "runtime.job-unreadable",
             Self::NoSuchModel { .. } => "runtime.no-such-model",
+            #[cfg(feature = "native")]
+            Self::ExportTaken { .. } => "runtime.export-taken",
             #[cfg(not(feature = "native"))]
             Self::NotNative => "runtime.not-native",
         }
@@ -35,6 +41,8 @@ impl Diagnose for RuntimeError {
     fn args(&self) -> Args {
         match self {
             Self::JobUnreadable { path, .. } => vec![("path", path.display().to_string())],
+            #[cfg(feature = "native")]
+            Self::ExportTaken { path } => vec![("path", path.display().to_string())],
             Self::NoSuchModel { name } => vec![("name", name.clone())],
             #[cfg(not(feature = "native"))]
             Self::NotNative => Args::new(),

@@ -5,26 +5,47 @@ use std::path::Path;
 
 use console::View;
 use report::{Event, Sink, Trouble};
-use train::{Job, Numeric, Objective};
+#[cfg(feature = "native")]
+use train::ExportJob;
+use train::{Job, JobError, Numeric, Objective};
 
 use crate::error::RuntimeError;
 
-/// Reads the job at `path`. Every key that is unknown or unsupported is shown, not only the first.
+/// Reads the training job at `path`.
 pub(crate) fn read(path: &Path, settings: &[String], view: &View) -> Result<Job, Trouble> {
+    let (origin, text) = text_of(path)?;
+    show_all(Job::key_faults(&origin, &text, settings)?, view)?;
+    Ok(Job::parse(&origin, &text, settings)?)
+}
+
+/// Reads the export job at `path`.
+#[cfg(feature = "native")]
+pub(crate) fn read_export(
+    path: &Path,
+    settings: &[String],
+    view: &View,
+) -> Result<ExportJob, Trouble> {
+    let (origin, text) = text_of(path)?;
+    show_all(ExportJob::key_faults(&origin, &text, settings)?, view)?;
+    Ok(ExportJob::parse(&origin, &text, settings)?)
+}
+
+/// The file's name for messages, and its text.
+fn text_of(path: &Path) -> Result<(String, String), RuntimeError> {
     let text = fs::read_to_string(path).map_err(|source| RuntimeError::JobUnreadable {
         path: path.to_owned(),
         source,
     })?;
-    let origin = path.display().to_string();
-    let mut faults = Job::key_faults(&origin, &text, settings)?;
+    Ok((path.display().to_string(), text))
+}
+
+/// Shows every key that is unknown or unsupported, not only the first.
+fn show_all(mut faults: Vec<JobError>, view: &View) -> Result<(), Trouble> {
     let last = faults.pop();
     for fault in faults {
         let _status = view.fail(&Trouble::from(fault));
     }
-    match last {
-        Some(fault) => Err(fault.into()),
-        None => Ok(Job::parse(&origin, &text, settings)?),
-    }
+    last.map_or(Ok(()), |fault| Err(fault.into()))
 }
 
 /// Warns of what the job asks for and this program does otherwise.

@@ -5,6 +5,8 @@ mod chat;
 mod check;
 mod doctor;
 mod error;
+#[cfg(feature = "native")]
+mod export;
 mod home;
 mod job_file;
 mod material;
@@ -43,6 +45,8 @@ enum Command {
     Check(JobArguments),
     /// Answer questions with a model, and an adapter if there is one
     Chat(ChatArguments),
+    /// Write a model with its adapters added for good, for any program to load
+    Export(JobArguments),
     /// Say what this program computes with, and where it looks for models
     Doctor,
 }
@@ -120,7 +124,11 @@ fn run(command: Command, view: &View) -> Result<(), Trouble> {
         Command::Train(arguments) => train::run(&arguments, view),
         #[cfg(feature = "native")]
         Command::Chat(arguments) => chat::run(&arguments, view),
+        #[cfg(feature = "native")]
+        Command::Export(arguments) => export::run(&arguments, view),
         #[cfg(not(feature = "native"))]
-        Command::Train(_) | Command::Chat(_) => Err(error::RuntimeError::NotNative.into()),
+        Command::Train(_) | Command::Chat(_) | Command::Export(_) => {
+            Err(error::RuntimeError::NotNative.into())
+        }
     }
 }

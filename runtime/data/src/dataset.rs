@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <dataset_dir>/dataset_info.json   {"name": {"file_name", "formatting", "columns", "tags"}}
-//! <dataset_dir>/<file_name>         .json: a list of records; .jsonl: one record a line
+//! <dataset_dir>/<file_name>         .json: a list of records; .jsonl: one record a line; .csv, .tsv: a table
 //! ```
 //!
 //! A record that breaks the order of turns is dropped and named, as in the original; a record of
@@ -19,6 +19,7 @@ use crate::error::DataError;
 use crate::example::Conversation;
 use crate::record::{Columns, Record, Tags};
 use crate::stage::Stage;
+use crate::table;
 
 /// One dataset's entry in `dataset_info.json`.
 #[derive(Debug, Default, Deserialize)]
@@ -192,17 +193,19 @@ const REFUSED: [&str; 7] = [
     "folder",
 ];
 
-/// Reads the records of a `.json` or `.jsonl` file.
+/// Reads the records of a `.json`, `.jsonl`, `.csv` or `.tsv` file.
 fn records(path: &Path) -> Result<Vec<Value>, DataError> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
     let lines = match extension {
         "jsonl" => true,
         "json" => false,
+        "csv" => return table::records(path, &read(path)?, b','),
+        "tsv" => return table::records(path, &read(path)?, b'\t'),
         other => {
             return Err(DataError::Unsupported {
                 path: path.to_owned(),
                 place: "file name".to_owned(),
-                feature: format!("a data file of kind `{other}` (only json and jsonl)"),
+                feature: format!("a data file of kind `{other}` (only json, jsonl, csv and tsv)"),
             });
         }
     };
@@ -304,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn a_table_is_read_like_a_list() {
+        let info = r#"{"d": {"file_name": "d.csv"}}"#;
+        let loaded = load(info, "d.csv", "instruction,input,output\na,b,c\nd,,e\n").unwrap();
+        let conversations = loaded.conversations.iter();
+        let asked: Vec<_> = conversations
+            .map(|(_, c)| c.turns[0].user.as_str())
+            .collect();
+        assert_eq!(asked, ["a\nb", "d"]);
+    }
+
+    #[test]
     fn turns_that_do_not_alternate_are_dropped_and_named() {
         let info = r#"{"d": {"file_name": "d.json", "formatting": "sharegpt"}}"#;
         let data = r#"[{"conversations": [{"from": "gpt", "value": "a"}]},
@@ -347,10 +361,10 @@ mod tests {
                 "is made for comparisons (`ranking: true`); this job's stage is `sft`",
             ),
             (
-                r#"{"d": {"file_name": "d.csv"}}"#,
-                "d.csv",
+                r#"{"d": {"file_name": "d.parquet"}}"#,
+                "d.parquet",
                 "a,b",
-                "kind `csv`",
+                "kind `parquet`",
             ),
             (
                 ALPACA,

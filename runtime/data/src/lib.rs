@@ -23,6 +23,7 @@ mod sampler;
 mod similar;
 mod stage;
 mod stream;
+mod table;
 mod template;
 mod templates;
 #[cfg(test)]

@@ -10,6 +10,8 @@
 
 mod bench;
 mod check;
+#[cfg(feature = "native")]
+mod export;
 mod refusals;
 #[cfg(feature = "native")]
 mod training;

@@ -122,6 +122,14 @@ pub enum BackendError {
         /// What was asked for.
         what: &'static str,
     },
+    /// A weight is infinite or no number.
+    #[error("`{tensor}` is not finite in {numbers}")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// The number format it was to be written in.
+        numbers: &'static str,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Library(String),
@@ -179,6 +187,7 @@ impl Diagnose for BackendError {
             Self::BadBatch { .. } => "torch.bad-batch",
             Self::TooLong { .. } => "torch.too-long",
             Self::NotOnPacked { .. } => "torch.not-on-packed",
+            Self::NotFinite { .. } => "torch.not-finite",
             Self::Library(_) => "torch.library",
         }
     }
@@ -237,6 +246,10 @@ impl Diagnose for BackendError {
                 vec![("name", name.clone()), ("known", known.clone())]
             }
             Self::BadBatch { reason } | Self::Library(reason) => vec![("reason", reason.clone())],
+            Self::NotFinite { tensor, numbers } => vec![
+                ("tensor", tensor.clone()),
+                ("numbers", (*numbers).to_owned()),
+            ],
             Self::NotOnPacked { what } => vec![("what", (*what).to_owned())],
             Self::TooLong { found, limit } => {
                 vec![("found", found.to_string()), ("limit", limit.to_string())]

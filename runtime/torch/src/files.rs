@@ -24,6 +24,9 @@ use crate::{BackendError, stream};
 const LARGEST_HEADER: u64 = 100_000_000;
 const MOST_TENSORS: usize = 1_000_000;
 
+/// Names the shard of each tensor.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
 #[derive(Clone, Debug, Deserialize)]
 struct Entry {
     dtype: String,
@@ -197,7 +200,7 @@ impl TensorFiles {
 
     /// Opens the weights in a model folder.
     pub(crate) fn open_folder(folder: &Path) -> Result<Self, BackendError> {
-        let index = folder.join("model.safetensors.index.json");
+        let index = folder.join(INDEX);
         if !index.is_file() {
             return Self::open_file(&folder.join("model.safetensors"));
         }
@@ -288,6 +291,11 @@ impl TensorFiles {
         self.place(name)
     }
 
+    /// The number format that a tensor is stored in.
+    pub(crate) fn kind(&self, name: &str) -> Result<Kind, BackendError> {
+        self.shards[self.place(name)?].kind(name)
+    }
+
     /// A tensor of the expected shape in `kind`: mapped where the file has it so, read and converted elsewhere. It must
     /// not be written to.
     pub(crate) fn mapped(
@@ -329,22 +337,40 @@ pub(crate) fn write<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<(), BackendError> {
     let tensors: Vec<_> = tensors.into_iter().collect();
+    let sizes: Vec<_> = tensors.iter().map(|(_, tensor)| tensor.size()).collect();
+    let heads = tensors.iter().zip(&sizes);
+    let heads: Vec<_> = heads
+        .map(|((name, _), size)| (*name, size.as_slice()))
+        .collect();
+    write_as(path, &heads, Kind::Float, |at| {
+        Ok(tensors[at].1.shallow_clone())
+    })
+}
+
+/// Writes tensors with these names and shapes in the number format `kind`. `value` yields each one, by its place in the
+/// list, when it is due, so that one at a time need be in memory.
+pub(crate) fn write_as(
+    path: &Path,
+    tensors: &[(&str, &[i64])],
+    kind: Kind,
+    mut value: impl FnMut(usize) -> Result<Tensor, BackendError>,
+) -> Result<(), BackendError> {
     let mut entries = serde_json::Map::new();
     let mut end = 0;
-    for (name, tensor) in &tensors {
+    for (name, shape) in tensors {
         let from = end;
-        end += tensor.numel() * 4;
+        end += shape.iter().product::<i64>() as usize * kind.elt_size_in_bytes();
         entries.insert(
             (*name).to_owned(),
-            serde_json::json!({"dtype": "F32", "shape": tensor.size(), "data_offsets": [from, end]}),
+            serde_json::json!({"dtype": dtype(kind), "shape": shape, "data_offsets": [from, end]}),
         );
     }
     let head = stream::head(entries);
     let file = File::create(path).map_err(BackendError::writing(path))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(&head).map_err(BackendError::writing(path))?;
-    for (_, tensor) in &tensors {
-        let bytes = little_endian(tensor)?;
+    for at in 0..tensors.len() {
+        let bytes = little_endian(&value(at)?, kind)?;
         out.write_all(&bytes).map_err(BackendError::writing(path))?;
     }
     let file = out
@@ -353,11 +379,20 @@ pub(crate) fn write<'a>(
     file.sync_all().map_err(BackendError::writing(path))
 }
 
-/// The bytes of a tensor as `f32`; every machine that libtorch runs on is little-endian.
-fn little_endian(tensor: &Tensor) -> Result<Vec<u8>, BackendError> {
+/// The format's name of a number format.
+fn dtype(kind: Kind) -> &'static str {
+    match kind {
+        Kind::BFloat16 => "BF16",
+        Kind::Half => "F16",
+        _ => "F32",
+    }
+}
+
+/// The bytes of a tensor in `kind`; every machine that libtorch runs on is little-endian.
+fn little_endian(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>, BackendError> {
     let bytes = tensor
         .f_detach()?
-        .f_to_kind(Kind::Float)?
+        .f_to_kind(kind)?
         .f_contiguous()?
         .f_view([-1])?
         .f_view_dtype(Kind::Uint8)?;

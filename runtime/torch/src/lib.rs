@@ -16,6 +16,7 @@ mod cache;
 mod config;
 mod dynamic_map;
 mod error;
+mod export;
 mod files;
 mod four_bit;
 mod generate;
@@ -42,6 +43,7 @@ mod weight;
 
 pub use config::ModelConfig;
 pub use error::BackendError;
+pub use export::{ExportOptions, Exported};
 pub use generate::{Sampling, generate};
 pub use model::{Model, Pass};
 pub use optimizer::AdamSettings;

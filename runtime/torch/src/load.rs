@@ -22,6 +22,8 @@ const OUTPUT: &str = "lm_head.weight";
 struct Reader<'a> {
     files: &'a mut TensorFiles,
     holding: Holding,
+    /// Tensors stay in the number format of the files, so that all of them are mapped.
+    stored: bool,
     epsilon: f64,
     linears: u64,
 }
@@ -35,7 +37,12 @@ impl Reader<'_> {
     }
 
     fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, BackendError> {
-        self.files.mapped(name, shape, self.kind())
+        let kind = if self.stored {
+            self.files.kind(name)?
+        } else {
+            self.kind()
+        };
+        self.files.mapped(name, shape, kind)
     }
 
     fn norm(&mut self, name: String, width: i64) -> Result<Norm, BackendError> {
@@ -107,9 +114,27 @@ impl Model {
         files: &mut TensorFiles,
         holding: Holding,
     ) -> Result<Self, BackendError> {
+        Self::read(config, files, holding, false)
+    }
+
+    /// The same with every tensor as it is stored: to write it anew, not to compute with.
+    pub(crate) fn load_stored(
+        config: ModelConfig,
+        files: &mut TensorFiles,
+    ) -> Result<Self, BackendError> {
+        Self::read(config, files, Holding::default(), true)
+    }
+
+    fn read(
+        config: ModelConfig,
+        files: &mut TensorFiles,
+        holding: Holding,
+        stored: bool,
+    ) -> Result<Self, BackendError> {
         let mut reader = Reader {
             files,
             holding,
+            stored,
             epsilon: config.norm_epsilon,
             linears: 0,
         };

@@ -4,6 +4,9 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use crate::BackendError;
 
 /// Lets `write` fill a file beside `path`, then moves it there.
@@ -19,6 +22,53 @@ pub(crate) fn placed(
         let _ = fs::remove_file(&fresh);
     }
     written
+}
+
+/// Lets `write` fill a folder beside `path`, then moves it there. What stood there before is then removed; until then it
+/// is untouched.
+pub(crate) fn placed_folder(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), BackendError>,
+) -> Result<(), BackendError> {
+    // A path such as `out/` or `.` names the folder all the same.
+    let path = &std::path::absolute(path).map_err(BackendError::writing(path))?;
+    let failed = || BackendError::writing(path);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed())?;
+    }
+    sweep(path);
+    let fresh = beside(path);
+    let placed = fs::create_dir(&fresh)
+        .map_err(failed())
+        .and_then(|()| write(&fresh))
+        .and_then(|()| {
+            sync_folder(&fresh)
+                .and_then(|()| take_place(&fresh, path))
+                .and_then(|()| sync_folder(path.parent().unwrap_or(path)))
+                .map_err(failed())
+        });
+    // What was written for nothing, or what stood in its place before. Best effort: a later call sweeps.
+    let _ = fs::remove_dir_all(&fresh);
+    placed
+}
+
+/// Moves the folder `fresh` to `path`; what stood there is then at `fresh`.
+fn take_place(fresh: &Path, path: &Path) -> std::io::Result<()> {
+    match renameat_with(CWD, fresh, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOENT) => fs::rename(fresh, path),
+        // A file system that cannot swap two names.
+        Err(_) => {
+            if path.exists() {
+                fs::remove_dir_all(path)?;
+            }
+            fs::rename(fresh, path)
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Writes a JSON document with a line end.

@@ -88,16 +88,35 @@ impl ModelFiles {
         Ok(())
     }
 
-    /// Writes `config.json` for weights saved as `f32`, and copies the generation settings.
-    pub(crate) fn copy_config(&self, folder: &Path) -> Result<(), BackendError> {
+    /// What `config.json` says.
+    pub(crate) fn config(&self) -> Result<serde_json::Value, BackendError> {
         let path = self.folder.join("config.json");
         let text = fs::read(&path).map_err(BackendError::reading(&path))?;
-        let mut config: serde_json::Value = serde_json::from_slice(&text)
-            .map_err(|e| BackendError::malformed(&path, e.to_string(), "JSON"))?;
+        serde_json::from_slice(&text)
+            .map_err(|e| BackendError::malformed(&path, e.to_string(), "JSON"))
+    }
+
+    /// Writes `config.json` for weights saved as `f32`, and copies the generation settings.
+    pub(crate) fn copy_config(&self, folder: &Path) -> Result<(), BackendError> {
+        self.write_config(folder, "float32", false)
+    }
+
+    /// Writes `config.json` for weights in the named number format, with an output layer of its own where it is `untied`,
+    /// and copies the generation settings.
+    pub(crate) fn write_config(
+        &self,
+        folder: &Path,
+        numbers: &str,
+        untied: bool,
+    ) -> Result<(), BackendError> {
+        let mut config = self.config()?;
         for name in ["dtype", "torch_dtype"] {
             if config.get(name).is_some() {
-                config[name] = "float32".into();
+                config[name] = numbers.into();
             }
+        }
+        if untied {
+            config["tie_word_embeddings"] = false.into();
         }
         output::json(&folder.join("config.json"), &config)?;
         let generation = self.folder.join("generation_config.json");

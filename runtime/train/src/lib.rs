@@ -18,9 +18,9 @@ mod trainer;
 
 pub use checkpoint::Point;
 pub use job::{
-    DataSettings, Evaluation, FeedbackSettings, FineTuning, FreezeSettings, Job, JobError,
-    LoraSettings, Numeric, Objective, PreferenceLoss, PreferenceSettings, Quantization, Resume,
-    Saving, When,
+    DataSettings, Evaluation, ExportJob, ExportNumbers, FeedbackSettings, FineTuning,
+    FreezeSettings, Job, JobError, LoraSettings, Numeric, Objective, PreferenceLoss,
+    PreferenceSettings, Quantization, Resume, Saving, When,
 };
 pub use memory::Memory;
 pub use plot::{png, smoothed, svg};

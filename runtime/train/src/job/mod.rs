@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 mod data;
 mod error;
+mod export;
 mod fields;
 mod keys;
 mod moments;
@@ -13,6 +14,7 @@ mod tuning;
 
 pub use data::DataSettings;
 pub use error::JobError;
+pub use export::{ExportJob, ExportNumbers};
 pub use moments::{Evaluation, Resume, Saving, When};
 pub use objective::{FeedbackSettings, Objective, PreferenceLoss, PreferenceSettings};
 pub use tuning::{FineTuning, FreezeSettings, LoraSettings, Numeric, Quantization};

@@ -80,7 +80,7 @@ impl Job {
     }
 }
 
-fn key_faults(fields: &Fields) -> Vec<JobError> {
+pub(super) fn key_faults(fields: &Fields) -> Vec<JobError> {
     let fault = |(key, place, value): (&String, &String, &Value)| {
         let place = place.clone();
         match (usage(key), nearest(key)) {

@@ -1,0 +1,71 @@
+//! `export`: a model with its adapters added for good, in a folder that any program can load.
+
+use std::fs;
+use std::path::Path;
+
+use console::View;
+use report::Trouble;
+use torch_backend::{ExportOptions, Threads, open, use_threads};
+use train::ExportJob;
+
+use crate::JobArguments;
+use crate::error::RuntimeError;
+use crate::home::Home;
+use crate::job_file;
+
+/// What an export leaves in its folder, beside the model.
+const RECORD: &str = "export.json";
+
+pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> {
+    let job = job_file::read_export(&arguments.job, &arguments.settings, view)?;
+    let home = Home::find();
+    let model = home
+        .model(&job.model)
+        .ok_or_else(|| RuntimeError::NoSuchModel {
+            name: job.model.clone(),
+        })?;
+    check_folder(&job)?;
+    use_threads(Threads::Idle);
+    let files = open(&model, &home.cache, view)?;
+    let options = ExportOptions {
+        base: &job.model,
+        adapters: &job.adapters,
+        numbers: job.numbers,
+        shard_size: job.shard_size,
+    };
+    let exported = files.export(&options, &job.folder, view)?;
+    let folder = job.folder.display().to_string();
+    let value = serde_json::json!({
+        "export_dir": folder, "files": exported.files, "bytes": exported.bytes,
+        "tensors": exported.tensors, "dtype": exported.numbers,
+    });
+    view.result(&value, &folder);
+    Ok(())
+}
+
+/// Only an earlier export is ever replaced, and only where the job says so: the key that allows it must not cost anyone
+/// a folder of other things.
+fn check_folder(job: &ExportJob) -> Result<(), RuntimeError> {
+    let folder = &job.folder;
+    let free = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    let older = job.overwrite && folder.join(RECORD).is_file();
+    let needed = job.adapters.iter().map(|adapter| adapter.as_path());
+    let needed = needed.chain([Path::new(&job.model)]);
+    if free || (older && !needed.into_iter().any(|path| lies_in(path, folder))) {
+        return Ok(());
+    }
+    Err(RuntimeError::ExportTaken {
+        path: folder.clone(),
+    })
+}
+
+/// Whether `path` exists in `folder` or is it.
+fn lies_in(path: &Path, folder: &Path) -> bool {
+    match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(folder),
+        _ => false,
+    }
+}
