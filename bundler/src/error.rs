@@ -42,6 +42,8 @@ pub(crate) enum InputError {
         size: String,
         from: String,
     },
+    #[error("`{}` describes no machine: {problem}", path.display())]
+    Site { path: PathBuf, problem: String },
     #[error("`{}` exists already", path.display())]
     Exists { path: PathBuf },
     #[error("`{text}` is not {expected}")]
@@ -101,6 +103,7 @@ impl Diagnose for InputError {
             Self::Changed { .. } => "bundler.changed",
             Self::RevisionChanged { .. } => "bundler.revision-changed",
             Self::NotBrought { .. } => "bundler.not-brought",
+            Self::Site { .. } => "bundler.site",
             Self::Exists { .. } => "bundler.exists",
             Self::Word { .. } => "bundler.word",
             Self::Inventory { .. } => "bundler.inventory",
@@ -154,6 +157,9 @@ impl Diagnose for InputError {
                     ("expected", expected.clone()),
                 ],
             },
+            Self::Site { path, problem } => {
+                vec![("path", shown(path)), ("problem", problem.clone())]
+            }
             Self::Path { path, found } => vec![("path", path.clone()), ("found", found.clone())],
             Self::Twice { owner, path } => vec![("owner", owner.clone()), ("path", path.clone())],
             Self::RevisionChanged {

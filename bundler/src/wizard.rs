@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bundle_format::Received;
 use manifest_schema::chip::{Chip, Family, FrameworkPair, Pairing};
 use manifest_schema::plan::{
     FileSource, HubSource, Plan, PlanBackend, PlanComponent, PlanPython, Source,
 };
-use manifest_schema::site::{Inventory, Site};
-use manifest_schema::{Arch, BackendName, BundleName, GlibcVersion, RepoName};
+use manifest_schema::site::{Interpreter, Site};
+use manifest_schema::{Arch, BackendName, BundleName, GlibcVersion, RepoName, site_code};
 
 /// What was asked for.
 pub(crate) struct Answers {
@@ -123,13 +124,12 @@ impl Repository {
 }
 
 impl Target {
-    /// Reads what `ferry-installer probe --json` or `inventory` wrote.
-    pub(crate) fn read(text: &[u8]) -> Option<Self> {
-        let inventory = Inventory::parse(text).ok();
-        let (site, interpreters) = match inventory {
-            Some(inventory) => (inventory.site, inventory.interpreters),
-            None => (serde_json::from_slice::<Site>(text).ok()?, Vec::new()),
-        };
+    /// Reads what `ferry-installer` carried out: `probe --json`, `probe --letters` or `--qr`, `inventory`.
+    ///
+    /// # Errors
+    /// Says why the text describes no machine.
+    pub(crate) fn read(text: &[u8]) -> Result<Self, String> {
+        let (site, interpreters) = survey(text)?;
         let mut target = Self {
             arch: site.arch.as_ref().map(|fact| fact.value),
             glibc: site.glibc.as_ref().map(|fact| fact.value),
@@ -161,7 +161,7 @@ impl Target {
             .collect();
         pythons.sort_unstable();
         target.python = pythons.pop().map(|minor| format!("3.{minor}"));
-        Some(target)
+        Ok(target)
     }
 
     /// Versions that go together on `chip` with `python`: the toolkit that is there, else the newest that the
@@ -215,6 +215,23 @@ impl Target {
         }
         versions
     }
+}
+
+/// A machine and its Pythons, from any of the forms that leave a site.
+fn survey(text: &[u8]) -> Result<(Site, Vec<Interpreter>), String> {
+    if !text.trim_ascii_start().starts_with(b"{") {
+        let letters = String::from_utf8_lossy(text);
+        let site = site_code::decode(&letters).map_err(|error| error.to_string())?;
+        return Ok((site, Vec::new()));
+    }
+    let json: serde_json::Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    if json.get("payload").is_some() || json.get("site").is_some() {
+        // A signature that does not hold is refused; who signed matters to a delta, not to a plan.
+        let received = Received::read(text).map_err(|error| error.to_string())?;
+        return Ok((received.inventory.site, received.inventory.interpreters));
+    }
+    let site = serde_json::from_value(json).map_err(|error| error.to_string())?;
+    Ok((site, Vec::new()))
 }
 
 /// Python 3.9 is the oldest that today's frameworks have wheels for.
@@ -319,7 +336,13 @@ mod tests {
         assert_eq!(target.chips[0].name, "ascend-910b");
         assert_eq!(target.arch, Some(Arch::Aarch64));
         assert_eq!(target.glibc.unwrap().to_string(), "2.28");
-        assert!(Target::read(b"{}").is_none() || Target::read(b"{}").unwrap().chips.is_empty());
-        assert!(Target::read(b"not a survey").is_none());
+        for (text, problem) in [
+            (&b"not a survey"[..], "no site code"),
+            (b"{ \"devices\": 7 }", "invalid type"),
+            (b"{ this is no JSON", "key must be a string"),
+        ] {
+            let error = Target::read(text).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
     }
 }

@@ -20,3 +20,4 @@ mod refusals;
 mod screens;
 mod site_code;
 mod trust;
+mod vendor;

@@ -7,6 +7,7 @@
 )]
 
 mod arrows;
+mod ascend;
 mod bench;
 mod cross;
 mod demo;
@@ -38,6 +39,8 @@ enum Task {
     Bench(bench::Bench),
     /// Let PEFT read an adapter that Ferry trained, and transformers a model that it installed
     Oracle(oracle::Args),
+    /// Lock and build the environment of an Ascend 910B on aarch64 from `PyPI` (0.5 GB), twice, and compare the bytes
+    Ascend(ascend::Args),
     /// Run everything that must hold: formatting, arrows, lints, tests, the static installer
     Test,
     /// Check that only the allowed crates link reqwest, tch and the terminal crates
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Bench(bench) => bench::run(&bench),
         Task::Oracle(args) => oracle::run(&args),
+        Task::Ascend(args) => ascend::run(&args),
         Task::Test => test::run(),
         Task::Arrows => arrows::check(),
         Task::Cross => cross::run(),

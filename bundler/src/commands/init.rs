@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Write over a plan that is there
     #[arg(long)]
     force: bool,
-    /// What `ferry-installer probe --json` or `inventory` wrote on the target
+    /// What `ferry-installer` carried out: `probe --json`, a site code (`--letters`, `--qr`) or `inventory`
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
     /// Name of the bundle
@@ -272,8 +272,10 @@ fn words(flags: &[String], code: &str, view: &View) -> Result<Vec<String>, Troub
 
 fn target_of(path: &Path) -> Result<Target, InputError> {
     let text = std::fs::read(path).map_err(InputError::file(path))?;
-    let expected = "what `ferry-installer probe --json` or `inventory` wrote";
-    Target::read(&text).ok_or_else(|| word(&path.display().to_string(), expected))
+    Target::read(&text).map_err(|problem| InputError::Site {
+        path: path.to_owned(),
+        problem,
+    })
 }
 
 /// The plan as it is written. It is read again first: what `init` writes, `lock` accepts.

@@ -152,7 +152,7 @@ fn what_flags_get_wrong_is_said_and_nothing_is_written() {
         ),
         (
             &["--name", "demo", "--chip", "cpu", "--site", "site.json"],
-            "bundler.word",
+            "bundler.site",
         ),
         (
             &["--name", "demo", "--chip", "cpu", "--site", "none.json"],

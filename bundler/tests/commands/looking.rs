@@ -286,8 +286,8 @@ fn help_of_all_commands() {
     Options:
       -o, --output <FILE>          Where to write the plan [default: plan.json]
           --force                  Write over a plan that is there
-          --site <FILE>            What `ferry-installer probe --json` or `inventory` wrote on the
-                                   target
+          --site <FILE>            What `ferry-installer` carried out: `probe --json`, a site code
+                                   (`--letters`, `--qr`) or `inventory`
           --name <NAME>            Name of the bundle
           --release <RELEASE>      Release number of the bundle [default: N]
           --channel <CHANNEL>      What the release numbers count in [default: stable]
