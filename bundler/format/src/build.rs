@@ -1,7 +1,7 @@
-//! Writes a bundle: hash, lay out, sign, then copy once.
+//! Writes a bundle: lay out, copy and hash in one reading, sign.
 //!
-//! The digests of all pieces are known before the first byte is written, so the metadata can stand first
-//! and the same input gives the same bytes on any number of threads.
+//! Sizes alone decide where everything lies, so the content goes to its place while it is hashed; what stands before it
+//! is written last. The same input gives the same bytes on any number of threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,17 +19,18 @@ use crate::chain::RootChain;
 use crate::compress::Frames;
 use crate::documents;
 use crate::envelope::Envelope;
+use crate::fill::fill;
 use crate::keys::SigningKey;
 use crate::layout::{self, ALIGN, MAX_METADATA, MAX_VOLUMES, ROOM, Role};
 use crate::place::{Content, TooSmall, place};
 use crate::root::{Lack, RootDocument};
 use crate::sbom::bill;
-use crate::source::{Source, hash_blobs, hash_parts, open_blobs, unreadable};
+use crate::source::{Source, is_piece_size, open_blobs, unreadable};
 use crate::statement::{PAYLOAD_TYPE, Statement, Subject, pre_authentication};
 use crate::tensors::Squeeze;
 use crate::ustar::{BLOCK, padding};
 use crate::verify::placed_files;
-use crate::write::{span, write};
+use crate::write::{Archive, runs, span};
 
 /// What goes into a bundle.
 pub struct BundleInput<'a> {
@@ -118,17 +119,29 @@ pub fn build(
     }
     let sources = open_blobs(input)?;
     check_profiles(input, &sources)?;
-    let mut contents = hash_blobs(&sources, options, sink)?;
+    let piece_size = options.piece_size;
+    if !is_piece_size(piece_size) {
+        return Err(BuildError::PieceSize { found: piece_size });
+    }
+    let raw = |source: &Source| Content::raw(source.digest, source.size, piece_size);
+    let mut contents: Vec<Content> = sources.iter().map(raw).collect();
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let frames = Frames::make(input.profiles, &sources, &mut contents, options, folder)?;
+    let frames = Frames::make(
+        input.profiles,
+        &sources,
+        &mut contents,
+        options,
+        folder,
+        sink,
+    )?;
     let payload = Payload {
         sources,
         contents,
         frames,
     };
     let mut members = metadata(input)?;
-    let layout = lay_out(&mut members, input, &payload, options, &signers)?;
+    let mut layout = lay_out(&mut members, input, &payload, options, &signers)?;
     if let Some((_, name, bytes)) = members
         .each()
         .find(|(_, _, bytes)| bytes.len() as u64 > MAX_METADATA)
@@ -138,11 +151,15 @@ pub fn build(
             size: ByteSize(bytes.len() as u64),
         });
     }
-    let (paths, size) = write(&members, &payload, &layout, out, sink)?;
+    let archive = Archive::create(out, layout.index.volumes)?;
+    let blobs = &mut layout.index.blobs;
+    fill(&archive, &payload, blobs, options, sink)?;
+    let statement = seal(&mut members, input, &layout, &signers);
+    let (paths, size) = archive.finish(&members, &layout.index)?;
     Ok(Built {
         paths,
         size: ByteSize(size),
-        statement_digest: Digest::of(&layout.statement),
+        statement_digest: Digest::of(&statement),
         fingerprint: input.roots.fingerprint(),
         lack,
         blobs: payload.contents.len(),
@@ -156,11 +173,13 @@ pub(crate) struct Payload {
     pub(crate) frames: Frames,
 }
 
-/// Where everything is to be, and the statement over it.
-pub(crate) struct Layout {
-    pub(crate) blobs: Vec<Blob>,
-    pub(crate) volumes: u32,
-    pub(crate) statement: Vec<u8>,
+/// Where everything is to be.
+struct Layout {
+    index: Index,
+    /// Bytes before the content.
+    first: u64,
+    /// Which attempt it is that held still.
+    attempt: u32,
 }
 
 /// The members that do not depend on where the blobs lie.
@@ -282,12 +301,12 @@ fn check_profiles(input: &BundleInput, sources: &[Source]) -> Result<(), BuildEr
     }
 }
 
-/// Places the blobs and adds index, sums, statement, signatures and envelope.
+/// Places the blobs. Digests of pieces and parts need not be known: they are as long whatever they are.
 ///
 /// Offsets stand in the index, and the index stands before what they point at. An index whose offsets have more
 /// digits may itself be a block longer, so the layout is repeated until it holds still. Volumes could make two layouts
 /// call for each other, since other cuts make another index; later statements grow with each attempt, which ends that.
-/// Signatures move nothing: each has its room, whoever signs. Parts are hashed only when their places hold still.
+/// Signatures move nothing: each has its room, whoever signs.
 fn lay_out(
     members: &mut Members,
     input: &BundleInput,
@@ -295,8 +314,7 @@ fn lay_out(
     options: BuildOptions,
     signers: &[&SigningKey],
 ) -> Result<Layout, BuildError> {
-    let (mut first, mut several, mut hash) = (0, false, false);
-    let mut known = BTreeMap::new();
+    let (mut first, mut several) = (0, false);
     for attempt in 0_u32.. {
         let capacity = options.volume_size.filter(|_| several);
         let placed = place(
@@ -306,16 +324,13 @@ fn lay_out(
             capacity,
             options.align,
         );
-        let (mut blobs, volumes) =
+        let (blobs, volumes) =
             placed.map_err(|TooSmall { needed }| BuildError::VolumeTooSmall {
                 size: ByteSize(capacity.unwrap_or_default()),
                 needed: ByteSize(needed),
             })?;
         if volumes > MAX_VOLUMES {
             return Err(BuildError::TooManyVolumes { found: volumes });
-        }
-        if hash {
-            hash_parts(payload, &mut blobs, &mut known, options.threads)?;
         }
         let index = Index {
             format: 1,
@@ -329,31 +344,43 @@ fn lay_out(
             // The largest numbers take as many blocks as any.
             members.add(layout::VOLUME, layout::volume(MAX_VOLUMES, MAX_VOLUMES));
         }
-        let statement = sign(members, input, &index, attempt, signers);
+        sign(members, input, &index, attempt, signers);
         let span = members.span();
         if span != first {
             first = span;
             continue;
         }
-        let end = |blob: &Blob| blob.offset + blob.stored_size() + padding(blob.stored_size());
-        let content = index.blobs.iter().map(|blob| match blob.parts.last() {
-            Some(part) => part.offset + part.size.0 + padding(part.size.0),
-            None => end(blob),
-        });
-        let total = content.max().unwrap_or(span) + 2 * BLOCK;
-        if !several && options.volume_size.is_some_and(|size| total > size) {
-            (first, several, hash) = (0, true, false);
-        } else if !hash && index.blobs.iter().any(|blob| !blob.parts.is_empty()) {
-            hash = true;
-        } else {
+        let ends = index.blobs.iter().flat_map(runs);
+        let ends = ends.map(|run| run.offset + run.size + padding(run.size));
+        let total = ends.max().unwrap_or(span) + 2 * BLOCK;
+        if several || options.volume_size.is_none_or(|size| total <= size) {
             return Ok(Layout {
-                blobs: index.blobs,
-                volumes,
-                statement,
+                index,
+                first,
+                attempt,
             });
         }
+        (first, several) = (0, true);
     }
     unreachable!("a layout holds still long before 2^32 attempts")
+}
+
+/// Signs the index, whose digests are known now. Returns the statement.
+fn seal(
+    members: &mut Members,
+    input: &BundleInput,
+    layout: &Layout,
+    signers: &[&SigningKey],
+) -> Vec<u8> {
+    let again = |role: &Role| LAID_OUT.contains(role) && *role != Role::Volume;
+    members.0.retain(|role, _| !again(role));
+    let statement = sign(members, input, &layout.index, layout.attempt, signers);
+    assert_eq!(
+        members.span(),
+        layout.first,
+        "digests are as long as they were before they were known, and signatures have their room"
+    );
+    statement
 }
 
 /// Roles that depend on the layout.

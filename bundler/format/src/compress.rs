@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use manifest_schema::{ByteSize, Codec, Digest, Frame, Profiles, Stored};
+use report::Sink;
 use sha2::{Digest as _, Sha256};
 
 use crate::BuildOptions;
@@ -19,7 +20,7 @@ use crate::build_error::BuildError;
 use crate::parallel::{Budget, for_each, hash_range};
 use crate::place::Content;
 use crate::planes::{self, Numbers};
-use crate::source::{Source, unreadable};
+use crate::source::{Source, hash_blobs, unreadable};
 use crate::spill::{Extent, Spill};
 use crate::tensors::numbers_of;
 use crate::verify::placed_files;
@@ -60,14 +61,15 @@ enum Kind {
 type Made = (Vec<Extent>, Frame);
 
 impl Frames {
-    /// Makes frames of the text and, where that was asked for, of the weights among `sources`, notes them in
-    /// `contents`, and keeps them in files without a name in `folder`.
+    /// Makes frames of the text and, where that was asked for, of the weights among `sources`, notes them and the digests
+    /// of their pieces in `contents`, and keeps them in files without a name in `folder`.
     pub(crate) fn make(
         profiles: &Profiles,
         sources: &[Source],
         contents: &mut [Content],
         options: BuildOptions,
         folder: &Path,
+        sink: &dyn Sink,
     ) -> Result<Self, BuildError> {
         let spilled = |source| BuildError::Output {
             path: folder.to_owned(),
@@ -77,9 +79,18 @@ impl Frames {
             spill: Spill::new(folder),
             places: BTreeMap::new(),
         };
+        let kinds = kinds(profiles, sources, contents, options);
+        if kinds.is_empty() {
+            return Ok(frames);
+        }
+        let numbers: Vec<usize> = kinds.iter().map(|(number, _)| *number).collect();
+        let hashed = hash_blobs(sources, &numbers, options, sink)?;
+        for (number, pieces) in numbers.into_iter().zip(hashed) {
+            contents[number].pieces = pieces;
+        }
         let mut text = Vec::new();
         let mut weights = Vec::new();
-        for (number, kind) in kinds(profiles, sources, contents, options) {
+        for (number, kind) in kinds {
             match kind {
                 Kind::Text => text.push((number, kind)),
                 Kind::Weights(_) => weights.push((number, kind)),

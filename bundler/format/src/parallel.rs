@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use manifest_schema::Digest;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes read at once: few enough to be still in a core's cache when they are hashed.
-const CHUNK: u64 = 1 << 18;
+pub(crate) const CHUNK: u64 = 1 << 18;
 
 /// Runs `job` for every number below `count` on `threads` threads, and stops soon after one fails.
 ///
@@ -68,6 +69,71 @@ pub(crate) fn hash_range<E: From<io::Error>>(
         done += run.len() as u64;
     }
     Ok(Digest::from_bytes(hasher.finalize().into()))
+}
+
+/// Buffers between a thread that reads and one that takes.
+const BUFFERS: usize = 4;
+
+/// Calls `read` to fill buffers with `size` bytes, `chunk` at a time, and `take` with each and its offset, in order; where
+/// `apart`, `take` runs on a thread of its own.
+///
+/// # Errors
+/// The first of either.
+pub(crate) fn pump<E: Send>(
+    size: u64,
+    chunk: u64,
+    apart: bool,
+    mut read: impl FnMut(&mut [u8], u64) -> Result<(), E>,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), E> + Send,
+) -> Result<(), E> {
+    let mut at = 0;
+    if !apart {
+        let mut buffer = vec![0; size.min(chunk) as usize];
+        while at < size {
+            let run = &mut buffer[..(size - at).min(chunk) as usize];
+            read(run, at)?;
+            take(at, run)?;
+            at += run.len() as u64;
+        }
+        return Ok(());
+    }
+    let (full, filled) = mpsc::sync_channel::<Vec<u8>>(BUFFERS);
+    let (empty, emptied) = mpsc::channel();
+    thread::scope(|scope| {
+        let taker = scope.spawn(move || {
+            let mut at = 0;
+            for buffer in filled {
+                take(at, &buffer)?;
+                at += buffer.len() as u64;
+                // The reader may be done.
+                let _ = empty.send(buffer);
+            }
+            Ok(())
+        });
+        let (mut made, mut failed) = (0, None);
+        while at < size {
+            // A taker that stopped takes nothing and gives nothing back.
+            let buffer = if made < BUFFERS {
+                made += 1;
+                Ok(Vec::new())
+            } else {
+                emptied.recv()
+            };
+            let Ok(mut buffer) = buffer else { break };
+            buffer.resize((size - at).min(chunk) as usize, 0);
+            if let Err(error) = read(&mut buffer, at) {
+                failed = Some(error);
+                break;
+            }
+            at += buffer.len() as u64;
+            if full.send(buffer).is_err() {
+                break;
+            }
+        }
+        drop(full);
+        let ended = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        failed.map_or(ended, Err)
+    })
 }
 
 /// Memory that threads share: who would take more than is left waits until others gave back.
@@ -139,6 +205,33 @@ mod tests {
         let (left, most) = *most.lock().unwrap();
         assert_eq!(left, 0);
         assert!((60..=100).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn what_is_read_is_taken_in_order_and_either_may_stop() {
+        for (size, apart) in [(0, false), (0, true), (1000, false), (1000, true)] {
+            let mut taken = Vec::new();
+            let read = |buffer: &mut [u8], at: u64| {
+                for (n, byte) in buffer.iter_mut().enumerate() {
+                    *byte = (at as usize + n) as u8;
+                }
+                Ok::<(), u64>(())
+            };
+            let take = |at, bytes: &[u8]| {
+                assert_eq!(at, taken.len() as u64);
+                taken.extend_from_slice(bytes);
+                Ok(())
+            };
+            assert_eq!(pump(size, 64, apart, read, take), Ok(()));
+            let expected: Vec<u8> = (0..size).map(|n| n as u8).collect();
+            assert_eq!(taken, expected);
+        }
+        for apart in [false, true] {
+            let read = |_: &mut [u8], at| if at >= 640 { Err(at) } else { Ok(()) };
+            assert_eq!(pump(1000, 64, apart, read, |_, _| Ok(())), Err(640));
+            let take = |at, _: &[u8]| if at >= 128 { Err(at) } else { Ok(()) };
+            assert_eq!(pump(1 << 20, 64, apart, |_, _| Ok(()), take), Err(128));
+        }
     }
 
     #[test]

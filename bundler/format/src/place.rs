@@ -36,17 +36,16 @@ impl Content {
         (0..self.pieces.len()).map(of).collect()
     }
 
-    /// The pieces whose frames begin in a run of stored bytes; none where the blob is stored as it is.
-    pub(crate) fn pieces_in(&self, start: u64, size: u64) -> impl Iterator<Item = usize> {
-        let frames = self.stored.iter().flat_map(|stored| &stored.frames);
-        let begins = frames.scan(0, |at, frame| {
-            let begin = *at;
-            *at += frame.size.0;
-            Some(begin)
-        });
-        let within = move |begin: &u64| (start..start + size).contains(begin);
-        let pieces = begins.enumerate();
-        pieces.filter_map(move |(piece, begin)| within(&begin).then_some(piece))
+    /// A blob that will be stored as it is, of which only the size is known yet.
+    pub(crate) fn raw(digest: Digest, size: u64, piece_size: u64) -> Self {
+        let unknown = Digest::from_bytes([0; 32]);
+        Self {
+            digest,
+            size,
+            pieces: vec![unknown; size.div_ceil(piece_size) as usize],
+            codec: Codec::Raw,
+            stored: None,
+        }
     }
 
     fn blob(&self, member: &str, volume: u32, offset: u64, parts: Vec<Part>) -> Blob {
@@ -185,15 +184,7 @@ mod tests {
     const PIECE: u64 = 4096;
 
     fn raw(number: u8, size: u64) -> Content {
-        let digest = Digest::from_bytes([number; 32]);
-        let pieces = vec![digest; size.div_ceil(PIECE) as usize];
-        Content {
-            digest,
-            size,
-            pieces,
-            codec: Codec::Raw,
-            stored: None,
-        }
+        Content::raw(Digest::from_bytes([number; 32]), size, PIECE)
     }
 
     /// Checks that members neither overlap nor leave gaps, and that the parts are the blob.

@@ -1,22 +1,18 @@
-//! The files that blobs come from: opened once, hashed, and watched until they are copied.
+//! The files that blobs come from: opened once, and read through the open file ever after.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use manifest_schema::{Blob, Codec, Digest, Part};
+use manifest_schema::Digest;
 use report::{Sink, Step};
-use sha2::{Digest as _, Sha256};
 
-use crate::build::{BuildOptions, BundleInput, Payload};
+use crate::build::{BuildOptions, BundleInput};
 use crate::build_error::BuildError;
 use crate::parallel::{for_each, hash_range};
-use crate::place::Content;
 
 /// A blob's file.
 pub(crate) struct Source {
@@ -24,52 +20,29 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) file: File,
     pub(crate) size: u64,
-    stamp: Stamp,
-    settled: bool,
-}
-
-/// What the file system tells of a file without its bytes being read. Every write moves `changed`.
-#[derive(Clone, Copy, Eq, PartialEq)]
-struct Stamp {
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-/// A file that changed within these seconds may change again within the same tick of the file system's clock,
-/// which the stamp would not show.
-const TICK: i64 = 2;
-
-impl Stamp {
-    fn of(file: &File) -> io::Result<Self> {
-        let found = file.metadata()?;
-        Ok(Self {
-            size: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
-    }
 }
 
 impl Source {
     fn open(digest: Digest, path: &Path) -> Result<Self, BuildError> {
         let file = File::open(path).map_err(unreadable(path))?;
-        let stamp = Stamp::of(&file).map_err(unreadable(path))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| now.as_secs() as i64);
+        let size = file.metadata().map_err(unreadable(path))?.len();
         Ok(Self {
             digest,
             path: path.to_owned(),
             file,
-            size: stamp.size,
-            stamp,
-            settled: stamp.changed.0 + TICK < now,
+            size,
         })
     }
 
-    /// Whether the file may hold other bytes now than when it was opened. `false` is certain, `true` is not.
-    pub(crate) fn may_have_changed(&self) -> bool {
-        !self.settled || Stamp::of(&self.file).map_or(true, |now| now != self.stamp)
+    /// Why the file cannot be read.
+    pub(crate) fn failed(&self, error: io::Error) -> BuildError {
+        match error.kind() {
+            // It was longer when its size was taken.
+            io::ErrorKind::UnexpectedEof => BuildError::BlobChanged {
+                path: self.path.clone(),
+            },
+            _ => unreadable(&self.path)(error),
+        }
     }
 }
 
@@ -84,28 +57,27 @@ pub(crate) fn open_blobs(input: &BundleInput) -> Result<Vec<Source>, BuildError>
     Ok(sources)
 }
 
-/// Hashes every piece, and every blob of more than one piece as a whole, and checks the blobs' names.
+/// Hashes every piece of the blobs `numbers`, and those of more than one piece as a whole, and checks their names.
+/// Returns the digests of the pieces of each.
 pub(crate) fn hash_blobs(
     sources: &[Source],
+    numbers: &[usize],
     options: BuildOptions,
     sink: &dyn Sink,
-) -> Result<Vec<Content>, BuildError> {
+) -> Result<Vec<Vec<Digest>>, BuildError> {
     let piece_size = options.piece_size;
-    if !is_piece_size(piece_size) {
-        return Err(BuildError::PieceSize { found: piece_size });
-    }
-    let jobs = jobs(sources, piece_size);
+    let jobs = jobs(sources, numbers, piece_size);
     let found: Mutex<BTreeMap<(usize, u64), Digest>> = Mutex::default();
     let done = AtomicU64::new(0);
-    let total = sources.iter().map(|source| source.size).sum();
+    let total = numbers.iter().map(|number| sources[*number].size).sum();
     let step = Step::start(sink, "step.bundle-hash", "", Some(total), "bytes");
     for_each(options.threads, jobs.len(), |job| {
-        let (number, piece) = jobs[job];
-        let source = &sources[number];
+        let (place, piece) = jobs[job];
+        let source = &sources[numbers[place]];
         let offset = piece.map_or(0, |piece| piece * piece_size);
         let size = piece.map_or(source.size, |_| piece_size.min(source.size - offset));
-        let digest = hash_range(&source.file, offset, size, |_, _| Ok(()))
-            .map_err(unreadable(&source.path))?;
+        let digest = hash_range(&source.file, offset, size, |_, _| Ok::<(), io::Error>(()))
+            .map_err(|error| source.failed(error))?;
         let whole = piece.is_none() || source.size <= piece_size;
         if whole && digest != source.digest {
             return Err(BuildError::BlobDiffers {
@@ -116,100 +88,32 @@ pub(crate) fn hash_blobs(
         }
         if let Some(piece) = piece {
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.insert((number, piece), digest);
+            found.insert((place, piece), digest);
             step.progress(done.fetch_add(size, Ordering::Relaxed) + size);
         }
         Ok(())
     })?;
     step.finish();
-    let mut pieces = vec![Vec::new(); sources.len()];
-    for ((number, _), digest) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        pieces[number].push(digest);
+    let mut pieces = vec![Vec::new(); numbers.len()];
+    for ((place, _), digest) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        pieces[place].push(digest);
     }
-    let contents = sources.iter().zip(pieces).map(|(source, pieces)| Content {
-        digest: source.digest,
-        size: source.size,
-        pieces,
-        codec: Codec::Raw,
-        stored: None,
-    });
-    Ok(contents.collect())
-}
-
-/// Hashes the parts of blobs. `known` keeps what an earlier layout had hashed: by blob, first stored byte and size.
-pub(crate) fn hash_parts(
-    payload: &Payload,
-    blobs: &mut [Blob],
-    known: &mut BTreeMap<(Digest, u64, u64), Digest>,
-    threads: usize,
-) -> Result<(), BuildError> {
-    let mut jobs = Vec::new();
-    for (number, blob) in blobs.iter().enumerate() {
-        for (start, size) in runs(blob) {
-            if !known.contains_key(&(blob.digest, start, size)) {
-                jobs.push((number, start, size));
-            }
-        }
-    }
-    let found = Mutex::new(&mut *known);
-    for_each(threads, jobs.len(), |job| {
-        let (number, start, size) = jobs[job];
-        let source = &payload.sources[number];
-        let digest = match &payload.contents[number].stored {
-            None => hash_range(&source.file, start, size, |_, _| Ok(()))
-                .map_err(unreadable(&source.path))?,
-            Some(_) => {
-                hash_frames(payload, number, start, size).map_err(unreadable(&source.path))?
-            }
-        };
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.insert((source.digest, start, size), digest);
-        Ok::<(), BuildError>(())
-    })?;
-    for blob in blobs {
-        let runs = runs(blob);
-        for (part, (start, size)) in blob.parts.iter_mut().zip(runs) {
-            part.digest = known[&(blob.digest, start, size)];
-        }
-    }
-    Ok(())
-}
-
-/// First stored byte and size of each part.
-fn runs(blob: &Blob) -> Vec<(u64, u64)> {
-    let mut start = 0;
-    let run = |part: &Part| {
-        let run = (start, part.size.0);
-        start += part.size.0;
-        run
-    };
-    blob.parts.iter().map(run).collect()
-}
-
-fn hash_frames(payload: &Payload, number: usize, start: u64, size: u64) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    let content = &payload.contents[number];
-    for piece in content.pieces_in(start, size) {
-        payload.frames.read(content, piece, |bytes| {
-            hasher.update(bytes);
-            Ok(())
-        })?;
-    }
-    Ok(Digest::from_bytes(hasher.finalize().into()))
+    Ok(pieces)
 }
 
 /// What to hash: whole blobs (`None`) and pieces. The long jobs stand first, so that no thread is left alone with
 /// one at the end.
-fn jobs(sources: &[Source], piece_size: u64) -> Vec<(usize, Option<u64>)> {
+fn jobs(sources: &[Source], numbers: &[usize], piece_size: u64) -> Vec<(usize, Option<u64>)> {
     let mut jobs = Vec::new();
-    for (number, source) in sources.iter().enumerate() {
-        if source.size > piece_size || source.size == 0 {
-            jobs.push((number, None));
+    let size = |place: usize| sources[numbers[place]].size;
+    for place in 0..numbers.len() {
+        if size(place) > piece_size {
+            jobs.push((place, None));
         }
     }
-    jobs.sort_by_key(|(number, _)| std::cmp::Reverse(sources[*number].size));
-    for (number, source) in sources.iter().enumerate() {
-        jobs.extend((0..source.size.div_ceil(piece_size)).map(|piece| (number, Some(piece))));
+    jobs.sort_by_key(|(place, _)| std::cmp::Reverse(size(*place)));
+    for place in 0..numbers.len() {
+        jobs.extend((0..size(place).div_ceil(piece_size)).map(|piece| (place, Some(piece))));
     }
     jobs
 }

@@ -1,23 +1,22 @@
 //! Writes the archive beside its final place, and moves it there when it is whole and on the disk.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use manifest_schema::{Blob, Digest, PIECE_SIZE};
-use report::{Sink, Step};
+use manifest_schema::{Blob, Index};
 
-use crate::build::{Layout, Members, Payload};
+use crate::build::Members;
 use crate::build_error::BuildError;
 use crate::layout::{self, Role};
-use crate::parallel::hash_range;
-use crate::source::Source;
+use crate::share::kind_of;
 use crate::ustar::{BLOCK, Header, padding};
 
 /// A file that grows under another name. Dropped before [`Unfinished::keep`], it is removed.
 struct Unfinished {
     path: PathBuf,
-    writer: BufWriter<File>,
+    file: File,
     kept: bool,
 }
 
@@ -44,7 +43,7 @@ impl Unfinished {
         })?;
         Ok(Self {
             path,
-            writer: BufWriter::with_capacity(1 << 20, file),
+            file,
             kept: false,
         })
     }
@@ -60,9 +59,8 @@ impl Unfinished {
     /// Syncs the file and gives it its name.
     fn keep(mut self, out: &Path) -> Result<(), BuildError> {
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-        self.writer
-            .flush()
-            .and_then(|()| self.writer.get_ref().sync_all())
+        self.file
+            .sync_all()
             .and_then(|()| fs::rename(&self.path, out))
             .map_err(self.failed())?;
         self.kept = true;
@@ -87,70 +85,119 @@ pub(crate) fn volume_path(out: &Path, number: u32) -> PathBuf {
     out.with_file_name(format!("{stem}.vol{number:03}.ferry"))
 }
 
-/// Writes the archive, or its volumes; returns their paths and the bytes of all. Either all appear or none does.
-pub(crate) fn write(
-    members: &Members,
-    payload: &Payload,
-    layout: &Layout,
-    out: &Path,
-    sink: &dyn Sink,
-) -> Result<(Vec<PathBuf>, u64), BuildError> {
-    let mut ends = vec![members.span(); layout.volumes as usize];
-    for run in layout.blobs.iter().flat_map(runs) {
-        ends[run.volume as usize - 1] = run.offset + run.size + padding(run.size);
-    }
-    let total = ends.iter().map(|end| end + 2 * BLOCK).sum();
-    let step = Step::start(
-        sink,
-        "step.bundle-write",
-        out.display().to_string(),
-        Some(total),
-        "bytes",
-    );
-    let mut done = 0;
-    let mut finished = Vec::new();
-    for number in 1..=layout.volumes {
-        let path = match layout.volumes {
-            1 => out.to_owned(),
-            _ => volume_path(out, number),
-        };
-        let mut archive = Unfinished::create(&path)?;
-        archive.members(members, number, layout.volumes)?;
-        let mut at = members.span();
-        for (blob, content) in layout.blobs.iter().enumerate() {
-            for run in runs(content).into_iter().filter(|run| run.volume == number) {
-                archive.fill(at, run.offset)?;
-                archive.content(payload, blob, &run, &step, done + run.offset)?;
-                at = run.offset + run.size + padding(run.size);
-            }
-        }
-        write_zeros(&mut archive.writer, 2 * BLOCK).map_err(archive.failed())?;
-        done += at + 2 * BLOCK;
-        finished.push((archive, path));
-    }
-    let mut paths = Vec::new();
-    for (archive, path) in finished {
-        archive.keep(&path)?;
-        paths.push(path);
-    }
-    step.progress(total);
-    step.finish();
-    Ok((paths, total))
+/// A bundle that is being written, in one file or in volumes. Either all appear or none does.
+pub(crate) struct Archive {
+    out: PathBuf,
+    volumes: Vec<(Unfinished, PathBuf)>,
 }
+
+impl Archive {
+    /// Makes the files, empty.
+    pub(crate) fn create(out: &Path, volumes: u32) -> Result<Self, BuildError> {
+        let mut archive = Self {
+            out: out.to_owned(),
+            volumes: Vec::new(),
+        };
+        for number in 1..=volumes {
+            let path = match volumes {
+                1 => out.to_owned(),
+                _ => volume_path(out, number),
+            };
+            archive.volumes.push((Unfinished::create(&path)?, path));
+        }
+        Ok(archive)
+    }
+
+    /// What a person calls it.
+    pub(crate) fn name(&self) -> String {
+        self.out.display().to_string()
+    }
+
+    /// How many threads may write at a time, of as many as were asked for.
+    ///
+    /// Where a file system has no holes, bytes far behind the end are paid for with zeros before them: there, one blob
+    /// is written after the other.
+    pub(crate) fn threads(&self, asked: usize) -> usize {
+        let kind = self
+            .volumes
+            .first()
+            .and_then(|(file, _)| kind_of(&file.file));
+        let most = if kind.is_some_and(|kind| WITHOUT_HOLES.contains(&kind)) {
+            2
+        } else {
+            256
+        };
+        asked.clamp(1, most)
+    }
+
+    /// The file of a volume, counted from 1.
+    pub(crate) fn file(&self, volume: u32) -> &File {
+        &self.of(volume).file
+    }
+
+    /// Where the blob's stored byte `at`, which `run` holds, is.
+    pub(crate) fn place(&self, run: &Run<'_>, at: u64) -> (&File, u64) {
+        (self.file(run.volume), run.offset + at - run.start)
+    }
+
+    /// Makes the error of a volume; for `map_err`.
+    pub(crate) fn failed(&self, volume: u32) -> impl Fn(io::Error) -> BuildError + use<> {
+        self.of(volume).failed()
+    }
+
+    fn of(&self, volume: u32) -> &Unfinished {
+        // A layout has as many volumes as it says.
+        &self.volumes[volume as usize - 1].0
+    }
+
+    /// Writes everything but the blobs' bytes, which are there, and gives the files their names. Returns these, and the
+    /// bytes of all.
+    pub(crate) fn finish(
+        self,
+        members: &Members,
+        index: &Index,
+    ) -> Result<(Vec<PathBuf>, u64), BuildError> {
+        let mut total = 0;
+        for (number, (volume, _)) in (1..).zip(&self.volumes) {
+            let mut end = members.span();
+            let written =
+                write_members(&volume.file, members, number, index.volumes).and_then(|()| {
+                    let runs = index.blobs.iter().flat_map(runs);
+                    for run in runs.filter(|run| run.volume == number) {
+                        write_headers(&volume.file, &run, end)?;
+                        end = run.offset + run.size + padding(run.size);
+                    }
+                    // What nothing was written to is zero: fillers, padding, and the end.
+                    volume.file.set_len(end + 2 * BLOCK)
+                });
+            written.map_err(volume.failed())?;
+            total += end + 2 * BLOCK;
+        }
+        let mut paths = Vec::new();
+        for (volume, path) in self.volumes {
+            volume.keep(&path)?;
+            paths.push(path);
+        }
+        Ok((paths, total))
+    }
+}
+
+/// FAT and exFAT; `linux/magic.h`.
+const WITHOUT_HOLES: [u32; 2] = [0x4D44, 0x2011_BAB0];
 
 /// A member that holds stored bytes of a blob.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     member: &'a str,
-    volume: u32,
+    pub(crate) volume: u32,
     /// Of its first byte in the volume.
-    offset: u64,
+    pub(crate) offset: u64,
     /// First of the blob's stored bytes.
-    start: u64,
-    size: u64,
-    digest: Digest,
+    pub(crate) start: u64,
+    pub(crate) size: u64,
 }
 
-fn runs(blob: &Blob) -> Vec<Run<'_>> {
+/// Where the stored bytes of a blob lie, in their order.
+pub(crate) fn runs(blob: &Blob) -> Vec<Run<'_>> {
     if blob.parts.is_empty() {
         return vec![Run {
             member: blob.member.as_str(),
@@ -158,7 +205,6 @@ fn runs(blob: &Blob) -> Vec<Run<'_>> {
             offset: blob.offset,
             start: 0,
             size: blob.stored_size(),
-            digest: blob.digest,
         }];
     }
     let mut start = 0;
@@ -170,121 +216,47 @@ fn runs(blob: &Blob) -> Vec<Run<'_>> {
             offset: part.offset,
             start,
             size: part.size.0,
-            digest: part.digest,
         });
         start += part.size.0;
     }
     list
 }
 
-impl Unfinished {
-    /// Writes everything that stands before the blobs.
-    fn members(&mut self, members: &Members, volume: u32, of: u32) -> Result<(), BuildError> {
-        let failed = self.failed();
-        for (role, name, bytes) in members.each() {
-            let own = match role {
-                Role::Volume => layout::volume(volume, of),
-                _ => Vec::new(),
-            };
-            let bytes = if own.is_empty() { bytes } else { &own };
-            let size = bytes.len() as u64;
-            write_header(&mut self.writer, name, size, role.executable()).map_err(&failed)?;
-            self.writer.write_all(bytes).map_err(&failed)?;
-            write_zeros(&mut self.writer, padding(size)).map_err(&failed)?;
-        }
-        Ok(())
-    }
-
-    /// Writes a filler where the content that begins at `offset` does not follow what ends `at`.
-    fn fill(&mut self, at: u64, offset: u64) -> Result<(), BuildError> {
-        let failed = self.failed();
-        let gap = offset - BLOCK - at;
-        if gap == 0 {
-            return Ok(());
-        }
-        let name = layout::filler(offset);
-        write_header(&mut self.writer, &name, gap - BLOCK, false).map_err(&failed)?;
-        write_zeros(&mut self.writer, gap - BLOCK).map_err(failed)
-    }
-
-    /// Writes one member with stored bytes of blob number `blob`. `done` is what was written before, in all volumes.
-    fn content(
-        &mut self,
-        payload: &Payload,
-        blob: usize,
-        run: &Run<'_>,
-        step: &Step<'_>,
-        done: u64,
-    ) -> Result<(), BuildError> {
-        let failed = self.failed();
-        write_header(&mut self.writer, run.member, run.size, false).map_err(&failed)?;
-        let content = &payload.contents[blob];
-        if content.stored.is_none() {
-            self.copy(&payload.sources[blob], run, step, done)?;
-        }
-        for piece in content.pieces_in(run.start, run.size) {
-            let out = &mut self.writer;
-            let written = payload
-                .frames
-                .read(content, piece, |bytes| out.write_all(bytes));
-            written.map_err(&failed)?;
-            payload.frames.release(content, piece);
-        }
-        write_zeros(&mut self.writer, padding(run.size)).map_err(&failed)
-    }
-
-    /// Copies bytes of a blob as they are.
-    ///
-    /// They were hashed before. Where the file may have changed since, what was written is hashed again: what a
-    /// bundle holds must be what its index says.
-    fn copy(
-        &mut self,
-        source: &Source,
-        run: &Run<'_>,
-        step: &Step<'_>,
-        done: u64,
-    ) -> Result<(), BuildError> {
-        let failed = self.failed();
-        let changed = || BuildError::BlobChanged {
-            path: source.path.clone(),
+/// Writes everything that stands before the blobs.
+fn write_members(file: &File, members: &Members, volume: u32, of: u32) -> io::Result<()> {
+    let mut out = io::BufWriter::with_capacity(1 << 20, file);
+    for (role, name, bytes) in members.each() {
+        let own = match role {
+            Role::Volume => layout::volume(volume, of),
+            _ => Vec::new(),
         };
-        self.writer.flush().map_err(&failed)?;
-        let mut file = &source.file;
-        file.seek(SeekFrom::Start(run.start)).map_err(&failed)?;
-        let mut left = run.size;
-        while left > 0 {
-            // Between two files the kernel copies by itself, and shares blocks where the filesystem can.
-            let mut some = file.take(left.min(PIECE_SIZE));
-            let copied = io::copy(&mut some, self.writer.get_mut()).map_err(&failed)?;
-            if copied == 0 {
-                return Err(changed());
-            }
-            left -= copied;
-            step.progress(done + run.size - left);
-        }
-        if source.may_have_changed() {
-            let written = self.writer.get_ref();
-            let found =
-                hash_range(written, run.offset, run.size, |_, _| Ok(())).map_err(&failed)?;
-            if found != run.digest {
-                return Err(changed());
-            }
-        }
-        Ok(())
+        let bytes = if own.is_empty() { bytes } else { &own };
+        let size = bytes.len() as u64;
+        out.write_all(&header(name, size, role.executable()))?;
+        out.write_all(bytes)?;
+        out.write_all(&[0; BLOCK as usize][..padding(size) as usize])?;
     }
+    out.flush()
 }
 
-fn write_header(out: &mut impl Write, name: &str, size: u64, executable: bool) -> io::Result<()> {
+/// Writes the header of content, and of the filler before it where it does not follow what ends `at`.
+fn write_headers(file: &File, run: &Run<'_>, at: u64) -> io::Result<()> {
+    let gap = run.offset - BLOCK - at;
+    if gap > 0 {
+        let name = layout::filler(run.offset);
+        file.write_all_at(&header(&name, gap - BLOCK, false), at)?;
+    }
+    let header = header(run.member, run.size, false);
+    file.write_all_at(&header, run.offset - BLOCK)
+}
+
+fn header(name: &str, size: u64, executable: bool) -> [u8; BLOCK as usize] {
     let header = Header {
         name: name.to_owned(),
         size,
         executable,
     };
-    out.write_all(&header.encode())
-}
-
-fn write_zeros(out: &mut impl Write, count: u64) -> io::Result<()> {
-    io::copy(&mut io::repeat(0).take(count), out).map(drop)
+    header.encode()
 }
 
 /// Bytes that a member of `size` bytes takes: header, bytes, padding.

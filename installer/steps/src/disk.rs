@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use bundle_format::Extent;
+use bundle_format::{Extent, share_blocks};
 use report::{Args, Diagnose, Outcome};
 
 /// One file operation that the machine refused.
@@ -199,10 +199,7 @@ impl Write for RealFile {
 
 impl NewFile for RealFile {
     fn share(&mut self, extents: &[Extent<'_>]) -> Result<Option<&File>, DiskError> {
-        if extents.is_empty() || !extents.iter().all(|run| shares(run.file, &self.file)) {
-            return Ok(None);
-        }
-        if share_all(extents, &self.file).is_ok() {
+        if share_blocks(extents, &self.file, 0) {
             return Ok(Some(&self.file));
         }
         let emptied = self.file.set_len(0);
@@ -217,46 +214,6 @@ impl NewFile for RealFile {
             .map_err(DiskError::of("sync", &self.path))
     }
 }
-
-/// Whether both files are on a file system of a kind that shares blocks between files.
-fn shares(one: &File, other: &File) -> bool {
-    let kind = |file: &File| rustix::fs::fstatfs(file).map(|found| found.f_type as u32);
-    match (kind(one), kind(other)) {
-        (Ok(one), Ok(other)) => one == other && SHARING.contains(&one),
-        _ => false,
-    }
-}
-
-/// XFS, btrfs and bcachefs; `linux/magic.h`.
-const SHARING: [u32; 3] = [0x5846_5342, 0x9123_683E, 0xCA45_1A4E];
-
-/// Lets `to` have the blocks of `extents`, one after the other.
-///
-/// The kernel shares whole blocks where it can and copies the rest; an end that is no whole block is asked for by
-/// itself, since older kernels share all or nothing.
-fn share_all(extents: &[Extent<'_>], to: &File) -> io::Result<()> {
-    let mut at = 0;
-    for extent in extents {
-        let whole = extent.size - extent.size % BLOCK;
-        for (start, size) in [(0, whole), (whole, extent.size - whole)] {
-            let (mut from, mut left) = (extent.offset + start, size);
-            while left > 0 {
-                let run = left.min(LONGEST_RUN) as usize;
-                let file = extent.file;
-                match rustix::fs::copy_file_range(file, Some(&mut from), to, Some(&mut at), run)? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    copied => left -= copied as u64,
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-const BLOCK: u64 = 4096;
-
-/// Most bytes that the kernel is asked to share at once.
-const LONGEST_RUN: u64 = 1 << 30;
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {

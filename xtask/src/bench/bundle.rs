@@ -1,6 +1,12 @@
 //! The same bytes through Ferry and through the tools that a person would carry them with.
 //!
-//! The input is random, as weights nearly are, and lies in the page cache; each writer ends with its bytes on the disk.
+//! Each writer ends with its bytes on the disk; what is read lies in the page cache.
+
+mod carry;
+mod python;
+mod select;
+mod share;
+mod weights;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -9,15 +15,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::watch::{Cost, median, watched};
-use crate::{paths, programs, shell};
+use crate::{libtorch, paths, programs, shell};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Size of the input in MiB
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 1024)]
     mib: u64,
     /// Runs of each program; the medians are shown
     #[arg(long, default_value_t = 3)]
@@ -25,156 +31,154 @@ pub(crate) struct Args {
     /// A folder on the disk to be measured
     #[arg(long)]
     place: Option<PathBuf>,
+    /// Measure only this (can be repeated)
+    #[arg(long)]
+    only: Vec<Part>,
 }
 
-/// Makes the input, runs everything, and prints a table in Markdown.
-pub(crate) fn run(args: &Args) -> Result<()> {
-    let place = match &args.place {
-        Some(place) => place.clone(),
-        None => paths::root().join(".ferry/bench"),
-    };
-    if place.exists() {
-        fs::remove_dir_all(&place)?;
-    }
-    let bench = Bench::prepare(args, place)?;
-    let build = bench.many(Bench::build)?;
-    let verify = bench.many(Bench::verify)?;
-    let install = bench.many(Bench::install)?;
-    let copy = bench.shell("cp -r source copy && sync -f copy", "copy")?;
-    let archive = bench.shell("tar c source | zstd -q -T0 -o copy && sync -f copy", "copy")?;
-    fs::write(bench.place.join("sums"), bench.sums()?)?;
-    let sums = bench.shell("cd source && sha256sum --quiet -c ../sums", "none")?;
-    let openssl = bench.shell("cd source && openssl dgst -sha256 *", "none")?;
-    let cores = std::thread::available_parallelism()?.get() as f64;
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Part {
+    /// Packing, verifying and installing bytes that nothing makes smaller
+    Carry,
+    /// Weights in planes beside zstd and zipnn
+    Weights,
+    /// One backend of five
+    Select,
+    /// An aligned bundle on XFS; needs root
+    Share,
+    /// A Python environment beside pip; needs a package index
+    Python,
+}
 
-    println!("| {} MiB | s | MB/s | peak MB |", args.mib);
-    println!("| --- | --- | --- | --- |");
-    let row = |name: &str, cost: &Cost| {
-        let rate = args.mib as f64 * 1.048_576 / cost.seconds;
-        println!(
-            "| {name} | {:.2} | {rate:.0} | {:.0} |",
-            cost.seconds, cost.peak_mb
-        );
-    };
-    row("ferry-bundler build", &build);
-    row("cp, sync", &copy);
-    row("tar, zstd -T0, sync", &archive);
-    row("ferry-bundler verify", &verify);
-    row("sha256sum -c, one core", &sums);
-    row("openssl dgst -sha256, one core", &openssl);
-    row("ferry-installer install", &install);
-    let hashes = openssl.seconds / cores;
-    println!("\n| ratio of speeds | |\n| --- | --- |");
-    let ratio = |name: &str, theirs: f64, ours: &Cost| {
-        println!("| {name} | {:.2} |", theirs / ours.seconds);
-    };
-    ratio("build : cp", copy.seconds, &build);
-    ratio("build : tar and zstd", archive.seconds, &build);
-    ratio("verify : cores x one-core SHA-256", hashes, &verify);
-    ratio("verify : sha256sum -c", sums.seconds, &verify);
-    ratio(
-        "install : the slower of cp and SHA-256",
-        copy.seconds.max(hashes),
-        &install,
-    );
+/// Runs everything and prints tables in Markdown.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let installer = programs::installer()?;
+    let bundler = programs::bundler()?;
+    for (part, measure) in [
+        (Part::Carry, carry::measure as fn(&Bench) -> Result<()>),
+        (Part::Weights, weights::measure),
+        (Part::Select, select::measure),
+        (Part::Share, share::measure),
+        (Part::Python, python::measure),
+    ] {
+        if !args.only.is_empty() && !args.only.contains(&part) {
+            continue;
+        }
+        let place = match &args.place {
+            Some(place) => place.join("ferry-bench"),
+            None => paths::root().join(".ferry/bench"),
+        };
+        let mut bench = Bench {
+            place: fresh(place)?,
+            bundler: bundler.clone(),
+            installer: installer.clone(),
+            fingerprint: String::new(),
+            mib: args.mib,
+            runs: args.runs.max(1),
+            uv: match part {
+                Part::Python => Some(libtorch::uv()?),
+                _ => None,
+            },
+        };
+        bench.keygen()?;
+        measure(&bench)?;
+        fs::remove_dir_all(&bench.place)?;
+    }
     Ok(())
 }
 
+/// An empty folder at `place`.
+fn fresh(place: PathBuf) -> Result<PathBuf> {
+    if place.exists() {
+        fs::remove_dir_all(&place)?;
+    }
+    fs::create_dir_all(&place)?;
+    Ok(place)
+}
+
+/// A folder with a key, and the programs.
 struct Bench {
     place: PathBuf,
     bundler: PathBuf,
     installer: PathBuf,
     fingerprint: String,
+    mib: u64,
     runs: usize,
+    /// Resolves the requirements of Python environments.
+    uv: Option<PathBuf>,
 }
 
 impl Bench {
-    fn prepare(args: &Args, place: PathBuf) -> Result<Self> {
-        let installer = programs::installer()?;
-        let bundler = programs::bundler()?;
-        let source = place.join("source");
-        fs::create_dir_all(&source)?;
-        let mut state = 1;
-        let files: Vec<String> = (0..FILES).map(|n| format!("part-{n:02}.bin")).collect();
-        for file in &files {
-            noise(&source.join(file), args.mib * (1 << 20) / FILES, &mut state)?;
-        }
-        let script = place.join("ferry-runtime");
+    fn keygen(&mut self) -> Result<()> {
+        let script = self.place.join("ferry-runtime");
         fs::write(&script, "#!/bin/sh\n")?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-        fs::write(place.join("passphrase"), "measured\n")?;
-        fs::write(
-            place.join("plan.json"),
-            plan(&files, &installer).to_string(),
-        )?;
-        let mut bench = Self {
-            place,
-            bundler,
-            installer,
-            fingerprint: String::new(),
-            runs: args.runs.max(1),
-        };
+        fs::write(self.place.join("passphrase"), "measured\n")?;
         let keygen = ["keygen", "key", "--passphrase-file", "passphrase"];
-        shell::run(&mut bench.command(&bench.bundler, &keygen))?;
+        shell::run(&mut self.command(&self.bundler, &keygen))?;
+        let fingerprint = fs::read_to_string(self.place.join("key/fingerprint"))?;
+        fingerprint.trim().clone_into(&mut self.fingerprint);
+        Ok(())
+    }
+
+    /// Locks a plan of these files, each `source/NAME`, in one model; `backends` are whole.
+    fn lock(&self, files: &[String], backends: &Value) -> Result<()> {
+        let parts: Vec<_> = files
+            .iter()
+            .map(|name| json!({ "path": name, "source": file(&format!("source/{name}")) }))
+            .collect();
+        let plan = json!({
+            "format": 1, "name": "bench", "release": 1, "channel": "bench",
+            "accept_licenses": ["CC0-1.0"],
+            "models": [{ "name": "bench/model", "license": "CC0-1.0", "files": parts }],
+            "backends": backends,
+            "installers": { std::env::consts::ARCH: file(&self.installer.display().to_string()) },
+        });
+        fs::write(self.place.join("plan.json"), plan.to_string())?;
         let lock = ["lock", "plan.json", "--output", "ferry.lock"];
-        shell::run(&mut bench.command(&bench.bundler, &lock))?;
-        let fingerprint = fs::read_to_string(bench.place.join("key/fingerprint"))?;
-        fingerprint.trim().clone_into(&mut bench.fingerprint);
-        Ok(bench)
+        let mut lock = self.command(&self.bundler, &lock);
+        if let Some(uv) = &self.uv {
+            lock.arg("--uv").arg(uv);
+        }
+        shell::run(lock.stderr(Stdio::inherit()))
     }
 
     fn command(&self, program: &Path, words: &[&str]) -> Command {
         let mut command = shell::command(program);
         command.args(words).current_dir(&self.place);
+        command.env("FERRY_CACHE", self.place.join("cache"));
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
-    fn build(&self) -> Result<Cost> {
-        let bundle = self.place.join("bench.ferry");
-        if bundle.exists() {
-            fs::remove_file(&bundle)?;
-        }
-        let words = [
-            "build",
-            "ferry.lock",
-            "--key",
-            "key",
-            "--passphrase-file",
-            "passphrase",
-        ];
-        let mut build = self.command(&self.bundler, &words);
-        watched(build.args(["--output", "bench.ferry"]), |_, _| ())
+    fn build(&self, out: &Path, words: &[&str]) -> Result<Cost> {
+        remove(out)?;
+        let own = ["build", "ferry.lock", "--key", "key"];
+        let own = [&own[..], &["--passphrase-file", "passphrase"], words].concat();
+        let mut build = self.command(&self.bundler, &own);
+        watched(build.arg("--output").arg(out), |_, _| ())
     }
 
-    fn verify(&self) -> Result<Cost> {
-        let mut verify = self.command(&self.bundler, &["verify", "bench.ferry"]);
+    fn verify(&self, bundle: &Path) -> Result<Cost> {
+        let mut verify = self.command(&self.bundler, &["verify"]);
+        verify.arg(bundle);
         watched(verify.args(["--trust-root", &self.fingerprint]), |_, _| ())
     }
 
-    fn install(&self) -> Result<Cost> {
-        let prefix = self.place.join("prefix");
-        if prefix.exists() {
-            fs::remove_dir_all(&prefix)?;
-        }
-        let words = ["install", "bench.ferry", "--yes", "--prefix", "prefix"];
-        let mut install = self.command(&self.installer, &words);
+    fn install(&self, bundle: &Path, prefix: &Path, words: &[&str]) -> Result<Cost> {
+        remove(prefix)?;
+        let mut install = self.command(&self.installer, &["install", "--yes"]);
+        install.arg(bundle).arg("--prefix").arg(prefix).args(words);
         watched(install.args(["--trust-root", &self.fingerprint]), |_, _| ())
     }
 
-    /// Runs `script` and removes what it leaves.
-    fn shell(&self, script: &str, leaves: &str) -> Result<Cost> {
+    /// Runs `script` in `folder`, as often as the rest; it leaves `copy`.
+    fn shell(&self, folder: &Path, script: &str) -> Result<Cost> {
         self.many(|bench| {
-            let left = bench.place.join(leaves);
-            if left.is_dir() {
-                fs::remove_dir_all(&left)?;
-            } else if left.exists() {
-                fs::remove_file(&left)?;
-            }
-            watched(
-                &mut bench.command(Path::new("sh"), &["-c", script]),
-                |_, _| (),
-            )
+            remove(&folder.join("copy"))?;
+            let mut sh = bench.command(Path::new("sh"), &["-c", script]);
+            watched(sh.current_dir(folder), |_, _| ())
         })
     }
 
@@ -182,48 +186,86 @@ impl Bench {
         let costs = (0..self.runs)
             .map(|_| run(self))
             .collect::<Result<Vec<_>>>()?;
+        let of = |value: fn(&Cost) -> f64| median(costs.iter().map(value).collect());
         Ok(Cost {
-            seconds: median(costs.iter().map(|cost| cost.seconds).collect()),
-            peak_mb: median(costs.iter().map(|cost| cost.peak_mb).collect()),
+            seconds: of(|cost| cost.seconds),
+            peak_mb: of(|cost| cost.peak_mb),
+            read_mb: of(|cost| cost.read_mb),
         })
-    }
-
-    fn sums(&self) -> Result<String> {
-        let mut sums = self.command(Path::new("sh"), &["-c", "cd source && sha256sum *"]);
-        shell::output(sums.stdout(Stdio::piped()))
     }
 }
 
-/// Writes `size` bytes that do not compress; `xorshift64*` (Vigna 2016).
-fn noise(path: &Path, size: u64, state: &mut u64) -> Result<()> {
-    let mut file = BufWriter::new(
-        File::create(path).with_context(|| format!("cannot write {}", path.display()))?,
-    );
-    for _ in 0..size / 8 {
-        *state ^= *state >> 12;
-        *state ^= *state << 25;
-        *state ^= *state >> 27;
-        file.write_all(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes())?;
+fn file(path: &str) -> Value {
+    json!({ "file": { "path": path } })
+}
+
+/// The backend that every machine has, with these files beside its program.
+fn backend(name: &str, files: &[(String, String)]) -> Value {
+    let mut placed = vec![
+        json!({ "path": "bin/ferry-runtime", "executable": true, "source": file("ferry-runtime") }),
+    ];
+    for (path, source) in files {
+        placed.push(json!({ "path": path, "source": file(source) }));
     }
-    file.into_inner()?.sync_all()?;
+    json!({ "name": name, "chip": "cpu", "arch": std::env::consts::ARCH, "files": placed })
+}
+
+fn remove(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        fs::remove_dir_all(path)?;
+    } else if path.exists() {
+        fs::remove_file(path)?;
+    }
     Ok(())
 }
 
-fn plan(files: &[String], installer: &Path) -> serde_json::Value {
-    let file = |path: &str| json!({ "file": { "path": path } });
-    let parts: Vec<_> = files
-        .iter()
-        .map(|name| json!({ "path": name, "source": file(&format!("source/{name}")) }))
-        .collect();
-    json!({
-        "format": 1, "name": "bench", "release": 1, "channel": "bench", "accept_licenses": ["CC0-1.0"],
-        "models": [{ "name": "bench/noise", "license": "CC0-1.0", "files": parts }],
-        "backends": [{
-            "name": "cpu", "chip": "cpu", "arch": std::env::consts::ARCH,
-            "files": [{ "path": "bin/ferry-runtime", "executable": true, "source": file("ferry-runtime") }],
-        }],
-        "installers": { std::env::consts::ARCH: file(&installer.display().to_string()) },
-    })
+/// Random numbers; `xorshift64*` (Vigna 2016).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Writes `size` bytes that do not compress.
+    fn write(&mut self, path: &Path, size: u64) -> Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let made = File::create(path);
+        let made = made.with_context(|| format!("cannot write {}", path.display()))?;
+        let mut file = BufWriter::new(made);
+        for _ in 0..size / 8 {
+            file.write_all(&self.next().to_le_bytes())?;
+        }
+        file.into_inner()?.sync_all()?;
+        Ok(())
+    }
 }
 
-const FILES: u64 = 8;
+/// Prints the head of a table of costs.
+fn head(title: &str) {
+    println!("\n| {title} | s | MB/s | peak MB |");
+    println!("| --- | --- | --- | --- |");
+}
+
+/// Prints a line of it: `mib` went through.
+fn row(name: &str, mib: u64, cost: &Cost) {
+    let rate = mib as f64 * 1.048_576 / cost.seconds;
+    println!(
+        "| {name} | {:.2} | {rate:.0} | {:.0} |",
+        cost.seconds, cost.peak_mb
+    );
+}
+
+/// Prints the head of a table of ratios.
+fn ratios(title: &str) {
+    println!("\n| {title} | |\n| --- | --- |");
+}
+
+/// Prints how many times as fast as theirs ours is.
+fn ratio(name: &str, theirs: f64, ours: &Cost) {
+    println!("| {name} | {:.2} |", theirs / ours.seconds);
+}

@@ -13,6 +13,8 @@ pub(crate) struct Cost {
     pub(crate) seconds: f64,
     /// Greatest resident memory in MB, of the process itself.
     pub(crate) peak_mb: f64,
+    /// What the process itself read, in MB, from wherever.
+    pub(crate) read_mb: f64,
 }
 
 /// Runs `command`, silently, and calls `look` every few milliseconds with the seconds since its start and the
@@ -36,6 +38,9 @@ pub(crate) fn watched(command: &mut Command, mut look: impl FnMut(f64, f64)) -> 
         }
         if let Some(peak) = peak_mb(child.id()) {
             cost.peak_mb = cost.peak_mb.max(peak);
+        }
+        if let Some(read) = read_mb(child.id()) {
+            cost.read_mb = cost.read_mb.max(read);
         }
         if let Some(cpu) = cpu_seconds(child.id()) {
             look(cost.seconds, cpu);
@@ -61,6 +66,14 @@ fn cpu_seconds(process: u32) -> Option<f64> {
 
 /// `USER_HZ`, which Linux shows to programs on every architecture that we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// All that a process asked for with `read` and its like; proc(5).
+fn read_mb(process: u32) -> Option<f64> {
+    let io = fs::read_to_string(format!("/proc/{process}/io")).ok()?;
+    let line = io.lines().find(|line| line.starts_with("rchar:"))?;
+    let bytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(bytes / 1e6)
+}
 
 fn peak_mb(process: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bundle_format::fake::Fake;
-use bundle_format::{Sealed, SigningKey, TrustedRoots, repair, write_parity};
+use bundle_format::fake::{Fake, safetensors, weights};
+use bundle_format::{Sealed, SigningKey, Squeeze, TrustedRoots, repair, write_parity};
 use manifest_schema::{Codec, Digest};
 use report::Silent;
 
@@ -52,6 +52,49 @@ fn write() {
         .complete()
         .unwrap();
     write_parity(&volumes, 10, None, 1, &Silent).unwrap();
+}
+
+/// Weights in planes, and blobs that begin at whole blocks.
+fn squeezed_files() -> [(&'static str, Vec<u8>); 3] {
+    let model = safetensors(&[
+        ("a.weight", "BF16", weights(1, 9000, 2)),
+        ("a.scale", "F32", weights(2, 3000, 4)),
+        ("a.packed", "I8", weights(3, 2500, 1)),
+    ]);
+    let [noise, _, short, _] = files();
+    [("model.safetensors", model), noise, short]
+}
+
+/// `FERRY_WRITE_GOLDEN_SQUEEZED=1` writes the bundle with planes and alignment.
+fn write_squeezed() {
+    let folder = folder();
+    let pem = fs::read_to_string(folder.join("private.pem")).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut fake = Fake::with_dataset("golden", 2, &squeezed_files());
+    fake.keys = vec![SigningKey::from_encrypted_pem(&pem, b"golden").unwrap()];
+    fake.options.squeeze = Squeeze::ALL;
+    fake.options.align = true;
+    fake.build(scratch.path(), &folder.join("squeezed.ferry"))
+        .unwrap();
+}
+
+#[test]
+fn planes_and_aligned_blobs_open_for_ever() {
+    if std::env::var_os("FERRY_WRITE_GOLDEN_SQUEEZED").is_some() {
+        write_squeezed();
+    }
+    let trusted = TrustedRoots::from_fingerprints([Digest::parse_hex(FINGERPRINT.trim()).unwrap()]);
+    let sealed = Sealed::open(&folder().join("squeezed.ferry")).unwrap();
+    let bundle = sealed.verify(&trusted).unwrap();
+    bundle.verify_all(2, &Silent).unwrap();
+    let files = squeezed_files();
+    for (_, bytes) in &files {
+        assert!(bundle.blob_bytes(&Digest::of(bytes)).unwrap() == *bytes);
+    }
+    let blob = |number: usize| bundle.blob(&Digest::of(&files[number].1)).unwrap();
+    assert_eq!((blob(0).codec, blob(1).codec), (Codec::Planes, Codec::Raw));
+    assert_eq!(bundle.index.align, Some(4096));
+    assert!(blob(1).offset.is_multiple_of(4096));
 }
 
 #[test]
