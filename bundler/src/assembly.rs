@@ -139,6 +139,7 @@ impl Assembler<'_> {
                 files,
                 signature: None,
                 dataset_info: component.dataset_info.clone(),
+                eulas: work.eulas(&component.eulas)?,
             });
         }
         let mut backends = Vec::new();
@@ -152,7 +153,18 @@ impl Assembler<'_> {
                     wheels: work.place(&python.wheels, &empty, owner)?,
                 }),
             };
+            let mut host = Vec::new();
+            for item in &backend.host {
+                host.push(item.try_map(|file| work.one_file(file))?);
+                host.last().map_or(Ok(()), |item| work.check_vendor(item))?;
+                if let Some(eula) = host.last().and_then(|item| item.eula.as_ref()) {
+                    work.check_terms(eula)?;
+                }
+            }
             backends.push(Backend {
+                eulas: work.eulas(&backend.eulas)?,
+                host,
+                ports: backend.ports.clone(),
                 name: backend.name.clone(),
                 chip: backend.chip.clone(),
                 arch: backend.arch,
@@ -174,15 +186,17 @@ impl Assembler<'_> {
                 .map_or(file.artifact, |(_, member)| member.digest);
             installers.insert(*arch, (digest, self.cache.path(&digest)));
         }
+        let profiles = Profiles {
+            format: 1,
+            name: self.lock.name.clone(),
+            release: self.lock.release,
+            channel: self.lock.channel.clone(),
+            components,
+            backends,
+        };
+        terms::one_text_a_name(&profiles)?;
         Ok(Parts {
-            profiles: Profiles {
-                format: 1,
-                name: self.lock.name.clone(),
-                release: self.lock.release,
-                channel: self.lock.channel.clone(),
-                components,
-                backends,
-            },
+            profiles,
             provenance: Provenance {
                 format: 1,
                 blobs: origins,
@@ -193,6 +207,8 @@ impl Assembler<'_> {
         })
     }
 }
+
+mod terms;
 
 struct Work<'a> {
     cache: &'a Cache,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use manifest_schema::lock::{Lock, LockedFile};
-use manifest_schema::{ByteSize, Digest};
+use manifest_schema::{BundlePath, ByteSize, Digest, Eula};
 use serde::Serialize;
 
 /// The differences between two locks.
@@ -174,6 +174,7 @@ fn flatten(lock: &Lock) -> BTreeMap<(&'static str, String), Flat> {
             one.value(&format!("fill {key}"), Some(value));
         }
         one.value("dataset_info", component.dataset_info.as_ref());
+        one.terms(&component.eulas);
         one.files(&component.files);
         let kind = match component.kind {
             manifest_schema::ComponentKind::Model => "model",
@@ -190,6 +191,19 @@ fn flatten(lock: &Lock) -> BTreeMap<(&'static str, String), Flat> {
             one.value(name, Some(version));
         }
         one.files(&backend.files);
+        one.terms(&backend.eulas);
+        for port in &backend.ports {
+            one.value(&format!("port {}", port.number), Some(&port.service));
+        }
+        for item in &backend.host {
+            one.value(item.kind.as_str(), Some(&item.version));
+            for (field, file) in item.files() {
+                let mut file = file.clone();
+                file.path =
+                    BundlePath::parse(&format!("{}/{field}", item.kind)).unwrap_or(file.path);
+                one.files(&[file]);
+            }
+        }
         if let Some(python) = &backend.python {
             one.value("python", Some(&python.version));
             for requirement in &python.requirements {
@@ -212,6 +226,14 @@ impl Flat {
     fn value(&mut self, name: &str, value: Option<impl ToString>) {
         if let Some(value) = value {
             self.values.insert(name.to_owned(), value.to_string());
+        }
+    }
+
+    fn terms(&mut self, eulas: &[Eula<LockedFile>]) {
+        for eula in eulas {
+            let member = eula.text.member.as_deref().unwrap_or_default();
+            let text = format!("{}#{member}", eula.text.artifact);
+            self.value(&format!("terms {}", eula.name), Some(text));
         }
     }
 

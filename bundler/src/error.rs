@@ -63,6 +63,16 @@ pub(crate) enum InputError {
         found: Option<String>,
         pinned: String,
     },
+    #[error("the terms `{name}` have two different texts")]
+    TermsTwice { name: String },
+    #[error("the terms `{name}` (`{file}`) are empty or not UTF-8")]
+    TermsNotText { name: String, file: String },
+    #[error("the terms `{name}` (`{file}`) have {size}; at most 1 MiB can be shown to a person")]
+    TermsTooLong {
+        name: String,
+        file: String,
+        size: String,
+    },
     #[error("the bundle is not signed by the key {key}")]
     OtherKey { key: String },
     #[error("`{}` is of the bundle as it was before", path.display())]
@@ -109,6 +119,9 @@ impl Diagnose for InputError {
             Self::Inventory { .. } => "bundler.inventory",
             Self::OtherSite { found: None, .. } => "bundler.inventory-nobody",
             Self::OtherSite { .. } => "bundler.inventory-other",
+            Self::TermsTwice { .. } => "bundler.terms-twice",
+            Self::TermsNotText { .. } => "bundler.terms-not-text",
+            Self::TermsTooLong { .. } => "bundler.terms-too-long",
             Self::OtherKey { .. } => "bundler.other-key",
             Self::ParityBeside { .. } => "bundler.parity-beside",
             Self::KeyUnknown { .. } => "bundler.key-unknown",
@@ -203,6 +216,15 @@ impl Diagnose for InputError {
                 ("path", shown(path)),
                 ("found", found.clone().unwrap_or_default()),
                 ("pinned", pinned.clone()),
+            ],
+            Self::TermsTwice { name } => vec![("name", name.clone())],
+            Self::TermsNotText { name, file } => {
+                vec![("name", name.clone()), ("file", file.clone())]
+            }
+            Self::TermsTooLong { name, file, size } => vec![
+                ("name", name.clone()),
+                ("file", file.clone()),
+                ("size", size.clone()),
             ],
             Self::OtherKey { key } => vec![("key", key.clone())],
         }

@@ -9,7 +9,9 @@ use manifest_schema::plan::{
     FolderSource, HttpsSource, OwnSource, Plan, PlanBackend, PlanComponent, PlanFile, PypiSource,
     Source, WheelTarget,
 };
-use manifest_schema::{BundlePath, ByteSize, ComponentKind, Digest, GlibcVersion, OriginKind};
+use manifest_schema::{
+    BundlePath, ByteSize, ComponentKind, Digest, Eula, GlibcVersion, OriginKind,
+};
 use report::{Sink, Step, Trouble};
 use walkdir::WalkDir;
 
@@ -119,9 +121,30 @@ impl Locker<'_> {
             allow_code_on_load: component.allow_code_on_load.clone(),
             fill: component.fill.clone(),
             dataset_info: component.dataset_info.clone(),
+            eulas: self.eulas(&component.eulas)?,
         };
         Gate::of(&locked)?.names(named(&locked))?;
         Ok(locked)
+    }
+
+    fn eulas(&mut self, eulas: &[Eula<PlanFile>]) -> Result<Vec<Eula<LockedFile>>, Trouble> {
+        eulas
+            .iter()
+            .map(|eula| eula.try_map(|file| self.one_file(file, None)))
+            .collect()
+    }
+
+    /// A file that `Plan::parse` made sure to be one.
+    fn one_file(
+        &mut self,
+        file: &PlanFile,
+        target: Option<&WheelTarget>,
+    ) -> Result<LockedFile, Trouble> {
+        let mut locked = self.file(file, target, None)?;
+        let repo = file.path.to_string();
+        locked
+            .pop()
+            .ok_or_else(|| InputError::NothingTaken { repo }.into())
     }
 
     fn backend(&mut self, backend: &PlanBackend) -> Result<LockedBackend, Trouble> {
@@ -142,7 +165,14 @@ impl Locker<'_> {
                 Some(self.python(backend, python, &target)?)
             }
         };
+        let mut host = Vec::new();
+        for item in &backend.host {
+            host.push(item.try_map(|file| self.one_file(file, Some(&target)))?);
+        }
         Ok(LockedBackend {
+            eulas: self.eulas(&backend.eulas)?,
+            host,
+            ports: backend.ports.clone(),
             name: backend.name.clone(),
             chip: backend.chip.clone(),
             arch: backend.arch,

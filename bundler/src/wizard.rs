@@ -119,6 +119,7 @@ impl Repository {
             allow_code_on_load: Vec::new(),
             fill: BTreeMap::new(),
             dataset_info: None,
+            eulas: Vec::new(),
         }
     }
 }
@@ -262,6 +263,9 @@ pub(crate) fn backend(
         python,
         versions: versions.named,
         signatures: Vec::new(),
+        eulas: Vec::new(),
+        host: Vec::new(),
+        ports: Vec::new(),
     })
 }
 

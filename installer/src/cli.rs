@@ -91,4 +91,4 @@ impl At {
 }
 
 const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 the machine does not fit, \
-4 not trusted, 5 the machine failed";
+4 not trusted, 5 the machine failed, 6 go on after a start of the machine";

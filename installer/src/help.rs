@@ -101,7 +101,8 @@ fn text(key: &str) -> Option<&'static str> {
 
 const TEMPLATE: &str = "{about-with-newline}\n用法：{usage}\n\n{all-args}{after-help}";
 
-const EXIT_STATUS: &str = "退出码：0 完成，1 失败，2 用法错误，3 本机不适合，4 不可信，5 本机故障";
+const EXIT_STATUS: &str =
+    "退出码：0 完成，1 失败，2 用法错误，3 本机不适合，4 不可信，5 本机故障，6 需重启后继续";
 
 /// A command by its path; an argument by its command's path and its name, or by its name wherever it stands.
 const TEXTS: &[(&str, &str)] = &[
@@ -147,6 +148,26 @@ const TEXTS: &[(&str, &str)] = &[
     ("probe.host", "查看记录在此目录中的机器"),
     ("probe.qr", "把制作包所需的信息显示为二维码，供拍照带出"),
     ("probe.letters", "把同样的信息显示为字母，供手工抄写"),
+    (
+        "facts",
+        "以此为准而不采用实测值，如 `driver=25.5.0`；会记入日志（可重复）",
+    ),
+    ("with_driver", "同时按厂商顺序安装包中带来的驱动与固件"),
+    ("with_toolkit", "同时安装包中带来的厂商工具包"),
+    ("machine", "由此目录扮演本机；用于测试"),
+    (
+        "install.accepted",
+        "接受此名称的许可条款，条款须已由人阅读（可重复）",
+    ),
+    (
+        "install.systemd",
+        "同时把版本中的服务单元链接到 systemd，关闭终端后训练仍继续",
+    ),
+    (
+        "install.user",
+        "与 `--systemd` 同用：链接到当前用户的 systemd，而不是系统的",
+    ),
+    ("install.resume", "继续一次等待重启的安装"),
     ("preflight.backend", "只判断此后端"),
     ("preflight.host", "判断记录在此目录中的机器"),
     ("install.backend", "安装此后端，而不是最适合的后端"),
@@ -158,7 +179,7 @@ const TEXTS: &[(&str, &str)] = &[
         "install.allow_downgrade",
         "允许用旧版本替换新版本；会记入日志",
     ),
-    ("install.dry_run", "显示步骤，不写入任何内容"),
+    ("install.dry_run", "显示步骤与每条命令，不做任何改动"),
     (
         "install.verify_first",
         "写入第一个字节之前读完并校验整个包；不加此项时边写边校验，发现损坏即全部撤回，且只读本机需要的部分",

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use console::View;
-use host_probe::{Check, Host, RealHost, RecordedHost, Verdict, fit, select};
+use host_probe::{Check, Host, RealHost, RecordedHost, Verdict, select_by};
 use manifest_schema::site::Site;
 use manifest_schema::{Backend, BackendName};
 use report::{Args, Diagnose, Outcome, Trouble};
@@ -96,12 +96,13 @@ pub(crate) fn choose(
     backends: &[Backend],
     wanted: Option<&BackendName>,
     overridden: &[String],
+    judge: impl Fn(&Backend) -> Vec<Check>,
 ) -> Result<Option<(BackendName, Vec<Check>)>, Trouble> {
     let Some(wanted) = wanted else {
         if backends.is_empty() {
             return Ok(None);
         }
-        let choice = select(site, backends, overridden)?;
+        let choice = select_by(site, backends, overridden, judge)?;
         return Ok(Some((choice.backend.name.clone(), choice.checks)));
     };
     let Some(backend) = backends.iter().find(|backend| backend.name == *wanted) else {
@@ -110,7 +111,7 @@ pub(crate) fn choose(
         let wanted = wanted.clone();
         return Err(UnfitError::Unknown { wanted, known }.into());
     };
-    Ok(Some((backend.name.clone(), fit(site, backend))))
+    Ok(Some((backend.name.clone(), judge(backend))))
 }
 
 /// Fails where a check stops the backend.

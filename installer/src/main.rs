@@ -2,10 +2,15 @@
 
 mod cli;
 mod commands;
+mod discs;
+mod facts;
 mod help;
+mod layer;
 mod machine;
 mod site_code;
+mod terms;
 mod trust;
+mod units;
 mod write;
 
 use std::process::ExitCode;

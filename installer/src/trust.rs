@@ -1,6 +1,6 @@
 //! Which roots count: the stored ones, one named by a flag, or one that a person has just compared.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bundle_format::{Fault, Sealed, Signer, Verified, VerifyError};
 use console::View;
@@ -74,7 +74,23 @@ impl Root {
         prefix: &Prefix,
     ) -> Result<Verified, Trouble> {
         must_be_readable(path)?;
-        let sealed = Sealed::open(path)?;
+        self.verify(view, Sealed::open(path)?, prefix)
+    }
+
+    /// The same for volumes in several places, of which some may come later.
+    pub(crate) fn open_at_hand(
+        &self,
+        view: &View,
+        places: &[PathBuf],
+        prefix: &Prefix,
+    ) -> Result<Verified, Trouble> {
+        places
+            .iter()
+            .try_for_each(|place| must_be_readable(place))?;
+        self.verify(view, Sealed::open_at_hand(places)?, prefix)
+    }
+
+    fn verify(&self, view: &View, sealed: Sealed, prefix: &Prefix) -> Result<Verified, Trouble> {
         let offered = sealed.fingerprints_offered()?;
         let mut roots = install_steps::roots(prefix)?;
         if let Some(named) = self.trust_root {

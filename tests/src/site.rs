@@ -280,6 +280,9 @@ pub fn backend(name: &str, chip: &str, arch: Arch) -> Backend {
         files: vec![file],
         python: None,
         signatures: Vec::new(),
+        eulas: Vec::new(),
+        host: Vec::new(),
+        ports: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! writer, and volumes that do not belong together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use manifest_schema::{Blob, BundlePath, Codec, Digest, Index, Profiles};
 
@@ -198,6 +199,32 @@ pub(crate) fn same_metadata(named: &Volume, volume: &Volume) -> Result<(), Verif
         Some(more) => Err(differs(more)),
         None => Ok(()),
     }
+}
+
+/// A volume that came later has the metadata that was verified, and holds what the index says.
+pub(crate) fn check_volume(
+    volume: &Volume,
+    index: &Index,
+    metadata: &BTreeMap<String, Vec<u8>>,
+    first: &Path,
+) -> Result<(), VerifyError> {
+    let stray = volume.of != index.volumes || !(1..=index.volumes).contains(&volume.number);
+    if stray {
+        let (number, of) = (volume.number, volume.of);
+        return Err(Fault::VolumeStray { number, of }.of(&volume.path));
+    }
+    for (name, bytes) in metadata {
+        // Signatures may have come to one volume later than to another.
+        if matches!(Role::of(name), Some(Role::Signature | Role::Envelope)) {
+            continue;
+        }
+        let there = volume.member(name).is_some();
+        if !there || volume.read(name)? != *bytes {
+            let (first, member) = (first.display().to_string(), name.clone());
+            return Err(Fault::VolumeDiffers { first, member }.of(&volume.path));
+        }
+    }
+    volume.check_content(index)
 }
 
 /// All volumes are there once, and each belongs to this bundle and holds what it should.

@@ -217,7 +217,7 @@ impl Verified {
         Ok(())
     }
 
-    fn known(&self, digest: &Digest) -> Result<&Blob, VerifyError> {
+    pub(crate) fn known(&self, digest: &Digest) -> Result<&Blob, VerifyError> {
         let blob = *digest;
         self.blob(digest).ok_or_else(|| {
             if self.requires().contains_key(digest) {
@@ -234,8 +234,8 @@ impl Verified {
         self.index.piece_size.min(blob.size.0 - start)
     }
 
-    /// The volume that holds a piece, and the offset of its first stored byte there.
-    fn place(&self, blob: &Blob, piece: usize) -> Result<(&Volume, u64), VerifyError> {
+    /// Number of the volume that holds a piece, and the offset of its first stored byte there.
+    pub(crate) fn spot(&self, blob: &Blob, piece: usize) -> (u32, u64) {
         let mut start = match &blob.stored {
             None => piece as u64 * self.index.piece_size,
             Some(stored) => stored.frames[..piece]
@@ -251,16 +251,22 @@ impl Verified {
             }
             start -= part.size.0;
         }
+        (number, offset + start)
+    }
+
+    /// The volume that holds a piece, where it is at hand, and the offset of its first stored byte there.
+    pub(crate) fn place(&self, blob: &Blob, piece: usize) -> Result<(&Volume, u64), VerifyError> {
+        let (number, offset) = self.spot(blob, piece);
         let mut volumes = self.sealed.volumes.iter();
         let volume = volumes.find(|volume| volume.number == number);
         let (missing, of) = (number.to_string(), self.index.volumes);
         volume
-            .map(|volume| (volume, offset + start))
+            .map(|volume| (volume, offset))
             .ok_or_else(|| Fault::VolumesMissing { missing, of }.of(self.at()))
     }
 
     /// Reads one piece, handing out each run with its offset in the piece, and checks it at the end.
-    fn read_piece(
+    pub(crate) fn read_piece(
         &self,
         blob: &Blob,
         piece: usize,

@@ -87,6 +87,7 @@ impl Fake {
             files: placed,
             signature: None,
             dataset_info: None,
+            eulas: Vec::new(),
         };
         let profiles = Profiles {
             format: 1,

@@ -15,6 +15,7 @@ mod build;
 mod build_error;
 mod chain;
 mod compress;
+mod discs;
 mod documents;
 mod envelope;
 mod extract;

@@ -114,6 +114,7 @@ mod tests {
                 .to_vec(),
             signature: None,
             dataset_info: None,
+            eulas: Vec::new(),
         }
     }
 

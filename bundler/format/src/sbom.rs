@@ -5,7 +5,7 @@
 //! their SHA-256.
 
 use manifest_schema::{
-    Backend, Component, ComponentKind, Digest, Origin, PlacedFile, Profiles, Provenance,
+    Backend, Component, ComponentKind, Digest, Eula, Origin, PlacedFile, Profiles, Provenance,
 };
 use serde_json::{Value, json};
 
@@ -51,6 +51,7 @@ fn model_or_data(component: &Component, provenance: &Provenance) -> Value {
         "licenses": [{ "expression": component.license }],
         "components": files(&component.files, &own, provenance),
     });
+    terms(&mut value, &component.eulas, &own, provenance);
     if let Some(revision) = &component.revision {
         value["version"] = revision.as_str().into();
     }
@@ -63,7 +64,35 @@ fn backend_of(backend: &Backend, provenance: &Provenance) -> Value {
     for wheel in backend.python.iter().flat_map(|python| &python.wheels) {
         parts.push(wheel_of(wheel, &own, provenance));
     }
-    json!({ "type": "platform", "bom-ref": own, "name": backend.name, "components": parts })
+    for item in &backend.host {
+        let own = format!("{own}/host/{}", item.kind);
+        let inside: Vec<Value> = item
+            .files()
+            .map(|(field, one)| file(one, &format!("{own}/{field}"), provenance))
+            .collect();
+        parts.push(json!({
+            "type": "application", "bom-ref": own, "name": item.kind, "version": item.version,
+            "components": inside,
+        }));
+    }
+    let mut value =
+        json!({ "type": "platform", "bom-ref": own, "name": backend.name, "components": parts });
+    terms(&mut value, &backend.eulas, &own, provenance);
+    value
+}
+
+/// Adds the texts that a person must accept to what they stand before.
+fn terms(value: &mut Value, eulas: &[Eula<PlacedFile>], own: &str, provenance: &Provenance) {
+    for eula in eulas {
+        let text = file(
+            &eula.text,
+            &format!("{own}/eulas/{}", eula.name),
+            provenance,
+        );
+        if let Some(parts) = value["components"].as_array_mut() {
+            parts.push(text);
+        }
+    }
 }
 
 fn wheel_of(wheel: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {

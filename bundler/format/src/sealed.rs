@@ -50,18 +50,10 @@ impl Sealed {
     /// # Errors
     /// When a file cannot be read, is cut short, or has a form that no bundle has.
     pub fn open(path: &Path) -> Result<Self, VerifyError> {
-        let named = if path.is_dir() {
-            first_of(path)?
-        } else {
-            path.to_owned()
-        };
-        let first = Volume::open(&named)?;
-        let mut paths = Vec::new();
-        for number in (1..=first.of).filter(|number| *number != first.number) {
-            let beside = sibling(&named, first.number, number);
-            paths.extend(beside.filter(|beside| beside.exists()));
-        }
-        Self::gather(first, &paths)
+        Ok(Self {
+            volumes: volumes_at(path)?,
+            alone: false,
+        })
     }
 
     /// Opens volumes that lie in several places, such as mounted discs.
@@ -87,14 +79,8 @@ impl Sealed {
     }
 
     fn gather(first: Volume, rest: &[PathBuf]) -> Result<Self, VerifyError> {
-        let mut others = Vec::new();
-        for path in rest {
-            others.push(Volume::open(path)?);
-        }
-        others.sort_by_key(|volume| volume.number);
-        let volumes = std::iter::once(first).chain(others).collect();
         Ok(Self {
-            volumes,
+            volumes: gather(first, rest)?,
             alone: false,
         })
     }
@@ -153,6 +139,31 @@ impl Sealed {
         // There is always one: both doors put it there.
         &self.volumes[0]
     }
+}
+
+/// The volumes at `place`, a bundle, one of its volumes, or the folder that they are in: the named one first.
+pub(crate) fn volumes_at(place: &Path) -> Result<Vec<Volume>, VerifyError> {
+    let named = if place.is_dir() {
+        first_of(place)?
+    } else {
+        place.to_owned()
+    };
+    let first = Volume::open(&named)?;
+    let mut paths = Vec::new();
+    for number in (1..=first.of).filter(|number| *number != first.number) {
+        let beside = sibling(&named, first.number, number);
+        paths.extend(beside.filter(|beside| beside.exists()));
+    }
+    gather(first, &paths)
+}
+
+fn gather(first: Volume, rest: &[PathBuf]) -> Result<Vec<Volume>, VerifyError> {
+    let mut others = Vec::new();
+    for path in rest {
+        others.push(Volume::open(path)?);
+    }
+    others.sort_by_key(|volume| volume.number);
+    Ok(std::iter::once(first).chain(others).collect())
 }
 
 /// The bundle in a folder: the only one, or the first of the only set of volumes.

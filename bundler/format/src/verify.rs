@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{
-    Arch, Blob, Digest, Index, KeyId, PlacedFile, Profiles, Provenance, Requires,
+    Arch, Blob, Digest, HostItem, Index, KeyId, PlacedFile, Profiles, Provenance, Requires,
 };
 use serde::de::DeserializeOwned;
 
@@ -348,13 +348,16 @@ impl Verified {
 
 /// Every file that the profiles place.
 pub(crate) fn placed_files(profiles: &Profiles) -> impl Iterator<Item = &PlacedFile> {
-    let components = profiles
-        .components
-        .iter()
-        .flat_map(|component| &component.files);
+    let components = profiles.components.iter().flat_map(|component| {
+        let eulas = component.eulas.iter().map(|eula| &eula.text);
+        component.files.iter().chain(eulas)
+    });
     let backends = profiles.backends.iter().flat_map(|backend| {
         let wheels = backend.python.iter().flat_map(|python| &python.wheels);
-        backend.files.iter().chain(wheels)
+        let eulas = backend.eulas.iter().map(|eula| &eula.text);
+        let host = backend.host.iter().flat_map(HostItem::files);
+        let host = host.map(|(_, file)| file);
+        backend.files.iter().chain(wheels).chain(eulas).chain(host)
     });
     components.chain(backends)
 }

@@ -104,7 +104,13 @@ impl Args {
             );
         }
         let mut requires = Vec::new();
-        if let Some(there) = there {
+        if let Some(mut there) = there {
+            // What is installed on the machine itself is no blob of the store there.
+            for item in parts.profiles.backends.iter().flat_map(|b| &b.host) {
+                for (_, file) in item.files() {
+                    there.remove(file.blob());
+                }
+            }
             for (digest, path) in parts
                 .blobs
                 .iter()

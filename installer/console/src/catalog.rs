@@ -14,6 +14,8 @@ use std::sync::LazyLock;
 
 use unicode_width::UnicodeWidthStr;
 
+use crate::phrase::value;
+
 /// A language that every text exists in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Language {
@@ -56,10 +58,19 @@ pub fn text<N: AsRef<str>>(language: Language, code: &str, args: &[(N, String)])
         Language::Zh => ZH.get(code).or_else(|| EN.get(code)),
         Language::En => EN.get(code),
     }?;
+    let args: Vec<(&str, String)> = args
+        .iter()
+        .map(|(name, text)| {
+            (
+                name.as_ref(),
+                value(language, name.as_ref(), text).into_owned(),
+            )
+        })
+        .collect();
     Some(Text {
-        text: fill(&entry.text, args),
-        why: entry.why.as_ref().map(|why| fill(why, args)),
-        hint: entry.hint.as_ref().map(|hint| fill(hint, args)),
+        text: fill(&entry.text, &args),
+        why: entry.why.as_ref().map(|why| fill(why, &args)),
+        hint: entry.hint.as_ref().map(|hint| fill(hint, &args)),
     })
 }
 
@@ -104,7 +115,15 @@ fn printable(value: &str) -> String {
         .collect()
 }
 
-type Catalog = BTreeMap<String, Text>;
+pub(crate) type Catalog = BTreeMap<String, Text>;
+
+/// All texts of a language.
+pub(crate) fn catalog(language: Language) -> &'static Catalog {
+    match language {
+        Language::Zh => &ZH,
+        Language::En => &EN,
+    }
+}
 
 static EN: LazyLock<Catalog> =
     LazyLock::new(|| parse(include_str!(concat!(env!("OUT_DIR"), "/en.toml"))));

@@ -5,6 +5,8 @@
 
 mod catalog;
 mod flags;
+mod pages;
+mod phrase;
 mod progress;
 mod prompt;
 mod qr;

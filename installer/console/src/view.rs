@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use report::{Event, Outcome, Sink, Trouble};
 
 use crate::catalog::text;
+use crate::phrase::phrases;
 use crate::progress::Progress;
 use crate::{ColorChoice, Flags, Language, PromptError};
 
@@ -145,6 +146,7 @@ impl View {
             self.red(&format!("{head}[{}]", error.code()))
         );
         for cause in trouble.causes() {
+            let cause = phrases(self.language, &cause);
             let _ = write!(shown, "\n  {because}: {cause}");
         }
         if let Some(next) = found.and_then(|t| t.hint) {
@@ -276,7 +278,7 @@ impl Sink for View {
 }
 
 /// Foreign text may hold control characters that would move the cursor or hide a line.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     text.chars()
         .map(|c| if plain(c) { c } else { '\u{fffd}' })

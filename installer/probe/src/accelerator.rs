@@ -80,17 +80,8 @@ fn software(host: &dyn Host, family: &Family, arch: Option<Arch>, devices: bool)
     let Some(stack) = &family.stack else {
         return vendor;
     };
-    let root = root_of(host, stack);
-    let fill = |path: &str| {
-        path.replace("{root}", &root)
-            .replace("{arch}", arch.map_or("unknown", Arch::as_str))
-    };
-    let first = |files: &[VersionFile]| {
-        files.iter().find_map(|file| {
-            let path = fill(&file.path);
-            fact(version_in(&host.read(&path).ok()?, file), &path)
-        })
-    };
+    let fill = filler(host, stack, arch);
+    let first = |files: &[VersionFile]| first_version(host, stack, arch, files);
     vendor.driver = first(&stack.driver);
     vendor.firmware = first(&stack.firmware);
     vendor.toolkit = first(&stack.toolkit);
@@ -111,6 +102,29 @@ fn software(host: &dyn Host, family: &Family, arch: Option<Arch>, devices: bool)
         vendor.driver = vendor.driver.or(said);
     }
     vendor
+}
+
+/// Puts the driver's root and the architecture into a path.
+fn filler(host: &dyn Host, stack: &Stack, arch: Option<Arch>) -> impl Fn(&str) -> String {
+    let root = root_of(host, stack);
+    move |path: &str| {
+        path.replace("{root}", &root)
+            .replace("{arch}", arch.map_or("unknown", Arch::as_str))
+    }
+}
+
+/// The version in the first of `files` that is there.
+pub(crate) fn first_version(
+    host: &dyn Host,
+    stack: &Stack,
+    arch: Option<Arch>,
+    files: &[VersionFile],
+) -> Option<Fact<Release>> {
+    let fill = filler(host, stack, arch);
+    files.iter().find_map(|file| {
+        let path = fill(&file.path);
+        fact(version_in(&host.read(&path).ok()?, file), &path)
+    })
 }
 
 fn root_of(host: &dyn Host, stack: &Stack) -> String {

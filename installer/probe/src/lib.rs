@@ -10,16 +10,21 @@
 mod accelerator;
 mod fit;
 mod host;
+mod installed;
+mod overrides;
 mod probe;
 mod record;
 mod release;
 mod select;
+mod surroundings;
 mod system;
 mod tool;
 mod versions;
 
-pub use fit::{Check, Kinship, Verdict, fit, kinship};
+pub use fit::{Check, Kinship, Planned, Verdict, fit, fit_planned, kinship};
 pub use host::{Host, RealHost, RecordedHost};
+pub use installed::{installed_release, planned};
+pub use overrides::{FactError, override_fact};
 pub use probe::{FactLine, facts, probe};
 pub use record::record;
-pub use select::{Choice, SelectError, select};
+pub use select::{Choice, SelectError, select, select_by};

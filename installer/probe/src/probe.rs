@@ -3,7 +3,7 @@
 use manifest_schema::site::{DeviceState, Fact, Site, VendorSoftware};
 
 use crate::host::Host;
-use crate::{accelerator, system};
+use crate::{accelerator, surroundings, system};
 
 /// Learns what there is to learn. Nothing here fails: a fact that cannot be read is absent, and the
 /// rules that need it say so.
@@ -27,6 +27,7 @@ pub fn probe(host: &dyn Host) -> Site {
         ..Site::default()
     };
     site.kernel_headers = system::kernel_headers(host, site.kernel.as_ref());
+    surroundings::fill(host, &mut site);
     accelerator::fill(host, &mut site);
     site
 }

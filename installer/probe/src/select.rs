@@ -72,10 +72,23 @@ pub fn select<'a>(
     backends: &'a [Backend],
     overridden: &[String],
 ) -> Result<Choice<'a>, SelectError> {
+    select_by(site, backends, overridden, |backend| fit(site, backend))
+}
+
+/// The same as [`select`], each backend judged by `judge`.
+///
+/// # Errors
+/// Those of [`select`].
+pub fn select_by<'a>(
+    site: &Site,
+    backends: &'a [Backend],
+    overridden: &[String],
+    judge: impl Fn(&Backend) -> Vec<Check>,
+) -> Result<Choice<'a>, SelectError> {
     let mut rejected = Vec::new();
     let mut best: Option<Choice<'a>> = None;
     for backend in backends {
-        let checks = fit(site, backend);
+        let checks = judge(backend);
         if checks.iter().any(|check| check.stops(overridden)) {
             let stops = checks
                 .into_iter()

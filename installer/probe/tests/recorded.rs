@@ -33,6 +33,9 @@ fn backend(name: &str, chip: &str, arch: Arch, versions: &[(&str, &str)]) -> Bac
         files: Vec::new(),
         python: None,
         signatures: Vec::new(),
+        eulas: Vec::new(),
+        host: Vec::new(),
+        ports: Vec::new(),
     }
 }
 
@@ -297,7 +300,7 @@ fn verdicts(site: &Site, backend: &Backend) -> Vec<String> {
     ];
     let line = |c: &Check| match c.code {
         // The tables' name for the system takes the place of the system's own.
-        "host.os" => format!("{:?} {}", c.verdict, c.code),
+        "host.os" | "host.os-unlisted" => format!("{:?} {}", c.verdict, c.code),
         code => format!("{:?} {code}: {} / {}", c.verdict, c.found, c.needed),
     };
     fit(site, backend)

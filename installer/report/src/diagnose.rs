@@ -38,6 +38,8 @@ pub enum Outcome {
     Untrusted = 4,
     /// The machine failed: disk, memory, permission, network.
     HostFault = 5,
+    /// A part of the work is done, and the rest must wait: the machine is to be started anew.
+    Unfinished = 6,
 }
 
 impl Outcome {

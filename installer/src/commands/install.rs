@@ -1,25 +1,42 @@
 //! `install`: verify, check the machine, show the plan, carry it out.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
+use bundle_format::Verified;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use console::View;
-use host_probe::probe;
-use install_steps::{Choices, Guard, InstallPlan, Prefix, RealDisk, install};
-use manifest_schema::BackendName;
+use host_probe::{Check, Host, probe};
+use install_steps::{
+    Choices, Guard, HostPlan, InstallPlan, Prefix, RealDisk, Resume, Term, accept_terms, install,
+    pending_terms,
+};
+use manifest_schema::site::Site;
+use manifest_schema::{Backend, BackendName};
 use report::{Event, Outcome, Sink, Trouble};
 use serde_json::json;
 
-use crate::cli::At;
-use crate::machine::{check_line, choose, host, program_folders, refuse_unfit};
+use crate::cli::{At, Cli, Command};
+use crate::discs;
+use crate::facts::FactFlags;
+use crate::layer::{self, LayerFlags, Place, judge};
+use crate::machine::{check_line, choose, program_folders, refuse_unfit};
+use crate::terms::{AcceptFlags, login};
 use crate::trust::Root;
+use crate::units::UnitFlags;
 
 #[derive(clap::Args, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the command line"
+)]
 pub(crate) struct Args {
-    /// The bundle
-    bundle: PathBuf,
+    /// The bundle; of one in volumes any of them, or the folders and discs that they are on
+    #[arg(required_unless_present = "resume")]
+    bundle: Vec<PathBuf>,
     /// Install this backend instead of the one that fits best
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "profile", value_name = "NAME")]
     backend: Option<BackendName>,
     /// Waive the check with this code, where it may be waived (can be repeated)
     #[arg(long = "override", value_name = "CODE")]
@@ -27,7 +44,7 @@ pub(crate) struct Args {
     /// Let an older release replace a newer one; this is logged
     #[arg(long)]
     allow_downgrade: bool,
-    /// Show the steps and write nothing
+    /// Show the steps and every command, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// With `--dry-run`: plan for a machine that was recorded in this folder
@@ -39,6 +56,17 @@ pub(crate) struct Args {
     /// the medium once, and reads only what this machine needs.
     #[arg(long)]
     verify_first: bool,
+    /// Go on with an install that waited for a start of the machine
+    #[arg(long, conflicts_with_all = ["bundle", "dry_run"])]
+    resume: bool,
+    #[command(flatten)]
+    facts: FactFlags,
+    #[command(flatten)]
+    layer: LayerFlags,
+    #[command(flatten)]
+    units: UnitFlags,
+    #[command(flatten)]
+    terms: AcceptFlags,
     #[command(flatten)]
     at: At,
     #[command(flatten)]
@@ -48,34 +76,48 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
-        let bundle = self.root.open(view, &self.bundle, &prefix)?;
-        let site = probe(&*host(self.host.as_deref())?);
-        let backends = &bundle.profiles.backends;
-        let chosen = choose(&site, backends, self.backend.as_ref(), &self.overridden)?;
-        if let Some((name, checks)) = &chosen {
-            refuse_unfit(view, name, checks, &self.overridden)?;
-            let passed = checks.iter().map(|check| check_line(view, check));
-            let passed: Vec<String> = passed.collect();
-            let args = [("backend", name.to_string()), ("checks", passed.join("\n"))];
-            view.note("installer.chosen", &args);
+        if self.resume {
+            return resume(view, &prefix);
         }
+        let mut bundle = self.root.open_at_hand(view, &self.bundle, &prefix)?;
+        let place = self.bundle.first().cloned().unwrap_or_default();
+        let machine = self.layer.host(self.host.as_deref())?;
+        let site = self.site(&*machine)?;
+        let choice = self.choose(view, &bundle, &prefix, &site, &*machine)?;
         let choices = Choices {
-            backend: chosen.map(|(name, _)| name),
+            backend: choice.backend.clone(),
             allow_downgrade: self.allow_downgrade,
             program_folders: program_folders(),
+            waived: choice.waived.clone(),
+            facts: self.facts.to_map(),
         };
         let preview = InstallPlan::compute(&bundle, &prefix, &choices)?;
+        preview.room_for(&prefix, choice.host.needed)?;
+        let kinds = choice.host.kinds();
+        if !self.dry_run {
+            discs::refuse_unattended(view, &bundle, &prefix, (&preview, &choice.host))?;
+        }
+        let backend = choice.backend.as_ref();
+        let open = discs::for_terms(view, &mut bundle, &place, |bundle| {
+            pending_terms(bundle, &prefix, backend, &kinds)
+        })?;
         if self.dry_run {
-            show(view, &preview, true);
+            let units = self.units.lines(view, self.layer.root(), &prefix, &preview);
+            show(view, &preview, &choice.host, &open, &units);
             return Ok(Outcome::Done);
         }
-        view.note("installer.plan", &[("steps", steps(view, &preview))]);
+        let mut lines = vec![steps(view, &preview)];
+        lines.extend(self.units.lines(view, self.layer.root(), &prefix, &preview));
+        view.note("installer.plan", &[("steps", lines.join("\n"))]);
         if self.verify_first {
+            if !bundle.is_complete() {
+                return Err(bundle.without(&bundle.missing()).into());
+            }
             let threads = available_parallelism().map_or(2, usize::from);
             bundle.verify_all(threads, view)?;
         }
-        let args = [("prefix", prefix.path().display().to_string())];
-        if !view.confirm("installer.install-question", &args, "--yes")? {
+        let accepted = self.terms.settle(view, open)?;
+        if !confirm(view, &prefix, &choice.host)? {
             let none: &[(&str, String)] = &[];
             view.note("installer.nothing-done", none);
             return Ok(Outcome::Failed);
@@ -87,12 +129,186 @@ impl Args {
                 args: Vec::new(),
             });
         }
+        accept_terms(&RealDisk, &guard, &prefix, &accepted, login().as_deref())?;
+        let plans = (&preview, &choice.host);
+        discs::take_in(view, &guard, &prefix, &mut bundle, plans, &place)?;
+        let waits = self.layer(view, &bundle, &prefix, &guard, &choice, &*machine)?;
+        if let Some(outcome) = waits {
+            return Ok(outcome);
+        }
         // Once more: between the question and the lock another installer may have finished.
         let plan = InstallPlan::compute(&bundle, &prefix, &choices)?;
         install(&RealDisk, &guard, &prefix, &bundle, &plan, view)?;
+        let root = self.layer.root();
+        self.units.settle(view, root, &guard, &prefix, &plan)?;
         finished(view, &prefix, &plan);
         Ok(Outcome::Done)
     }
+
+    /// What the probe finds, with the facts that a person stated in their place.
+    fn site(&self, machine: &dyn Host) -> Result<Site, Trouble> {
+        let mut site = probe(machine);
+        self.facts.apply(&mut site)?;
+        Ok(site)
+    }
+
+    /// The backend, judged on the machine as it will be when its installers have run.
+    fn choose(
+        &self,
+        view: &View,
+        bundle: &Verified,
+        prefix: &Prefix,
+        site: &Site,
+        machine: &dyn Host,
+    ) -> Result<Choice, Trouble> {
+        let backends = &bundle.profiles.backends;
+        let plan_of = |backend: &Backend| self.layer.plan_if_any(backend, site, machine, prefix);
+        // A plan that cannot be made is an error where it keeps its backend from being chosen.
+        let failed = RefCell::new(None);
+        let judged = |backend: &Backend| {
+            let plan = plan_of(backend).unwrap_or_else(|error| {
+                failed.borrow_mut().get_or_insert(error);
+                HostPlan::default()
+            });
+            judge(site, backend, &plan)
+        };
+        let wanted = self.backend.as_ref();
+        let chosen = choose(site, backends, wanted, &self.overridden, judged);
+        if let (Err(_), Some(error)) = (&chosen, failed.take()) {
+            return Err(error.into());
+        }
+        let chosen = chosen?;
+        let Some((name, checks)) = chosen else {
+            return Ok(Choice::default());
+        };
+        let found = backends.iter().find(|backend| backend.name == name);
+        let host = match found {
+            Some(backend) => self.layer.plan(backend, site, machine, prefix)?,
+            None => HostPlan::default(),
+        };
+        refuse_unfit(view, &name, &checks, &self.overridden)?;
+        let lines: Vec<String> = checks.iter().map(|check| check_line(view, check)).collect();
+        let args = [("backend", name.to_string()), ("checks", lines.join("\n"))];
+        view.note("installer.chosen", &args);
+        self.facts.note(view);
+        Ok(Choice {
+            backend: Some(name),
+            waived: waived(view, &checks, &self.overridden),
+            host,
+        })
+    }
+
+    /// Does what was asked for to the machine itself. `Some` where the install cannot go on before a start.
+    fn layer(
+        &self,
+        view: &View,
+        bundle: &Verified,
+        prefix: &Prefix,
+        guard: &Guard,
+        choice: &Choice,
+        machine: &dyn Host,
+    ) -> Result<Option<Outcome>, Trouble> {
+        let backends = &bundle.profiles.backends;
+        let backend = backends
+            .iter()
+            .find(|one| Some(&one.name) == choice.backend.as_ref());
+        let Some(backend) = backend else {
+            return Ok(None);
+        };
+        let place = Place {
+            host: machine,
+            prefix,
+            bundle,
+            backend,
+        };
+        let waits = self.layer.run(view, &place, guard, &choice.host)?;
+        if !waits.is_empty() {
+            layer::reboot_needed(view, prefix, &waits);
+            return Ok(Some(Outcome::Unfinished));
+        }
+        if !choice.host.is_empty() {
+            // What the new files say of each other is known only now.
+            let checks = judge(&self.site(machine)?, backend, &HostPlan::default());
+            refuse_unfit(view, &backend.name, &checks, &self.overridden)?;
+        }
+        Ok(None)
+    }
+}
+
+/// What was settled about the machine.
+#[derive(Default)]
+struct Choice {
+    backend: Option<BackendName>,
+    /// Codes of checks that would stop and were waived.
+    waived: Vec<String>,
+    host: HostPlan,
+}
+
+/// The checks that a person waived, each said once more.
+fn waived(view: &View, checks: &[Check], overridden: &[String]) -> Vec<String> {
+    let waived = checks
+        .iter()
+        .filter(|check| check.stops(&[]) && !check.stops(overridden));
+    let codes: Vec<String> = waived.map(|check| check.code.to_owned()).collect();
+    for code in &codes {
+        view.note("installer.waived", &[("code", code.clone())]);
+    }
+    codes
+}
+
+/// Runs the command line of an install that waited, in the folder that it was given in.
+fn resume(view: &View, prefix: &Prefix) -> Result<Outcome, Trouble> {
+    let resume = Resume::read(prefix)?;
+    let folder = resume.folder.clone();
+    std::env::set_current_dir(&folder).map_err(|source| NotResumed { folder, source })?;
+    let words = std::iter::once("ferry-installer".to_owned()).chain(resume.words);
+    let matches = Cli::command().try_get_matches_from(words);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    match cli.map(|cli| cli.command) {
+        Ok(Command::Install(args)) if !args.resume => args.run(view),
+        _ => {
+            let prefix = prefix.path().to_owned();
+            Err(install_steps::HostError::NothingToResume { prefix }.into())
+        }
+    }
+}
+
+/// The folder that an install was begun in is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot go back to `{}`, where the install was begun", folder.display())]
+struct NotResumed {
+    folder: PathBuf,
+    source: std::io::Error,
+}
+
+impl report::Diagnose for NotResumed {
+    fn code(&self) -> &'static str {
+        "installer.not-resumed"
+    }
+
+    fn args(&self) -> report::Args {
+        vec![("folder", self.folder.display().to_string())]
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::HostFault
+    }
+}
+
+/// First what changes the machine itself, then the rest.
+fn confirm(view: &View, prefix: &Prefix, host: &HostPlan) -> Result<bool, Trouble> {
+    if !host.is_empty() {
+        view.note(
+            "installer.host-plan",
+            &[("steps", layer::steps(view, host))],
+        );
+        let none: &[(&str, String)] = &[];
+        if !view.confirm("installer.host-question", none, "--yes")? {
+            return Ok(false);
+        }
+    }
+    let args = [("prefix", prefix.path().display().to_string())];
+    Ok(view.confirm("installer.install-question", &args, "--yes")?)
 }
 
 fn steps(view: &View, plan: &InstallPlan) -> String {
@@ -103,12 +319,34 @@ fn steps(view: &View, plan: &InstallPlan) -> String {
     lines.join("\n")
 }
 
-fn show(view: &View, plan: &InstallPlan, dry_run: bool) {
+fn show(view: &View, plan: &InstallPlan, host: &HostPlan, open: &[Term], units: &[String]) {
+    let terms: Vec<_> = open
+        .iter()
+        .map(|term| json!({ "name": term.name, "digest": term.digest, "text": term.text }))
+        .collect();
     let value = json!({
         "release": plan.release, "backend": plan.backend.as_ref().map(|b| &b.name),
-        "steps": plan.steps, "needed": plan.needed, "free": plan.free, "dry_run": dry_run,
+        "steps": plan.steps, "units": units, "host": host.steps, "terms": terms,
+        "needed": plan.needed, "free": plan.free, "dry_run": true,
     });
-    view.result(&value, &steps(view, plan));
+    let mut lines = Vec::new();
+    if !host.steps.is_empty() {
+        let steps = layer::steps(view, host);
+        lines.push(view.text("installer.host-plan", &[("steps", steps)]));
+    }
+    for term in open {
+        let args = [
+            ("name", term.name.to_string()),
+            ("digest", term.digest.hex()),
+        ];
+        lines.push(view.text("installer.terms-open", &args));
+        if view.is_verbose() {
+            lines.push(term.text.clone());
+        }
+    }
+    lines.push(steps(view, plan));
+    lines.extend_from_slice(units);
+    view.result(&value, &lines.join("\n"));
 }
 
 fn finished(view: &View, prefix: &Prefix, plan: &InstallPlan) {

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use bundle_format::Verified;
 use console::View;
-use host_probe::{Check, Kinship, Verdict, fit, kinship, probe};
-use install_steps::{Choices, InstallPlan, Place, PlanError, Prefix};
+use host_probe::{Check, Kinship, Verdict, kinship, probe};
+use install_steps::{Choices, InstallPlan, Place, PlanError, Prefix, pending_terms};
 use manifest_schema::site::Site;
-use manifest_schema::{Backend, BackendName};
+use manifest_schema::{Backend, BackendName, HostKind};
 use report::{Diagnose, Outcome, Trouble};
 use serde_json::{Value, json};
 
 use crate::cli::At;
-use crate::machine::{check_json, check_line, choose, host, program_folders};
+use crate::facts::FactFlags;
+use crate::layer::{LayerFlags, judge};
+use crate::machine::{check_json, check_line, choose, program_folders};
 use crate::trust::{Root, signers};
 
 #[derive(clap::Args, Debug)]
@@ -20,7 +22,7 @@ pub(crate) struct Args {
     /// The bundle
     bundle: PathBuf,
     /// Judge only this backend
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "profile", value_name = "NAME")]
     backend: Option<BackendName>,
     /// Judge a machine that was recorded in this folder
     #[arg(long, value_name = "DIR")]
@@ -28,6 +30,10 @@ pub(crate) struct Args {
     /// Waive the check with this code, where it may be waived (can be repeated)
     #[arg(long = "override", value_name = "CODE")]
     overridden: Vec<String>,
+    #[command(flatten)]
+    facts: FactFlags,
+    #[command(flatten)]
+    layer: LayerFlags,
     #[command(flatten)]
     at: At,
     #[command(flatten)]
@@ -38,21 +44,31 @@ impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
         let bundle = self.root.open(view, &self.bundle, &prefix)?;
-        let site = probe(&*host(self.host.as_deref())?);
+        let machine = self.layer.host(self.host.as_deref())?;
+        let mut site = probe(&*machine);
+        self.facts.apply(&mut site)?;
+        self.facts.note(view);
+        let planned = |backend: &Backend| {
+            let plan = self.layer.plan_if_any(backend, &site, &*machine, &prefix);
+            plan.unwrap_or_default()
+        };
+        let judged = |backend: &Backend| judge(&site, backend, &planned(backend));
         let mut report = Report::default();
         report.add(view, "installer.of-bundle", &[], &[trust(&bundle)]);
         let wanted = |name: &BackendName| self.backend.as_ref().is_none_or(|only| only == name);
         let backends = &bundle.profiles.backends;
         for backend in backends.iter().filter(|backend| wanted(&backend.name)) {
-            report.backend(
-                view,
-                &site,
-                backend,
-                &self.overridden,
-                self.backend.is_some(),
-            );
+            let asked = self.backend.is_some();
+            let checks = judged(backend);
+            report.backend(view, &site, backend, &checks, &self.overridden, asked);
         }
-        let chosen = choose(&site, backends, self.backend.as_ref(), &self.overridden);
+        let chosen = choose(
+            &site,
+            backends,
+            self.backend.as_ref(),
+            &self.overridden,
+            judged,
+        );
         let chosen = match chosen {
             Ok(chosen) => chosen.map(|(name, _)| name),
             Err(trouble) if trouble.diagnose().outcome() == Outcome::HardwareUnfit => {
@@ -64,7 +80,13 @@ impl Args {
         };
         // A recorded machine's disk is not here to be measured.
         if self.host.is_none() && report.fits {
-            let checks = machine(&bundle, &prefix, chosen.clone(), &self.overridden)?;
+            let mut checks = of_prefix(&bundle, &prefix, chosen.clone(), &self.overridden)?;
+            let mut of_chosen = backends
+                .iter()
+                .filter(|one| Some(&one.name) == chosen.as_ref());
+            let kinds = of_chosen.next().map(|one| planned(one).kinds());
+            let kinds = kinds.unwrap_or_default();
+            checks.extend(terms(&bundle, &prefix, chosen.as_ref(), &kinds)?);
             report.add(
                 view,
                 "installer.of-prefix",
@@ -129,10 +151,10 @@ impl Report {
         view: &View,
         site: &Site,
         backend: &Backend,
+        checks: &[Check],
         overridden: &[String],
         asked: bool,
     ) {
-        let checks = fit(site, backend);
         let good = !checks.iter().any(|check| check.stops(overridden));
         let other =
             |check: &&Check| check.verdict == Verdict::Stop && ELSEWHERE.contains(&check.code);
@@ -183,8 +205,28 @@ fn trust(bundle: &Verified) -> Check {
     )
 }
 
+/// Terms that somebody will have to accept.
+fn terms(
+    bundle: &Verified,
+    prefix: &Prefix,
+    backend: Option<&BackendName>,
+    kinds: &[HostKind],
+) -> Result<Option<Check>, Trouble> {
+    let open = pending_terms(bundle, prefix, backend, kinds)?;
+    let names: Vec<&str> = open.iter().map(|term| term.name.as_str()).collect();
+    let flags: Vec<String> = names
+        .iter()
+        .map(|name| format!("--accept-eula {name}"))
+        .collect();
+    Ok((!names.is_empty()).then(|| {
+        let mut check = Check::new("install.terms-open", Verdict::Warn, &names.join(", "), "-");
+        check.args.push(("flags", flags.join(" ")));
+        check
+    }))
+}
+
 /// The disk below the prefix, the room on it, the log, a Python where one is needed.
-fn machine(
+fn of_prefix(
     bundle: &Verified,
     prefix: &Prefix,
     backend: Option<BackendName>,
@@ -200,6 +242,7 @@ fn machine(
         backend,
         allow_downgrade: overridden.iter().any(|code| code == "install.downgrade"),
         program_folders: program_folders(),
+        ..Choices::default()
     };
     match InstallPlan::compute(bundle, prefix, &choices) {
         Ok(plan) => {
@@ -210,6 +253,15 @@ fn machine(
             let (free, needed) = (free.to_string(), needed.to_string());
             checks.push(Check::new(
                 "install.space-missing",
+                Verdict::Stop,
+                &free,
+                &needed,
+            ));
+        }
+        Err(PlanError::NoEntries { free, needed, .. }) => {
+            let (free, needed) = (free.to_string(), needed.to_string());
+            checks.push(Check::new(
+                "install.entries-missing",
                 Verdict::Stop,
                 &free,
                 &needed,

@@ -6,6 +6,7 @@ use report::{Outcome, Trouble};
 use serde_json::json;
 
 use crate::cli::At;
+use crate::units;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -34,6 +35,7 @@ impl Args {
         if !self.dry_run {
             let guard = Guard::take(&RealDisk, &prefix, "rollback")?;
             rollback(&RealDisk, &guard, &prefix, &to, view)?;
+            units::reread(view, std::path::Path::new("/"), &prefix)?;
         }
         let human = view.text("installer.rolled-back", &[("release", to.to_string())]);
         view.result(&json!({ "current": to, "dry_run": self.dry_run }), &human);

@@ -1,11 +1,14 @@
 //! `uninstall`: one release, or everything that was installed.
 
+use std::path::{Path, PathBuf};
+
 use console::View;
 use install_steps::{Guard, RealDisk, ReleaseName, remove, remove_all};
 use report::{Outcome, Trouble};
 use serde_json::json;
 
 use crate::cli::At;
+use crate::units::unlink_all;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -15,6 +18,9 @@ pub(crate) struct Args {
     /// Say what would be removed and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// A folder that plays the machine; for tests
+    #[arg(long, value_name = "DIR", hide = true)]
+    machine: Option<PathBuf>,
     #[command(flatten)]
     at: At,
 }
@@ -42,11 +48,12 @@ impl Args {
             return Ok(Outcome::Failed);
         }
         let guard = Guard::take(&RealDisk, &prefix, "uninstall")?;
-        match &self.release {
-            Some(only) => {
-                remove(&RealDisk, &guard, &prefix, only)?;
-            }
-            None => remove_all(&RealDisk, &guard, &prefix)?,
+        if let Some(only) = &self.release {
+            remove(&RealDisk, &guard, &prefix, only)?;
+        } else {
+            let root = self.machine.as_deref().unwrap_or(Path::new("/"));
+            unlink_all(view, root, &guard, &prefix)?;
+            remove_all(&RealDisk, &guard, &prefix)?;
         }
         view.result(&value, &view.text("installer.uninstalled", &args));
         Ok(Outcome::Done)

@@ -479,13 +479,14 @@ fn hash_file_or_link(path: &std::path::Path) -> Result<Digest, DiskError> {
 }
 
 /// What the installer and the runtime make right below the prefix.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "store",
     "releases",
     "current",
     "cache",
     "log",
     "trust.d",
+    "host",
     "lock",
     ".current.next",
 ];

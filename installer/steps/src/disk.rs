@@ -101,6 +101,8 @@ pub trait NewFile: Write + Send {
     /// Nothing is checked, and a disk may read them otherwise now than before: the caller reads them again.
     fn share(&mut self, extents: &[Extent<'_>]) -> Result<Option<&File>, DiskError>;
 
+    /// Writes all of `bytes` at `offset`, wherever writing has come to.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Waits until the bytes are on the disk, and sets the permission bits.
     fn settle(self: Box<Self>, mode: u32) -> Result<(), DiskError>;
 }
@@ -205,6 +207,10 @@ impl NewFile for RealFile {
         let emptied = self.file.set_len(0);
         emptied.map_err(DiskError::of("write", &self.path))?;
         Ok(None)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, offset)
     }
 
     fn settle(self: Box<Self>, mode: u32) -> Result<(), DiskError> {

@@ -338,6 +338,8 @@ impl Run<'_> {
             channel: record.channel.clone(),
             number_in_channel: record.release,
             downgrade: self.plan.downgrade,
+            waived: self.plan.waived.clone(),
+            facts: self.plan.facts.clone(),
         })?;
         switch_current(self.disk, self.prefix, to)?;
         Ok(())

@@ -8,14 +8,16 @@
 //! A line without a line end was cut off by a power failure: nothing followed it, so the next entry takes its
 //! place. Any other damage breaks the chain and is reported.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use manifest_schema::{BackendName, ByteSize, Digest, KeyId};
+use manifest_schema::{BackendName, ByteSize, Digest, EulaName, KeyId};
 use report::{Args, Diagnose, Outcome};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, DiskError, read_small};
+use crate::host::shell_words;
 use crate::prefix::{Prefix, ReleaseName};
 
 /// The log is not what the installer wrote.
@@ -115,6 +117,12 @@ pub enum Action {
         /// A switch let an older release replace a newer one.
         #[serde(default, skip_serializing_if = "is_false")]
         downgrade: bool,
+        /// Checks that would have stopped the install and were waived by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        waived: Vec<String>,
+        /// Facts that were stated instead of measured.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        facts: BTreeMap<String, String>,
     },
     /// An older release was made the current one again.
     Rollback {
@@ -132,6 +140,45 @@ pub enum Action {
     Distrust {
         /// SHA-256 of the root document.
         fingerprint: Digest,
+    },
+    /// Terms were accepted.
+    AcceptTerms {
+        /// Their name.
+        terms: EulaName,
+        /// SHA-256 of the text that was accepted.
+        text: Digest,
+        /// In which way.
+        by: AcceptedBy,
+        /// Login name of the person, where the machine knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        login: Option<String>,
+    },
+    /// A command that changes the machine itself is about to run.
+    HostRun {
+        /// What it is for: a kind of installer, or `account`, `units`.
+        what: String,
+        /// SHA-256 of the vendor's file, where one is run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<Digest>,
+        /// Its words.
+        command: Vec<String>,
+    },
+    /// That command ended.
+    HostEnd {
+        /// What it was for.
+        what: String,
+        /// SHA-256 of the vendor's file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<Digest>,
+        /// How.
+        ended: HostEnded,
+    },
+    /// Units were linked into systemd, or their links removed.
+    Units {
+        /// Which of the two.
+        linked: bool,
+        /// The links.
+        links: Vec<String>,
     },
     /// What nothing needs any more was removed.
     Sweep {
@@ -152,6 +199,11 @@ impl Action {
             Self::Rollback { .. } => "install.action.rollback",
             Self::Remove { .. } => "install.action.remove",
             Self::Distrust { .. } => "install.action.distrust",
+            Self::AcceptTerms { .. } => "install.action.accept-terms",
+            Self::HostRun { .. } => "install.action.host-run",
+            Self::HostEnd { .. } => "install.action.host-end",
+            Self::Units { linked: true, .. } => "install.action.units-linked",
+            Self::Units { .. } => "install.action.units-unlinked",
             Self::Sweep { .. } => "install.action.sweep",
         }
     }
@@ -181,9 +233,52 @@ impl Action {
                 vec![("release", release.to_string()), ("from", from.to_string())]
             }
             Self::Remove { release } => vec![("release", release.to_string())],
+            Self::AcceptTerms { terms, text, .. } => {
+                vec![("terms", terms.to_string()), ("text", text.hex())]
+            }
+            Self::HostRun { what, command, .. } => {
+                vec![("what", what.clone()), ("command", shell_words(command))]
+            }
+            Self::HostEnd { what, ended, .. } => {
+                vec![("what", what.clone()), ("ended", ended.as_str().to_owned())]
+            }
+            Self::Units { links, .. } => vec![("links", links.join(", "))],
             Self::Sweep { things, bytes } => {
                 vec![("things", things.to_string()), ("bytes", bytes.to_string())]
             }
+        }
+    }
+}
+
+/// In which way terms were accepted.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AcceptedBy {
+    /// A person was shown the text and typed its name.
+    Person,
+    /// A flag of the command line named them.
+    Flag,
+}
+
+/// How a command that changes the machine ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostEnded {
+    /// Well.
+    Done,
+    /// With an error.
+    Failed,
+    /// With an error, and what it did was taken back.
+    Undone,
+}
+
+impl HostEnded {
+    /// The word that the log has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Undone => "undone",
         }
     }
 }
@@ -305,6 +400,28 @@ impl Journal {
                 _ => None,
             })
             .max()
+    }
+
+    /// Whether a text of terms was accepted before.
+    pub fn accepted(&self, wanted: &Digest) -> bool {
+        self.entries.iter().any(
+            |entry| matches!(&entry.action, Action::AcceptTerms { text, .. } if text == wanted),
+        )
+    }
+
+    /// How the last run of a vendor's file ended; `None` where it never ran, or was cut off.
+    pub(crate) fn host_ended(&self, wanted: &Digest) -> Option<HostEnded> {
+        let mut last = None;
+        for entry in &self.entries {
+            match &entry.action {
+                Action::HostRun { file, .. } if file.as_ref() == Some(wanted) => last = None,
+                Action::HostEnd { file, ended, .. } if file.as_ref() == Some(wanted) => {
+                    last = Some(*ended);
+                }
+                _ => {}
+            }
+        }
+        last
     }
 
     /// SHA-256 of the `release.json` that the last install of `name` wrote.

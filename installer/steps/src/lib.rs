@@ -12,9 +12,11 @@
 mod audit;
 mod check;
 mod converted;
+mod discs;
 mod disk;
 mod environment;
 mod guard;
+mod host;
 mod install;
 mod journal;
 mod loose;
@@ -28,14 +30,21 @@ mod roots;
 mod site_key;
 mod store;
 mod sweep;
+mod terms;
 mod tree;
+mod units;
 mod vendor;
 
 pub use audit::{Audit, AuditError, AuditedFile, Standing, audit};
+pub use discs::{DiscsError, Need, Next, collect, needed_volumes};
 pub use disk::{Disk, DiskError, NewFile, RealDisk};
 pub use guard::{Guard, LockError};
+pub use host::{
+    After, Command, Ended, FailedRun, HostError, HostPlan, HostStep, HostWork, Places, Resume,
+    Runner, ShellRunner, Wanted, run_host, shell_words,
+};
 pub use install::{InstallError, install};
-pub use journal::{Action, Entry, Journal, JournalError};
+pub use journal::{AcceptedBy, Action, Entry, HostEnded, Journal, JournalError};
 pub use loose::{Loose, Looseness, Unlogged, loose, unlogged};
 pub use manage::{ManageError, remove, remove_all, rollback, rollback_target};
 pub use place::{Obstacle, Place};
@@ -50,3 +59,5 @@ pub use roots::{
 pub use site_key::{SiteKeyError, site_key};
 pub use store::stored_blobs;
 pub use sweep::Garbage;
+pub use terms::{Term, TermsError, accept_terms, pending_terms};
+pub use units::{UnitFolder, UnitsError};

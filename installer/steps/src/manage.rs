@@ -181,6 +181,7 @@ pub fn remove_all(disk: &dyn Disk, _guard: &Guard, prefix: &Prefix) -> Result<()
     }
     collect_garbage(disk, prefix)?;
     disk.remove_tree(&prefix.converted())?;
+    disk.remove_tree(&prefix.host())?;
     let store = prefix.store();
     let folders = [
         store.clone(),

@@ -62,6 +62,16 @@ pub enum PlanError {
         /// Bytes needed.
         needed: ByteSize,
     },
+    /// The file system can hold no more files.
+    #[error("`{path}` can take {free} more files, and the install makes {needed}")]
+    NoEntries {
+        /// The prefix.
+        path: PathBuf,
+        /// Files that it can still hold.
+        free: u64,
+        /// Files and folders that the install makes.
+        needed: u64,
+    },
     /// No Python to make the environment with.
     #[error(transparent)]
     Python(#[from] ProgramError),
@@ -81,6 +91,7 @@ impl Diagnose for PlanError {
             Self::Downgrade { .. } => "install.downgrade",
             Self::DeltaBase { .. } => "install.delta-base-missing",
             Self::NoSpace { .. } => "install.no-space",
+            Self::NoEntries { .. } => "install.no-entries",
             Self::Python(error) => error.code(),
             Self::Journal(error) => error.code(),
             Self::Disk(error) => error.code(),
@@ -110,6 +121,11 @@ impl Diagnose for PlanError {
                 ("free", free.to_string()),
                 ("needed", needed.to_string()),
             ],
+            Self::NoEntries { path, free, needed } => vec![
+                ("path", path.display().to_string()),
+                ("free", free.to_string()),
+                ("needed", needed.to_string()),
+            ],
             Self::Python(error) => error.args(),
             Self::Journal(error) => error.args(),
             Self::Disk(error) => error.args(),
@@ -121,7 +137,7 @@ impl Diagnose for PlanError {
             Self::NoBackend { .. } => Outcome::Usage,
             Self::Clash { .. } | Self::Downgrade { .. } => Outcome::Untrusted,
             Self::DeltaBase { .. } => Outcome::Failed,
-            Self::NoSpace { .. } => Outcome::HostFault,
+            Self::NoSpace { .. } | Self::NoEntries { .. } => Outcome::HostFault,
             Self::Python(error) => error.outcome(),
             Self::Journal(error) => error.outcome(),
             Self::Disk(error) => error.outcome(),
@@ -138,6 +154,10 @@ pub struct Choices {
     pub allow_downgrade: bool,
     /// Where this machine keeps its programs: a Python is looked for there.
     pub program_folders: Vec<PathBuf>,
+    /// Codes of checks that would have stopped the install and were waived by name.
+    pub waived: Vec<String>,
+    /// Facts that were stated instead of measured.
+    pub facts: BTreeMap<String, String>,
 }
 
 /// One step of an install.
@@ -276,6 +296,8 @@ pub struct InstallPlan {
     pub(crate) blobs: Vec<StoredBlob>,
     pub(crate) record: ReleaseRecord,
     pub(crate) program_folders: Vec<PathBuf>,
+    pub(crate) waived: Vec<String>,
+    pub(crate) facts: BTreeMap<String, String>,
 }
 
 /// A blob that the store must have.
@@ -334,10 +356,37 @@ impl InstallPlan {
             blobs: blobs_of(&tree),
             tree,
             program_folders: choices.program_folders.clone(),
+            waived: choices.waived.clone(),
+            facts: choices.facts.clone(),
         };
         plan.check_delta(bundle, prefix)?;
         plan.add_steps(bundle, prefix)?;
         Ok(plan)
+    }
+
+    /// Names of the units that the release brings for systemd.
+    pub fn units(&self) -> Vec<String> {
+        let names = self
+            .tree
+            .keys()
+            .filter_map(|path| path.strip_prefix("systemd/"));
+        names.map(str::to_owned).collect()
+    }
+
+    /// Fails where the disk has no room for `more` bytes beside this install.
+    ///
+    /// # Errors
+    /// [`PlanError::NoSpace`], with what both need together.
+    pub fn room_for(&self, prefix: &Prefix, more: ByteSize) -> Result<(), PlanError> {
+        let needed = ByteSize(self.needed.0.saturating_add(more.0));
+        if more.0 == 0 || needed <= self.free {
+            return Ok(());
+        }
+        Err(PlanError::NoSpace {
+            path: prefix.path().to_owned(),
+            free: self.free,
+            needed,
+        })
     }
 
     /// What a delta leaves out must be in the store before anything is touched.
@@ -407,11 +456,18 @@ impl InstallPlan {
         }
         needed += METADATA_ROOM;
         self.needed = ByteSize(needed);
-        if needed > space.bytes || space.entries.is_some_and(|left| left < self.entries()) {
+        if needed > space.bytes {
             return Err(PlanError::NoSpace {
                 path: prefix.path().to_owned(),
                 free: self.free,
                 needed: self.needed,
+            });
+        }
+        if let Some(free) = space.entries.filter(|left| *left < self.entries()) {
+            return Err(PlanError::NoEntries {
+                path: prefix.path().to_owned(),
+                free,
+                needed: self.entries(),
             });
         }
         self.steps.push(Step::StoreBlobs {
@@ -472,7 +528,7 @@ fn root_step(bundle: &Verified, prefix: &Prefix) -> Option<Step> {
 }
 
 /// Whether the store has a blob, by its name and size; its bytes are read when it is used.
-fn is_stored(prefix: &Prefix, blob: &StoredBlob) -> bool {
+pub(crate) fn is_stored(prefix: &Prefix, blob: &StoredBlob) -> bool {
     std::fs::symlink_metadata(prefix.blob(&blob.digest))
         .is_ok_and(|found| found.is_file() && found.len() == blob.size)
 }

@@ -11,6 +11,7 @@
 //! <prefix>/trust.d/<fingerprint>.json  trusted roots: of each chain the newest
 //! <prefix>/trust.d/<fingerprint>.expected  a root that is trusted and whose document has not come yet
 //! <prefix>/keys/site.pem               signs this site's inventories
+//! <prefix>/host/                       work on the machine itself that is not finished
 //! <prefix>/lock
 //! /etc/ferry/trust.d/                  roots that count besides, for the whole machine; never written
 //! ```
@@ -126,6 +127,11 @@ impl Prefix {
     /// The key that signs this site's inventories.
     pub fn site_key(&self) -> PathBuf {
         self.keys().join("site.pem")
+    }
+
+    /// Folder of unfinished work on the machine itself.
+    pub(crate) fn host(&self) -> PathBuf {
+        self.path.join("host")
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

@@ -141,21 +141,9 @@ impl Work<'_> {
 
     /// Makes a file from a template. The result is pinned by the signed profiles like any other.
     fn make(&self, blob: &StoredBlob, made: &MadeFrom) -> Result<Vec<u8>, InstallError> {
-        let wrong = || InstallError::WrongFill {
-            blob: made.blob,
-            expected: blob.digest,
-        };
         let mut source = Bounded(Vec::new());
         self.bundle.copy_blob(&made.blob, &mut source)?;
-        let source = String::from_utf8(source.0).map_err(|_| wrong())?;
-        let bytes = made
-            .fill_within(&source, blob.size)
-            .ok_or_else(wrong)?
-            .into_bytes();
-        if bytes.len() as u64 != blob.size || Digest::of(&bytes) != blob.digest {
-            return Err(wrong());
-        }
-        Ok(bytes)
+        fill_template(blob, made, &source.0)
     }
 
     fn is_there(&self, blob: &StoredBlob, target: &Path) -> Result<bool, DiskError> {
@@ -172,6 +160,25 @@ impl Work<'_> {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.step.progress(done);
     }
+}
+
+/// Fills the template `source`, and checks that the result is the signed file.
+pub(crate) fn fill_template(
+    blob: &StoredBlob,
+    made: &MadeFrom,
+    source: &[u8],
+) -> Result<Vec<u8>, InstallError> {
+    let wrong = || InstallError::WrongFill {
+        blob: made.blob,
+        expected: blob.digest,
+    };
+    let source = std::str::from_utf8(source).map_err(|_| wrong())?;
+    let filled = made.fill_within(source, blob.size).ok_or_else(wrong)?;
+    let bytes = filled.into_bytes();
+    if bytes.len() as u64 != blob.size || Digest::of(&bytes) != blob.digest {
+        return Err(wrong());
+    }
+    Ok(bytes)
 }
 
 /// Counts what is written, and keeps the disk's own error.
@@ -300,4 +307,4 @@ fn into_inner<T>(mutex: Mutex<T>) -> T {
 }
 
 /// Configuration and chat templates are kilobytes; a tokenizer may be some megabytes.
-const LONGEST_TEMPLATE: usize = 256 * 1024 * 1024;
+pub(crate) const LONGEST_TEMPLATE: usize = 256 * 1024 * 1024;

@@ -10,6 +10,8 @@
 //! datasets/<name>/…               each dataset
 //! datasets/dataset_info.json      what LLaMA-Factory knows of them
 //! wheels/…                        what env/ is made from
+//! eulas/<name>.txt                terms that a person accepted, or that stand before an installer of the vendor
+//! systemd/ferry-…                 units, linked into systemd where that is asked for
 //! env.sh                          to be read by a shell
 //! ```
 //!
@@ -21,6 +23,8 @@ use std::path::Path;
 
 use manifest_schema::{Backend, Component, ComponentKind, Digest, PlacedFile, Profiles, RepoName};
 use serde_json::{Map, Value};
+
+use crate::units::{UNITS, units};
 
 /// Files by their path below the release.
 pub(crate) type Tree = BTreeMap<String, File>;
@@ -94,10 +98,20 @@ pub(crate) fn tree(
         }
         if files.0.contains_key("backend/bin/ferry-runtime") {
             files.derived("bin/ferry-runtime", LAUNCHER.into(), true)?;
+            for (name, text) in units(prefix) {
+                files.derived(&format!("{UNITS}/{name}"), text.into_bytes(), false)?;
+            }
         }
         for placed in backend.python.iter().flat_map(|python| &python.wheels) {
             files.signed(format!("wheels/{}", placed.path), placed, None)?;
         }
+    }
+    let eulas = profiles.eulas(backend.map(|one| &one.name));
+    let eulas = eulas.map_err(|name| Clash {
+        path: format!("eulas/{name}.txt"),
+    })?;
+    for (name, text) in eulas {
+        files.signed(format!("eulas/{name}.txt"), text, None)?;
     }
     files.derived("env.sh", environment(prefix).into_bytes(), false)?;
     files.check_nesting()?;
@@ -274,6 +288,7 @@ mod tests {
                 files: files.iter().map(|path| placed(path)).collect(),
                 signature: None,
                 dataset_info: Some(serde_json::json!({"file_name": "data.json"})),
+                eulas: vec![],
             }],
             backends: vec![],
         }

@@ -7,6 +7,7 @@
 //! [stack]                      where driver, firmware and toolkit write their versions; the vendor's tool
 //! [[stack.driver_for_toolkit]] [[stack.plugin_for_toolkit]]   the vendor's version tables
 //! [python]                     what Python environments need that wheels do not say
+//! [host] [[host.kinds]]        how the vendor's own installers are run on the machine itself
 //! [[chips]]                    how backends call a chip, how people call it, which wins when several fit
 //! [[chips.models]]             its PCI device numbers
 //! [[processors]]               names of CPUs
@@ -24,6 +25,9 @@ use crate::site::{Device, DeviceState};
 mod python;
 
 pub use python::{CpuBuilds, FrameworkPair, Projects, PythonRules, release_of};
+mod host;
+
+pub use host::{Account, AskedBy, HostLayer, Recipe};
 
 /// One file of `manifests/chips/`: the chips of one vendor that share a driver and a toolkit.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +45,8 @@ pub struct Family {
     pub stack: Option<Stack>,
     /// What its Python environments need that wheels do not say.
     pub python: Option<PythonRules>,
+    /// How its installers are run, where that is known.
+    pub host: Option<HostLayer>,
     /// Its chips.
     pub chips: Vec<Chip>,
     /// Names of CPUs, by what `/proc/cpuinfo` prints.

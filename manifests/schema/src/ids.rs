@@ -109,6 +109,22 @@ checked_text! {
 }
 
 checked_text! {
+    /// Kind of a vendor's installer, such as `driver`.
+    HostKind, "a kind of installer (lower-case letters, digits and `-`)", "^[a-z0-9][a-z0-9-]{0,63}$", is_name
+}
+
+checked_text! {
+    /// Name of terms that a person accepts, such as `huawei-ascend`.
+    EulaName, "a name of terms (lower-case letters, digits and `-`)", "^[a-z0-9][a-z0-9-]{0,63}$", is_name
+}
+
+checked_text! {
+    /// A version or a file name that no program can take for a switch, a path or two words.
+    PlainWord, "a plain word (letters, digits and `._+-`, not first a `-` or `.`)",
+    "^[A-Za-z0-9_+][A-Za-z0-9._+-]{0,254}$", is_plain
+}
+
+checked_text! {
     /// Key identifier: the SHA-256 of the key's SPKI DER, in lower-case hexadecimal.
     KeyId, "a key id (64 hexadecimal digits)", "^[0-9a-f]{64}$", is_hex
 }
@@ -128,6 +144,14 @@ fn is_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn is_plain(text: &str) -> bool {
+    (1..=255).contains(&text.len())
+        && !text.starts_with(['-', '.'])
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
 }
 
 fn is_repo(text: &str) -> bool {

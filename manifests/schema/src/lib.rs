@@ -3,6 +3,7 @@
 //! A value of one of these types cannot be wrong in itself: names follow their grammar, digests have 64
 //! hexadecimal digits, paths stay below the folder they are joined to. serde goes through the same doors.
 
+mod host;
 mod ids;
 mod index;
 mod profiles;
@@ -15,9 +16,10 @@ pub mod plan;
 pub mod site;
 pub mod site_code;
 
+pub use host::{Eula, HostItem, HostSignature, LONGEST_EULA, Port, check_host_items, host_layer};
 pub use ids::{
-    Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, GlibcVersion, IdError, KeyId,
-    RepoName,
+    Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, EulaName, GlibcVersion, HostKind,
+    IdError, KeyId, PlainWord, RepoName,
 };
 pub use index::{Blob, Codec, Frame, Index, PIECE_SIZE, Part, RequiredBlob, Requires, Stored};
 pub use profiles::{

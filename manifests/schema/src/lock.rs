@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{ManifestError, read};
 use crate::{
-    Arch, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest, GlibcVersion,
-    KeyId, OriginKind, RepoName, VendorSignature,
+    Arch, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest, Eula, GlibcVersion,
+    HostItem, KeyId, OriginKind, Port, RepoName, VendorSignature, check_host_items,
 };
 
 /// A plan whose every file is pinned.
@@ -66,6 +66,9 @@ pub struct LockedComponent {
     /// A dataset's entry in `dataset_info.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_info: Option<serde_json::Value>,
+    /// Terms that a person must accept before it is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eulas: Vec<Eula<LockedFile>>,
 }
 
 /// A backend.
@@ -92,6 +95,15 @@ pub struct LockedBackend {
     /// Signatures that vendors put beside their packages, all of them among `files`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<VendorSignature>,
+    /// Terms that a person must accept before it is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eulas: Vec<Eula<LockedFile>>,
+    /// The vendor's installers for the machine itself, in any order: the chip tables know the vendor's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host: Vec<HostItem<LockedFile>>,
+    /// Ports that its services listen on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
 }
 
 /// A resolved Python environment.
@@ -198,6 +210,10 @@ impl Lock {
                 return Err(ManifestError::value(at, "no place", expected));
             }
         }
+        for (position, backend) in lock.backends.iter().enumerate() {
+            let at = format!("backends[{position}].host");
+            check_host_items(&backend.host, &backend.chip, &at, |file| &file.path)?;
+        }
         for (at, file) in lock.files() {
             if !pinned.contains(&file.artifact) {
                 return Err(ManifestError::value(
@@ -222,6 +238,10 @@ impl Lock {
     fn files(&self) -> Vec<(String, &LockedFile)> {
         let mut files = Vec::new();
         for (position, component) in self.components.iter().enumerate() {
+            for (number, eula) in component.eulas.iter().enumerate() {
+                let at = format!("components[{position}].eulas[{number}].text");
+                files.push((at, &eula.text));
+            }
             for (number, file) in component.files.iter().enumerate() {
                 files.push((format!("components[{position}].files[{number}]"), file));
             }
@@ -229,6 +249,15 @@ impl Lock {
         for (position, backend) in self.backends.iter().enumerate() {
             for (number, file) in backend.files.iter().enumerate() {
                 files.push((format!("backends[{position}].files[{number}]"), file));
+            }
+            for (number, eula) in backend.eulas.iter().enumerate() {
+                let at = format!("backends[{position}].eulas[{number}].text");
+                files.push((at, &eula.text));
+            }
+            for (number, item) in backend.host.iter().enumerate() {
+                let at = format!("backends[{position}].host[{number}]");
+                let each = item.files();
+                files.extend(each.map(|(field, file)| (format!("{at}.{field}"), file)));
             }
             for (number, file) in backend.python.iter().flat_map(|p| &p.wheels).enumerate() {
                 files.push((

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arch, BackendName, BundleName, BundlePath, GlibcVersion, KeyId, RepoName, VendorSignature,
+    Arch, BackendName, BundleName, BundlePath, Eula, GlibcVersion, HostItem, KeyId, Port, RepoName,
+    VendorSignature,
 };
 
 mod check;
@@ -81,6 +82,9 @@ pub struct PlanComponent {
     /// A dataset's entry in `dataset_info.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_info: Option<serde_json::Value>,
+    /// Terms that a person must accept before it is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eulas: Vec<Eula<PlanFile>>,
 }
 
 /// What one chip needs to train.
@@ -108,6 +112,15 @@ pub struct PlanBackend {
     /// Signatures that vendors put beside their packages, all of them among `files`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<VendorSignature>,
+    /// Terms that a person must accept before it is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eulas: Vec<Eula<PlanFile>>,
+    /// The vendor's installers for the machine itself, in any order: the chip tables know the vendor's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host: Vec<HostItem<PlanFile>>,
+    /// Ports that its services listen on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
 }
 
 /// A Python environment, before its requirements are resolved.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, GlibcVersion, RepoName};
+use crate::{
+    Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, Eula, GlibcVersion, HostItem,
+    Port, RepoName,
+};
 
 /// What a bundle can install.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -45,6 +48,9 @@ pub struct Component {
     /// A dataset's entry in `dataset_info.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_info: Option<serde_json::Value>,
+    /// Terms that a person must accept before it is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eulas: Vec<Eula<PlacedFile>>,
 }
 
 /// Kind of a [`Component`].
@@ -80,6 +86,15 @@ pub struct Backend {
     /// Signatures that vendors put beside their packages, all of them among `files`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<VendorSignature>,
+    /// Terms that a person must accept before it is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eulas: Vec<Eula<PlacedFile>>,
+    /// The vendor's installers for the machine itself, in any order: the chip tables know the vendor's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host: Vec<HostItem<PlacedFile>>,
+    /// Ports that its services listen on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
 }
 
 /// A vendor's detached CMS signature over one of a backend's files. Checked where the bundle is built, and again on

@@ -47,12 +47,52 @@ pub struct Site {
     pub clock: Option<Fact<String>>,
     /// Where the headers of the running kernel are, which a driver is built against.
     pub kernel_headers: Option<Fact<String>>,
+    /// Whether the firmware lets only signed kernel modules load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<Fact<bool>>,
+    /// The folder for temporary files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temporary: Option<Fact<Temporary>>,
+    /// Permission bits that new files do not get, in octal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<Fact<String>>,
+    /// The hardware's clock, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware_clock: Option<Fact<u64>>,
+    /// TCP ports that somebody listens on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listening: Option<Fact<Vec<u16>>>,
+    /// Container engines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engines: Vec<Engine>,
     /// Programs that installing may need, of those that are there.
     pub programs: Vec<String>,
     /// Accelerators on the PCI bus.
     pub devices: Vec<Device>,
     /// The software of each family of accelerators that is here, in part or whole.
     pub vendors: Vec<VendorSoftware>,
+}
+
+/// The folder for temporary files.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Temporary {
+    /// Its path.
+    pub path: String,
+    /// Bytes free there.
+    pub free: ByteSize,
+    /// Whether programs may run from it.
+    pub programs_run: bool,
+}
+
+/// A container engine.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Engine {
+    /// Its program.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Whether its service is there to be asked.
+    pub running: bool,
 }
 
 /// What one vendor's software left on the machine.

@@ -4,8 +4,12 @@
 //! list stops too, but a person may override that check by its code.
 
 mod device;
+mod install;
 mod stack;
+mod surroundings;
 mod system;
+
+pub use install::{Planned, fit_planned};
 
 use manifest_schema::Backend;
 use manifest_schema::chip::{Chip, Family};
@@ -90,6 +94,7 @@ pub fn fit(site: &Site, backend: &Backend) -> Vec<Check> {
     checks.extend(system::page_size(site));
     checks.extend(system::clock(site));
     checks.extend(system::selinux(site));
+    checks.extend(surroundings::checks(site, backend));
     if family.bus.is_none() {
         checks.extend(device::idle(site));
         return checks;

@@ -146,7 +146,13 @@ pub(super) fn to_build_a_driver(site: &Site, family: &Family) -> Vec<Check> {
     {
         return Vec::new();
     }
-    let mut checks = Vec::new();
+    let kernel = kernel_for_module(site, Verdict::Warn);
+    let built = kernel.code != "host.kernel";
+    vec![kernel, programs_to_install(site, built, Verdict::Warn)]
+}
+
+/// The kernel that a driver has modules for, or the headers that one is built with; `otherwise` where neither is.
+pub(super) fn kernel_for_module(site: &Site, otherwise: Verdict) -> Check {
     let kernel = site.kernel.as_ref().map(|kernel| kernel.value.as_str());
     let stock = site
         .os
@@ -157,50 +163,31 @@ pub(super) fn to_build_a_driver(site: &Site, family: &Family) -> Vec<Check> {
         .zip(stock)
         .is_some_and(|(kernel, stock)| kernel.starts_with(stock));
     let (found, needed) = (kernel.unwrap_or(UNKNOWN), stock.unwrap_or(UNKNOWN));
-    if is_stock {
-        checks.push(Check::new("host.kernel", Verdict::Pass, found, needed));
+    let (code, verdict) = if is_stock {
+        ("host.kernel", Verdict::Pass)
+    } else if site.kernel_headers.is_some() {
+        ("host.kernel-headers", Verdict::Pass)
     } else {
-        let headers = site.kernel_headers.is_some();
-        let verdict = if headers {
-            Verdict::Pass
-        } else {
-            Verdict::Warn
-        };
-        let code = if headers {
-            "host.kernel-headers"
-        } else {
-            "host.kernel-headers-missing"
-        };
-        checks.push(Check::new(code, verdict, found, needed));
-    }
-    let missing = |names: &[&'static str]| -> Vec<&'static str> {
-        let there = |name: &&str| site.programs.iter().any(|known| known == name);
-        names.iter().copied().filter(|name| !there(name)).collect()
+        ("host.kernel-headers-missing", otherwise)
     };
-    let needed: &[&str] = if is_stock {
-        &["tar", "gzip", "bash"]
-    } else {
+    Check::new(code, verdict, found, needed)
+}
+
+/// What vendors' installers unpack themselves with, and where a module is built, what builds it.
+pub(super) fn programs_to_install(site: &Site, builds: bool, otherwise: Verdict) -> Check {
+    let needed: &[&str] = if builds {
         &["tar", "gzip", "bash", "gcc", "make"]
-    };
-    let missing = missing(needed);
-    if missing.is_empty() {
-        checks.push(Check::new(
-            "host.programs",
-            Verdict::Pass,
-            &needed.join(" "),
-            &needed.join(" "),
-        ));
     } else {
-        let missing = missing.join(" ");
-        let check = Check::new(
-            "host.programs-missing",
-            Verdict::Warn,
-            NOTHING,
-            &needed.join(" "),
-        );
-        checks.push(check.with("missing", &missing));
+        &["tar", "gzip", "bash"]
+    };
+    let there = |name: &&str| site.programs.iter().any(|known| known == name);
+    let missing: Vec<&str> = needed.iter().copied().filter(|name| !there(name)).collect();
+    let all = needed.join(" ");
+    if missing.is_empty() {
+        return Check::new("host.programs", Verdict::Pass, &all, &all);
     }
-    checks
+    let check = Check::new("host.programs-missing", otherwise, NOTHING, &all);
+    check.with("missing", &missing.join(" "))
 }
 
 /// Before this, this program did not exist.

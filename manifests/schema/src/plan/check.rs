@@ -6,6 +6,7 @@ use super::{
     HttpsSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PlanPython, PypiSource,
     Source, read,
 };
+use crate::{Eula, check_host_items};
 
 impl Plan {
     /// Reads a plan and checks that it makes sense in itself.
@@ -85,6 +86,7 @@ impl PlanComponent {
                 ));
             }
         }
+        check_eulas(&self.eulas, at)?;
         check_files(&self.files, at)
     }
 }
@@ -94,6 +96,14 @@ impl PlanBackend {
         check_files(&self.files, at)?;
         if let Some(python) = &self.python {
             python.check(&format!("{at}.python"))?;
+        }
+        check_eulas(&self.eulas, at)?;
+        let at = format!("{at}.host");
+        check_host_items(&self.host, &self.chip, &at, |file| &file.path)?;
+        for (position, item) in self.host.iter().enumerate() {
+            for (field, file) in item.files() {
+                check_one_file(file, &format!("{at}[{position}].{field}"))?;
+            }
         }
         Ok(())
     }
@@ -132,6 +142,20 @@ impl PlanPython {
         }
         Ok(())
     }
+}
+
+fn check_eulas(eulas: &[Eula<PlanFile>], at: &str) -> Result<(), ManifestError> {
+    for (position, eula) in eulas.iter().enumerate() {
+        check_one_file(&eula.text, &format!("{at}.eulas[{position}].text"))?;
+    }
+    Ok(())
+}
+
+fn check_one_file(file: &PlanFile, at: &str) -> Result<(), ManifestError> {
+    if file.source.is_group() {
+        return Err(ManifestError::value(at, "a group of files", "one file"));
+    }
+    check_source(&file.source, &format!("{at}.source"))
 }
 
 fn check_files(files: &[PlanFile], at: &str) -> Result<(), ManifestError> {

@@ -1,0 +1,85 @@
+//! Values that are words rather than names: what was tried, how something ended, what the system said.
+//!
+//! Errors and checks carry them in English, since JSON and logs must not change with the locale. Where a person reads
+//! Chinese, a value of an argument in [`WORDY`] is looked up as a whole (`value.create`), or its known parts are
+//! replaced (`phrase.board not listed`). Values that are names, paths or commands are never touched.
+
+use std::borrow::Cow;
+
+use crate::Language;
+use crate::catalog::{Catalog, catalog};
+
+/// The value of the argument `name` as a reader of `language` reads it.
+pub(crate) fn value<'v>(language: Language, name: &str, value: &'v str) -> Cow<'v, str> {
+    if language == Language::En || !WORDY.contains(&name) {
+        return Cow::Borrowed(value);
+    }
+    match catalog(language).get(&format!("{VALUE}{value}")) {
+        Some(entry) => Cow::Borrowed(entry.text.as_str()),
+        None => phrases(language, value),
+    }
+}
+
+/// A text of the system or of another program with its known parts in `language`.
+pub(crate) fn phrases(language: Language, text: &str) -> Cow<'_, str> {
+    if language == Language::En {
+        return Cow::Borrowed(text);
+    }
+    let mut text = Cow::Borrowed(text);
+    for (english, entry) in known(catalog(language)) {
+        if text.contains(english) {
+            text = Cow::Owned(text.replace(english, &entry.text));
+        }
+    }
+    match text
+        .split_once(" (os error ")
+        .and_then(|(said, rest)| Some((said, rest.split_once(')')?)))
+    {
+        Some((said, (number, rest))) => Cow::Owned(format!("{said}（系统错误 {number}）{rest}")),
+        None => text,
+    }
+}
+
+fn known(catalog: &'static Catalog) -> impl Iterator<Item = (&'static str, &'static crate::Text)> {
+    let of_phrases = catalog.range(PHRASE.to_owned()..);
+    of_phrases.map_while(|(code, entry)| Some((code.strip_prefix(PHRASE)?, entry)))
+}
+
+const VALUE: &str = "value.";
+const PHRASE: &str = "phrase.";
+/// Arguments whose values are words.
+const WORDY: [&str; 15] = [
+    "action", "after", "cause", "ended", "expected", "family", "found", "kind", "kinds", "needed",
+    "next", "problem", "reasons", "status", "what",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_translated_and_names_are_not() {
+        for (name, english, chinese) in [
+            ("action", "create", "创建"),
+            ("path", "create", "create"),
+            ("what", "driver", "驱动"),
+            ("ended", "undone", "已撤回"),
+            (
+                "found",
+                "Ascend 910B, Atlas A2, board not listed",
+                "Ascend 910B, Atlas A2（板卡不在表中）",
+            ),
+            ("status", "exit status: 1", "退出码 1"),
+            ("command", "driver", "driver"),
+            ("found", "nobody knows this", "nobody knows this"),
+        ] {
+            assert_eq!(value(Language::Zh, name, english), chinese, "{name}");
+            assert_eq!(value(Language::En, name, english), english, "{name}");
+        }
+        let said = "No such file or directory (os error 2)";
+        assert_eq!(
+            phrases(Language::Zh, said),
+            "文件或目录不存在（系统错误 2）"
+        );
+    }
+}

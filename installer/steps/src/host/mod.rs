@@ -1,0 +1,25 @@
+//! The machine's own layer: driver, firmware, toolkit. Touched only when it is asked for.
+//!
+//! ```text
+//! HostPlan::compute   what is there, in which order the rest comes, every command in full; reads only
+//! run_host            stages a file, checks digest and the vendor's signature, logs, runs, logs
+//! <prefix>/host/<hex>/NAME     a vendor's file while it is needed, checked while it was written
+//! <prefix>/host/state.json     how far the work came; there only while it is unfinished
+//! <prefix>/log/host-N-KIND.txt what a command said
+//! ```
+//!
+//! Invariant: no byte of a vendor is run before Ferry's signature, the vendor's own where there is one, and the
+//! accepted terms hold. Nothing is run that the plan did not show word for word.
+
+mod error;
+mod plan;
+mod run;
+mod runner;
+mod signature;
+mod state;
+
+pub use error::{After, FailedRun, HostError};
+pub use plan::{Command, HostPlan, HostStep, Wanted, shell_words};
+pub use run::{HostWork, run_host};
+pub use runner::{Ended, Places, Runner, ShellRunner};
+pub use state::Resume;

@@ -1,0 +1,192 @@
+//! A disk whose power fails, or that fills up, at the n-th operation.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bundle_format::Extent;
+use install_steps::{Disk, DiskError, NewFile, RealDisk};
+
+static REAL: RealDisk = RealDisk;
+
+/// A disk whose operations fail from the n-th on. What was not settled by then loses its second half.
+pub(crate) struct FaultyDisk {
+    left: AtomicUsize,
+    /// It is full, not dead: removing still works.
+    full: bool,
+    unsettled: Mutex<Vec<PathBuf>>,
+}
+
+impl FaultyDisk {
+    /// Fails after this many operations, all of them.
+    pub(crate) fn that_dies_after(operations: usize) -> Self {
+        Self {
+            left: AtomicUsize::new(operations),
+            full: false,
+            unsettled: Mutex::default(),
+        }
+    }
+
+    /// Takes nothing more after this many operations.
+    #[allow(dead_code, reason = "not every test fills a disk")]
+    pub(crate) fn that_is_full_after(operations: usize) -> Self {
+        Self {
+            full: true,
+            ..Self::that_dies_after(operations)
+        }
+    }
+
+    /// An operation that frees space or takes none.
+    fn operate_freely(&self, path: &Path) -> Result<(), DiskError> {
+        if self.full {
+            Ok(())
+        } else {
+            self.operate(path)
+        }
+    }
+
+    fn operate(&self, path: &Path) -> Result<(), DiskError> {
+        let alive = |left: usize| left.checked_sub(1);
+        match self
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, alive)
+        {
+            Ok(_) => Ok(()),
+            Err(_) => Err(DiskError {
+                action: "reach",
+                path: path.to_owned(),
+                source: if self.full {
+                    io::ErrorKind::StorageFull.into()
+                } else {
+                    io::Error::other("no power")
+                },
+            }),
+        }
+    }
+
+    /// What was not on the disk yet loses its second half.
+    pub(crate) fn reboot(self) {
+        for path in self.unsettled.into_inner().unwrap() {
+            if let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) {
+                let length = file.metadata().unwrap().len();
+                file.set_len(length / 2).unwrap();
+            }
+        }
+    }
+}
+
+struct FaultyFile<'a> {
+    disk: &'a FaultyDisk,
+    inner: Box<dyn NewFile + 'a>,
+    path: PathBuf,
+}
+
+impl Write for FaultyFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.disk
+            .operate(&self.path)
+            .map_err(|error| error.source)?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl NewFile for FaultyFile<'_> {
+    fn share(&mut self, extents: &[Extent<'_>]) -> Result<Option<&File>, DiskError> {
+        self.disk.operate(&self.path)?;
+        self.inner.share(extents)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk
+            .operate(&self.path)
+            .map_err(|error| error.source)?;
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn settle(self: Box<Self>, mode: u32) -> Result<(), DiskError> {
+        self.disk.operate(&self.path)?;
+        self.inner.settle(mode)?;
+        let mut unsettled = self.disk.unsettled.lock().unwrap();
+        unsettled.retain(|path| *path != self.path);
+        Ok(())
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create_dir(&self, path: &Path) -> Result<(), DiskError> {
+        self.operate(path)?;
+        RealDisk.create_dir(path)
+    }
+
+    fn create(&self, path: &Path) -> Result<Box<dyn NewFile + '_>, DiskError> {
+        self.operate(path)?;
+        self.unsettled.lock().unwrap().push(path.to_owned());
+        Ok(Box::new(FaultyFile {
+            disk: self,
+            inner: REAL.create(path)?,
+            path: path.to_owned(),
+        }))
+    }
+
+    fn append(&self, path: &Path, length: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        if let Err(error) = self.operate(path) {
+            // The cruellest moment: half of the entry is on the disk.
+            if !self.full && self.left.load(Ordering::SeqCst) == 0 && path.exists() {
+                RealDisk.append(path, length, &bytes[..bytes.len() / 2])?;
+            }
+            return Err(error);
+        }
+        RealDisk.append(path, length, bytes)
+    }
+
+    fn hard_link(&self, existing: &Path, new: &Path) -> Result<(), DiskError> {
+        self.operate(new)?;
+        RealDisk.hard_link(existing, new)
+    }
+
+    fn symlink(&self, target: &Path, link: &Path) -> Result<(), DiskError> {
+        self.operate(link)?;
+        RealDisk.symlink(target, link)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.operate_freely(to)?;
+        RealDisk.rename(from, to)
+    }
+
+    fn set_mode(&self, path: &Path, mode: u32) -> Result<(), DiskError> {
+        self.operate_freely(path)?;
+        RealDisk.set_mode(path, mode)
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
+        self.operate_freely(path)?;
+        RealDisk.remove_file(path)
+    }
+
+    fn remove_tree(&self, path: &Path) -> Result<(), DiskError> {
+        self.operate_freely(path)?;
+        RealDisk.remove_tree(path)
+    }
+
+    fn remove_empty_dir(&self, path: &Path) -> Result<(), DiskError> {
+        self.operate_freely(path)?;
+        RealDisk.remove_empty_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
+        self.operate_freely(path)?;
+        RealDisk.sync_dir(path)
+    }
+
+    fn sync_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.operate_freely(path)?;
+        RealDisk.sync_all(path)
+    }
+}
