@@ -1,11 +1,15 @@
-//! Bundles that were written once and must open for ever. `FERRY_WRITE_GOLDEN=1` writes them anew: only for a new
-//! version of the format, and then beside the old ones.
+//! Bundles that were written once and must open for ever. `FERRY_WRITE_GOLDEN=1` writes the first ones anew,
+//! `FERRY_WRITE_GOLDEN=chain` the one with a chain of roots: only for a new version of the format, and then beside
+//! the old ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bundle_format::fake::{Fake, safetensors, weights};
-use bundle_format::{Sealed, SigningKey, Squeeze, TrustedRoots, repair, write_parity};
+use bundle_format::{
+    Algorithm, Draft, RootChain, RootDocument, Sealed, SignedRoot, SigningKey, Squeeze,
+    TrustedRoots, repair, write_parity,
+};
 use manifest_schema::{Codec, Digest};
 use report::Silent;
 
@@ -99,7 +103,7 @@ fn planes_and_aligned_blobs_open_for_ever() {
 
 #[test]
 fn the_bundles_of_format_1_open_for_ever() {
-    if std::env::var_os("FERRY_WRITE_GOLDEN").is_some() {
+    if std::env::var("FERRY_WRITE_GOLDEN").is_ok_and(|which| which == "1") {
         write();
     }
     let trusted = TrustedRoots::from_fingerprints([Digest::parse_hex(FINGERPRINT.trim()).unwrap()]);
@@ -139,4 +143,76 @@ fn the_parity_of_format_1_repairs_for_ever() {
     let done = repair(scratch.path(), &Silent).unwrap();
     assert_eq!(done.files.len(), 1);
     assert!(fs::read(&path).unwrap() == whole);
+}
+
+/// The first root of the golden chain.
+const FIRST: &str = include_str!("../../../../tests/golden-bundle/fingerprint-chain");
+
+fn golden_key(name: &str) -> SigningKey {
+    let pem = fs::read_to_string(folder().join(name)).unwrap();
+    SigningKey::from_encrypted_pem(&pem, b"golden").unwrap()
+}
+
+/// Two roots; the second has a key of each algorithm, of which P-256 and SM2 sign.
+fn write_chain() {
+    let folder = folder();
+    for algorithm in [Algorithm::Sm2, Algorithm::Ed25519] {
+        let path = folder.join(format!("private-{algorithm}.pem"));
+        if !path.exists() {
+            let key = SigningKey::generate(algorithm).unwrap();
+            fs::write(path, key.to_encrypted_pem(b"golden").unwrap()).unwrap();
+        }
+    }
+    let keys = ["private.pem", "private-sm2.pem", "private-ed25519.pem"].map(golden_key);
+    let first = RootDocument::new(1, 1, &[keys[0].public()]).unwrap();
+    let mut roots = RootChain::first(first.to_bytes().unwrap()).unwrap();
+    fs::write(
+        folder.join("fingerprint-chain"),
+        format!("{}\n", roots.fingerprint().hex()),
+    )
+    .unwrap();
+    let mut next = roots.successor();
+    for key in &keys {
+        next.add(key.public());
+    }
+    next.threshold = 2;
+    next.require = vec![Algorithm::Sm2];
+    let mut next = SignedRoot {
+        bytes: next.to_bytes().unwrap(),
+        signatures: Vec::new(),
+    };
+    next.sign(&keys[0]);
+    next.sign(&keys[1]);
+    roots.extend(next).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut fake = Fake::with_dataset("golden", 1, &files());
+    fake.keys = keys.into();
+    fake.signers = Some(vec![0, 1]);
+    fake.roots = Some(roots);
+    fake.options.compress = true;
+    fake.build(scratch.path(), &folder.join("chain.ferry"))
+        .unwrap();
+}
+
+#[test]
+fn the_chain_of_roots_of_format_1_is_followed_for_ever() {
+    if std::env::var("FERRY_WRITE_GOLDEN").is_ok_and(|which| which == "chain") {
+        write_chain();
+    }
+    let trusted = TrustedRoots::from_fingerprints([Digest::parse_hex(FIRST.trim()).unwrap()]);
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("chain.ferry");
+    fs::copy(folder().join("chain.ferry"), &path).unwrap();
+    let signers = || {
+        let bundle = Sealed::open(&path).unwrap().verify(&trusted).unwrap();
+        bundle.verify_all(2, &Silent).unwrap();
+        assert_eq!(bundle.root_version, 2);
+        bundle.signers.len()
+    };
+    assert_eq!(signers(), 2);
+    // The third key still has its room.
+    let mut draft = Draft::open(&path).unwrap();
+    draft.sign(&golden_key("private-ed25519.pem")).unwrap();
+    draft.write().unwrap();
+    assert_eq!(signers(), 3);
 }
