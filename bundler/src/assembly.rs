@@ -201,6 +201,8 @@ impl Assembler<'_> {
                 format: 1,
                 blobs: origins,
                 code_on_load,
+                licenses: Vec::new(),
+                license_texts: Vec::new(),
             },
             blobs,
             installers,
@@ -345,5 +347,6 @@ fn origin(artifact: &LockedArtifact, member: Option<&str>) -> Origin {
             member: member.to_owned(),
         }),
         license: artifact.license.clone(),
+        license_stated: None,
     }
 }

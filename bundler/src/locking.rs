@@ -94,6 +94,8 @@ impl Locker<'_> {
             name: plan.name.clone(),
             release: plan.release,
             channel: plan.channel.clone(),
+            accept_licenses: plan.accept_licenses.clone(),
+            wheel_licenses: plan.wheel_licenses,
             site_key: plan.site_key.clone(),
             components,
             backends,

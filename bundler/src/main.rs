@@ -12,6 +12,7 @@ mod commands;
 mod error;
 mod gate;
 mod key_folder;
+mod licenses;
 mod locking;
 mod model_signatures;
 mod output;

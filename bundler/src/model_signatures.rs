@@ -48,6 +48,7 @@ pub(crate) fn sign_models(
             revision: Some(key.key_id().to_string()),
             archive: None,
             license: None,
+            license_stated: None,
         };
         let origins: &mut BTreeMap<_, _> = &mut parts.provenance.blobs;
         if origins.insert(cached.digest, origin).is_none() {

@@ -89,6 +89,8 @@ pub(crate) struct Load<'a> {
     pub(crate) provenance: &'a Provenance,
     pub(crate) blobs: &'a [(Digest, PathBuf)],
     pub(crate) installers: &'a BTreeMap<Arch, (Digest, PathBuf)>,
+    /// Licence texts.
+    pub(crate) licenses: &'a BTreeMap<Digest, Vec<u8>>,
     pub(crate) requires: &'a [RequiredBlob],
     /// How the weights are stored where nothing else is asked for.
     pub(crate) squeeze: Squeeze,
@@ -132,6 +134,7 @@ impl Packing {
             blobs: load.blobs,
             installers: load.installers,
             roots: &signers.roots,
+            licenses: load.licenses,
             requires: load.requires,
         };
         let options = BuildOptions {

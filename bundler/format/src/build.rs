@@ -46,6 +46,8 @@ pub struct BundleInput<'a> {
     pub installers: &'a BTreeMap<Arch, (Digest, PathBuf)>,
     /// The chain of trust roots: `meta/root/`.
     pub roots: &'a RootChain,
+    /// Licence texts by their digests: `meta/licenses/`.
+    pub licenses: &'a BTreeMap<Digest, Vec<u8>>,
     /// Blobs that are left out because the target has them: `meta/requires.json`.
     pub requires: &'a [RequiredBlob],
 }
@@ -204,6 +206,9 @@ fn metadata(input: &BundleInput) -> Result<Members, BuildError> {
     members.add(layout::PROVENANCE, json(input.provenance));
     let bill = bill(input.profiles, input.provenance, &Digest::of(input.lock));
     members.add(layout::SBOM, json(&bill));
+    for (digest, text) in input.licenses {
+        members.add(&layout::license(digest), text.clone());
+    }
     if !input.requires.is_empty() {
         let mut blobs = input.requires.to_vec();
         blobs.sort_by_key(|blob| blob.digest);

@@ -36,6 +36,8 @@ pub struct Fake {
     pub options: BuildOptions,
     /// Blobs that it leaves to the target.
     pub requires: Vec<RequiredBlob>,
+    /// Texts of licences.
+    pub licenses: BTreeMap<Digest, Vec<u8>>,
     /// What its provenance says of files that run code.
     pub code_on_load: Vec<CodeOnLoad>,
 }
@@ -59,6 +61,7 @@ impl Fake {
             lock: b"{}\n".to_vec(),
             installers: installers.into(),
             requires: Vec::new(),
+            licenses: BTreeMap::new(),
             code_on_load: Vec::new(),
             options: BuildOptions {
                 threads: 2,
@@ -171,6 +174,7 @@ impl Fake {
             revision: None,
             archive: None,
             license: None,
+            license_stated: None,
         };
         let provenance = Provenance {
             format: 1,
@@ -179,6 +183,8 @@ impl Fake {
                 .map(|(digest, _)| (*digest, origin(digest)))
                 .collect(),
             code_on_load: self.code_on_load.clone(),
+            licenses: Vec::new(),
+            license_texts: Vec::new(),
         };
         let input = BundleInput {
             lock: &self.lock,
@@ -187,6 +193,7 @@ impl Fake {
             blobs: &blobs,
             installers: &installers,
             roots: &self.chain(),
+            licenses: &self.licenses,
             requires: &self.requires,
         };
         let signs = |number: &usize| match &self.signers {

@@ -32,6 +32,10 @@ pub(crate) const MAX_MEMBERS: usize = 1 << 20;
 /// What the offsets of aligned content are multiples of: the block of the file systems that share blocks.
 pub(crate) const ALIGN: u64 = 4096;
 
+/// Most licence texts, and the bound of each.
+pub(crate) const MAX_LICENSES: usize = 4096;
+pub(crate) const MAX_LICENSE: u64 = 1 << 20;
+
 /// Most keys of a root.
 pub(crate) const MAX_KEYS: usize = 16;
 
@@ -66,6 +70,8 @@ pub(crate) enum Role {
     Provenance,
     Requires,
     Sbom,
+    /// The text of a licence.
+    License,
     Volume,
     /// A blob, or a part of one.
     Content,
@@ -100,6 +106,7 @@ impl Role {
                     }
                     _ if root_signature_name(name).is_some() => Self::RootSignature,
                     "meta/keys" if hex(file.strip_suffix(".pem")?) => Self::Key,
+                    "meta/licenses" if hex(file.strip_suffix(".txt")?) => Self::License,
                     "blobs/sha256" if hex(stem(file)) => Self::Content,
                     "fill" if is_number(file, 15) => Self::Filler,
                     _ if hex(folder.strip_prefix("parts/")?) && is_number(file, 5) => Self::Content,
@@ -137,6 +144,7 @@ impl Role {
         match self {
             Self::Content | Self::Filler => MAX_MEMBERS,
             Self::Root => MAX_ROOTS,
+            Self::License => MAX_LICENSES,
             Self::RootSignature => MAX_ROOTS * 2 * MAX_KEYS,
             Self::Key => MAX_ROOTS * MAX_KEYS,
             _ => MAX_KEYS,
@@ -147,6 +155,7 @@ impl Role {
     pub(crate) fn largest(self) -> u64 {
         match self {
             Self::Root => MAX_ROOT,
+            Self::License => MAX_LICENSE,
             Self::Signature | Self::RootSignature => ROOM,
             _ => MAX_METADATA,
         }
@@ -227,6 +236,11 @@ pub(crate) fn root_signature_name(name: &str) -> Option<(usize, KeyId, Algorithm
     let (key, ending) = file.rsplit_once('.')?;
     let key = KeyId::parse(key).ok()?;
     Some((version, key, Algorithm::named(ending)?))
+}
+
+/// The text of a licence.
+pub(crate) fn license(digest: &Digest) -> String {
+    format!("meta/licenses/{}.txt", digest.hex())
 }
 
 pub(crate) fn key(key: &KeyId) -> String {

@@ -1,11 +1,14 @@
 //! `meta/sbom.cdx.json`: what is in a bundle, as a `CycloneDX` 1.6 bill of materials.
 //!
 //! Made of the profiles and the provenance alone, without a time, so that equal bundles have equal bills. A model is a
-//! `machine-learning-model`, a dataset is `data`, a wheel a `library` with its package URL; each lists its files with
-//! their SHA-256.
+//! `machine-learning-model`, a dataset is `data`, a wheel a `library`; each has its licence and package URL where they
+//! are known, and lists its files with their SHA-256.
+
+use std::fmt::Write as _;
 
 use manifest_schema::{
-    Backend, Component, ComponentKind, Digest, Eula, Origin, PlacedFile, Profiles, Provenance,
+    ArchiveMember, Backend, Component, ComponentKind, Digest, Eula, Origin, OriginKind, PlacedFile,
+    Profiles, Provenance,
 };
 use serde_json::{Value, json};
 
@@ -55,7 +58,26 @@ fn model_or_data(component: &Component, provenance: &Provenance) -> Value {
     if let Some(revision) = &component.revision {
         value["version"] = revision.as_str().into();
     }
+    if let Some(purl) = purl_of_repository(component, provenance) {
+        value["purl"] = purl.into();
+    }
     value
+}
+
+/// The package URL of a model that the Hugging Face Hub has: `pkg:huggingface/org/name@commit`. The type is for models
+/// alone, and no other hub has one.
+fn purl_of_repository(component: &Component, provenance: &Provenance) -> Option<String> {
+    let revision = component.revision.as_ref()?;
+    let mut origins = component.files.iter();
+    let origin = origins.find_map(|file| {
+        let origin = provenance.blobs.get(file.blob())?;
+        let from_there =
+            origin.kind == OriginKind::HuggingFace && origin.revision.as_ref() == Some(revision);
+        from_there.then_some(origin)
+    })?;
+    let repository = origin.project.as_ref()?;
+    let model = component.kind == ComponentKind::Model;
+    model.then(|| format!("pkg:huggingface/{repository}@{}", revision.to_lowercase()))
 }
 
 fn backend_of(backend: &Backend, provenance: &Provenance) -> Value {
@@ -100,13 +122,20 @@ fn wheel_of(wheel: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {
     let origin = provenance.blobs.get(wheel.blob());
     let known = origin.and_then(|origin| origin.project.as_ref().zip(origin.version.as_ref()));
     if let Some((project, version)) = known {
-        let name = project.replace(['_', '.'], "-").to_ascii_lowercase();
         value["type"] = "library".into();
-        value["name"] = name.as_str().into();
+        value["name"] = normalized(project).into();
         value["version"] = version.as_str().into();
-        value["purl"] = format!("pkg:pypi/{name}@{}", version.replace('+', "%2B")).into();
     }
     value
+}
+
+/// A project's name as an index has it: small letters, and one `-` for each run of `-`, `_` and `.`.
+fn normalized(project: &str) -> String {
+    let parts = project
+        .split(['-', '_', '.'])
+        .filter(|part| !part.is_empty());
+    let parts: Vec<_> = parts.map(str::to_ascii_lowercase).collect();
+    parts.join("-")
 }
 
 fn files(files: &[PlacedFile], owner: &str, provenance: &Provenance) -> Vec<Value> {
@@ -123,15 +152,66 @@ fn file(file: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {
         "name": file.path,
         "hashes": [{ "alg": "SHA-256", "content": file.digest.hex() }],
     });
-    let url = provenance.blobs.get(file.blob()).and_then(address);
-    if let Some(url) = url {
+    let Some(origin) = provenance.blobs.get(file.blob()) else {
+        return value;
+    };
+    if let Some(expression) = &origin.license {
+        value["licenses"] = json!([{ "expression": expression }]);
+    } else if let Some(stated) = &origin.license_stated {
+        // Said so by its maker, and no identifier of the list.
+        value["licenses"] = json!([{ "license": { "name": stated } }]);
+    }
+    if let Some(purl) = purl(origin, file) {
+        value["purl"] = purl.into();
+    }
+    if let Some(url) = &origin.url {
         value["externalReferences"] = json!([{ "type": "distribution", "url": url }]);
     }
     value
 }
 
-fn address(origin: &Origin) -> Option<&str> {
-    origin.url.as_deref()
+/// The package URL of what a file is or is taken from.
+fn purl(origin: &Origin, file: &PlacedFile) -> Option<String> {
+    let subpath = |archive: &ArchiveMember| {
+        let parts: Vec<_> = archive.member.split('/').map(encoded).collect();
+        format!("#{}", parts.join("/"))
+    };
+    let part = origin.archive.as_ref().map(subpath).unwrap_or_default();
+    match origin.kind {
+        OriginKind::Pypi => {
+            let (project, version) = (origin.project.as_ref()?, origin.version.as_ref()?);
+            let version = encoded(version);
+            Some(format!("pkg:pypi/{}@{version}{part}", normalized(project)))
+        }
+        OriginKind::Https => {
+            let url = origin.url.as_ref()?;
+            let name = url.split(['?', '#']).next().unwrap_or(url);
+            let name = name.rsplit('/').find(|part| !part.is_empty())?;
+            let digest = origin
+                .archive
+                .as_ref()
+                .map_or(file.blob(), |archive| &archive.digest);
+            let (hex, url) = (digest.hex(), encoded(url));
+            let name = encoded(name);
+            Some(format!(
+                "pkg:generic/{name}?checksum=sha256:{hex}&download_url={url}{part}"
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Percent-encoded as package URLs are: letters, digits and `.-_~:` stand for themselves.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b".-_~:".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 /// A UUID of version 8 (RFC 9562) that follows from a digest.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use manifest_schema::Digest;
 
-use crate::layout::{self, ALIGN, MAX_MEMBERS, Role};
+use crate::layout::{self, ALIGN, MAX_MEMBERS, MAX_METADATA, Role};
 use crate::ustar::{BLOCK, Header, MAX_SIZE, padding};
 use crate::verify_error::{Fault, VerifyError};
 
@@ -342,9 +342,12 @@ impl Volume {
             .members
             .iter()
             .rev()
-            .take_while(|member| member.role == role);
-        let too_many = self.members.len() >= MAX_MEMBERS
-            || (!role.payload() && alike.take(role.most()).count() == role.most());
+            .take_while(|member| !role.payload() && member.role == role);
+        let (count, bytes) = alike.fold((0, size), |(count, bytes), member| {
+            (count + 1, member.size.saturating_add(bytes))
+        });
+        let too_many =
+            self.members.len() >= MAX_MEMBERS || (!role.payload() && count >= role.most());
         if !ascends || too_many || executable != role.executable() {
             return Err(unexpected());
         }
@@ -353,7 +356,9 @@ impl Volume {
             Role::Filler => ALIGN - 2 * BLOCK,
             _ => role.largest(),
         };
-        if size > limit {
+        // All licence texts together are held in memory as one other member is.
+        let all_too_large = role == Role::License && bytes > MAX_METADATA;
+        if size > limit || all_too_large {
             return Err(Fault::TooLarge {
                 member: name,
                 size,

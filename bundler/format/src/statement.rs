@@ -1,8 +1,10 @@
 //! The signed statement: in-toto v1 with a SLSA provenance predicate, and what of it a key signs.
 
-use manifest_schema::{Digest, Profiles, Provenance};
+use std::collections::BTreeMap;
+
+use manifest_schema::{Digest, OriginKind, Profiles, Provenance};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// DSSE's name of what is signed.
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -70,17 +72,7 @@ impl Statement {
         lock: &Digest,
         provenance: &Provenance,
     ) -> Self {
-        let dependencies: Vec<_> = provenance
-            .blobs
-            .iter()
-            .map(|(digest, origin)| {
-                let digest = json!({ "sha256": digest.hex() });
-                match &origin.url {
-                    Some(url) => json!({ "uri": url, "digest": digest }),
-                    None => json!({ "name": origin.line(), "digest": digest }),
-                }
-            })
-            .collect();
+        let dependencies = dependencies(provenance);
         let predicate = json!({
             "buildDefinition": {
                 "buildType": "urn:ferry:build:bundle:1",
@@ -129,6 +121,36 @@ impl Statement {
         }
         Ok(statement)
     }
+}
+
+/// What the bundle was built from, each once and in the order of the digests: whole files as their upstreams publish
+/// them. A blob that is a member of an archive stands here as the archive, because that is what lies at the address.
+fn dependencies(provenance: &Provenance) -> Vec<Value> {
+    let mut found = BTreeMap::new();
+    for (blob, origin) in &provenance.blobs {
+        if origin.kind == OriginKind::Built {
+            continue;
+        }
+        let (digest, name) = match &origin.archive {
+            Some(archive) => (&archive.digest, Some(archive.file_name.clone())),
+            None => (blob, None),
+        };
+        found.entry(*digest).or_insert_with(|| {
+            let mut one = json!({ "digest": { "sha256": digest.hex() } });
+            if let Some(url) = &origin.url {
+                one["uri"] = url.as_str().into();
+            }
+            let name = name.or_else(|| origin.url.is_none().then(|| origin.line()));
+            if let Some(name) = name {
+                one["name"] = name.into();
+            }
+            if let Some(revision) = &origin.revision {
+                one["annotations"] = json!({ "revision": revision });
+            }
+            one
+        });
+    }
+    found.into_values().collect()
 }
 
 /// DSSE's pre-authentication encoding: what a key signs.

@@ -296,6 +296,15 @@ impl Verified {
         &self.requires
     }
 
+    /// The licence texts in `meta/licenses/`, by their digests.
+    pub fn licenses(&self) -> BTreeMap<Digest, Vec<u8>> {
+        let texts = self.metadata.iter();
+        texts
+            .filter(|(name, _)| Role::of(name) == Some(Role::License))
+            .map(|(_, text)| (Digest::of(text), text.clone()))
+            .collect()
+    }
+
     /// Architectures that the bundle has an installer for.
     pub fn installers(&self) -> Vec<Arch> {
         [Arch::Aarch64, Arch::X86_64]

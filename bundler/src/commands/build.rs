@@ -12,6 +12,7 @@ use report::{Outcome, Trouble};
 use crate::assembly::Assembler;
 use crate::commands::lock::folder_of;
 use crate::error::InputError;
+use crate::licenses::licenses;
 use crate::model_signatures::sign_models;
 use crate::packing::{Load, Packing};
 use crate::settings::{self, CacheFlag};
@@ -80,6 +81,20 @@ impl Args {
         assembler.take_files(&self.bring)?;
         downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
         let mut parts = assembler.assemble(view)?;
+        let licenses = licenses(&lock, &mut parts, &cache)?;
+        if !licenses.unknown.is_empty() {
+            let args = [
+                ("count", licenses.unknown.len().to_string()),
+                ("wheels", licenses.unknown.join(", ")),
+            ];
+            view.note("license.unknown", &args);
+        }
+        if !licenses.left_out.is_empty() {
+            view.note(
+                "license.left-out",
+                &[("texts", licenses.left_out.join(", "))],
+            );
+        }
         // A bundle that is signed later has no key at hand: its models carry no signature of their own.
         if let Some(key) = signers.model_key() {
             sign_models(&mut parts, key, &cache)?;
@@ -130,6 +145,7 @@ impl Args {
             provenance: &parts.provenance,
             blobs: &parts.blobs,
             installers: &parts.installers,
+            licenses: &licenses.texts,
             requires: &requires,
             squeeze: Squeeze::default(),
             align: false,

@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 
-use bundle_format::{Sealed, TrustedRoots};
+use bundle_format::{Sealed, TrustedRoots, Verified};
 use console::View;
 use manifest_schema::{ByteSize, Codec, Index};
 use report::{Outcome, Trouble};
+
+use crate::licenses::by_license;
 
 /// Show what is in a bundle; this does not say that it may be trusted
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The bundle, one of its volumes, or their folder
     bundle: PathBuf,
+    /// List what is in it by licence
+    #[arg(long)]
+    licenses: bool,
 }
 
 impl Args {
@@ -21,6 +26,10 @@ impl Args {
         let bundle = sealed.verify(&TrustedRoots::from_fingerprints([offered]))?;
         view.note("bundler.inspect-only", &[("fingerprint", offered.hex())]);
         let profiles = &bundle.profiles;
+        if self.licenses {
+            show_licenses(&bundle, view);
+            return Ok(Outcome::Done);
+        }
         let mut lines = vec![
             format!(
                 "{} {} ({})",
@@ -106,4 +115,27 @@ fn stored(index: &Index) -> Vec<String> {
         lines.push("stored aligned".to_owned());
     }
     lines
+}
+
+/// Names by licence, then the texts.
+fn show_licenses(bundle: &Verified, view: &View) {
+    let groups = by_license(&bundle.profiles, &bundle.provenance);
+    let mut lines = Vec::new();
+    for (license, names) in &groups {
+        lines.push(license.clone());
+        lines.extend(names.iter().map(|name| format!("  {name}")));
+    }
+    for text in &bundle.provenance.license_texts {
+        let hex = text.digest.hex();
+        lines.push(format!(
+            "meta/licenses/{hex}.txt  {}: {}",
+            text.of, text.path
+        ));
+    }
+    let result = serde_json::json!({
+        "licenses": groups,
+        "decisions": bundle.provenance.licenses,
+        "texts": bundle.provenance.license_texts,
+    });
+    view.result(&result, &lines.join("\n"));
 }

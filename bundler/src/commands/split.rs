@@ -54,6 +54,7 @@ impl Args {
             provenance: &bundle.provenance,
             blobs: &blobs,
             installers: &installers,
+            licenses: &bundle.licenses(),
             requires: &requires,
             squeeze: squeeze_of(&bundle),
             align: bundle.index.align.is_some(),

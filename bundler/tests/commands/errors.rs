@@ -50,11 +50,11 @@ fn a_plan_with_a_licence_that_nobody_accepted() {
     world.write_plan(&plan);
     assert_snapshot!(both(&world, &["lock", "plan.json"]), @"
     status 2
-    error[bundler.manifest-value]: `plan.json`, at `models[0].license`: found `LGPL-3.0-only`, which was not accepted, expected a licence that `accept_licenses` lists
+    error[bundler.manifest-value]: `plan.json`, at `models[0].license`: found `LGPL-3.0-only`, which was not accepted, expected an SPDX expression that `accept_licenses` is enough for
 
     hint: correct that place in the file; `ferry-bundler schema` says what each field means
     ---
-    错误[bundler.manifest-value]: `plan.json` 中的 `models[0].license`：实际为 `LGPL-3.0-only`, which was not accepted，应为 a licence that `accept_licenses` lists
+    错误[bundler.manifest-value]: `plan.json` 中的 `models[0].license`：实际为 `LGPL-3.0-only`, which was not accepted，应为 an SPDX expression that `accept_licenses` is enough for
 
     建议: 请改正文件中的该处；各字段的含义见 `ferry-bundler schema`
     ");

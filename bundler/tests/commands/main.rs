@@ -11,6 +11,7 @@ mod errors;
 mod init;
 mod interrupt;
 mod keys;
+mod licenses;
 mod looking;
 mod media;
 mod models;

@@ -241,7 +241,7 @@ fn weights_that_do_not_hold_what_they_announce_are_refused_with_the_place() {
 }
 
 /// The bytes of a member of the bundle.
-fn member(world: &World, name: &str) -> Vec<u8> {
+pub fn member(world: &World, name: &str) -> Vec<u8> {
     let tar = Command::new("tar")
         .args(["-xOf", "demo-1.ferry", name])
         .current_dir(world.folder.path())

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use manifest_schema::Digest;
+use serde_json::json;
 
 use crate::world::{COMMIT, Said, TOKEN, World};
 
@@ -252,14 +253,154 @@ fn the_bill_of_materials_lists_models_data_and_wheels_with_their_digests() {
     let parts = of("cpu")["components"].as_array().unwrap();
     let wheel = parts.iter().find(|part| part["type"] == "library").unwrap();
     assert_eq!(wheel["purl"], "pkg:pypi/demo@1.0");
+    assert_eq!(wheel["licenses"], json!([{ "expression": "MIT OR 0BSD" }]));
+    assert_eq!(model["purl"], format!("pkg:huggingface/org/model@{COMMIT}"));
     let digest = Digest::of(&crate::world::wheel()).hex();
     assert_eq!(wheel["hashes"][0]["content"], digest);
-    let refs: Vec<_> = parts
+    let library = |name: &str| parts.iter().find(|part| part["name"] == name).unwrap();
+    assert_eq!(
+        library("lib/liba.so")["purl"],
+        "pkg:pypi/demo@1.0#demo/lib/liba.so"
+    );
+    let tool = library("bin/tool")["purl"].as_str().unwrap();
+    let digest = Digest::of(b"#!/bin/sh\necho tool\n").hex();
+    assert!(
+        tool.starts_with(&format!(
+            "pkg:generic/tool.run?checksum=sha256:{digest}&download_url=http:%2F%2F"
+        )),
+        "{tool}"
+    );
+    assert_follows_the_schema(&bill);
+}
+
+/// The rules of CycloneDX 1.6 that a bill of ours can break. The oracle holds one against the whole schema.
+fn assert_follows_the_schema(bill: &serde_json::Value) {
+    let serial = bill["serialNumber"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("urn:uuid:")
+        .unwrap();
+    let groups: Vec<_> = serial.split('-').map(str::len).collect();
+    assert_eq!(groups, [8, 4, 4, 4, 12]);
+    assert!(
+        serial
+            .bytes()
+            .all(|b| b == b'-' || b"0123456789abcdef".contains(&b))
+    );
+    assert!(bill["version"].as_u64().unwrap() >= 1);
+    let fields = [
+        "type",
+        "bom-ref",
+        "name",
+        "version",
+        "licenses",
+        "purl",
+        "hashes",
+        "externalReferences",
+        "components",
+    ];
+    let kinds = [
+        "application",
+        "platform",
+        "library",
+        "file",
+        "machine-learning-model",
+        "data",
+        "container",
+    ];
+    let mut refs = std::collections::BTreeSet::new();
+    let mut open: Vec<_> = bill["components"].as_array().unwrap().iter().collect();
+    while let Some(component) = open.pop() {
+        for field in component.as_object().unwrap().keys() {
+            assert!(fields.contains(&field.as_str()), "{field}");
+        }
+        assert!(
+            kinds.contains(&component["type"].as_str().unwrap()),
+            "{component}"
+        );
+        assert!(!component["name"].as_str().unwrap().is_empty());
+        assert!(
+            refs.insert(component["bom-ref"].as_str().unwrap()),
+            "{component}"
+        );
+        for hash in component["hashes"].as_array().into_iter().flatten() {
+            assert_eq!(hash["alg"], "SHA-256");
+            assert_eq!(hash["content"].as_str().unwrap().len(), 64);
+        }
+        let licenses = component["licenses"].as_array();
+        let expressions = licenses
+            .into_iter()
+            .flatten()
+            .filter(|one| one["expression"].is_string());
+        assert!(
+            expressions.count() == 0 || licenses.unwrap().len() == 1,
+            "one expression, alone"
+        );
+        if let Some(purl) = component["purl"].as_str() {
+            assert!(
+                purl.starts_with("pkg:") && purl.is_ascii() && !purl.contains(' '),
+                "{purl}"
+            );
+        }
+        for reference in component["externalReferences"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            assert_eq!(reference["type"], "distribution");
+            assert!(reference["url"].as_str().unwrap().contains("://"));
+        }
+        open.extend(component["components"].as_array().into_iter().flatten());
+    }
+}
+
+/// SLSA provenance 1: what lies at an address has the digest that stands beside it.
+#[test]
+fn the_provenance_names_what_was_built_from_with_its_digest() {
+    let world = World::new();
+    world.built();
+    let statement: serde_json::Value =
+        serde_json::from_slice(&crate::models::member(&world, "meta/statement.json")).unwrap();
+    let predicate = &statement["predicate"];
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    let parts: Vec<_> = predicate.as_object().unwrap().keys().collect();
+    assert_eq!(parts, ["buildDefinition", "runDetails"]);
+    let definition = &predicate["buildDefinition"];
+    assert!(definition["buildType"].as_str().unwrap().contains(':'));
+    assert!(definition["externalParameters"].is_object());
+    assert!(
+        predicate["runDetails"]["builder"]["id"]
+            .as_str()
+            .unwrap()
+            .contains(':')
+    );
+    let dependencies = definition["resolvedDependencies"].as_array().unwrap();
+    let digests: Vec<_> = dependencies
         .iter()
-        .map(|part| part["bom-ref"].as_str().unwrap())
+        .map(|one| one["digest"]["sha256"].as_str().unwrap())
         .collect();
-    let mut once = refs.clone();
-    once.sort_unstable();
+    let mut once = digests.clone();
     once.dedup();
-    assert_eq!(once.len(), refs.len(), "references are unique");
+    assert_eq!(
+        (once.len(), digests.is_sorted()),
+        (digests.len(), true),
+        "each once, in order"
+    );
+    // Three members and the whole of one wheel: the wheel, at its address.
+    let wheel = Digest::of(&crate::world::wheel()).hex();
+    let at = |digest: &str| {
+        dependencies
+            .iter()
+            .find(|one| one["digest"]["sha256"] == digest)
+            .unwrap()
+    };
+    assert!(at(&wheel)["uri"].as_str().unwrap().ends_with(".whl"));
+    assert_eq!(
+        at(&Digest::of(b"a library of this machine").hex())["name"],
+        "local.so"
+    );
+    let model = at(&Digest::of(&crate::world::weights()).hex());
+    assert_eq!(model["annotations"]["revision"], COMMIT);
+    // config.json, model.safetensors, wheel, tool, local.so; what was made here is no dependency.
+    assert_eq!(digests.len(), 5);
 }

@@ -89,7 +89,11 @@ pub fn wheel() -> Vec<u8> {
         ("demo/identity.json", r#"[{"output": "I am {{name}}."}]"#),
         ("demo/lib/liba.so", "a"),
         ("demo/lib/libb.so", "b"),
-        ("demo-1.0.dist-info/METADATA", "Name: demo\nVersion: 1.0\n"),
+        (
+            "demo-1.0.dist-info/METADATA",
+            "Name: demo\nVersion: 1.0\nLicense-Expression: MIT OR 0BSD\n\nA demo.\n",
+        ),
+        ("demo-1.0.dist-info/licenses/LICENSE.MIT", "A text.\n"),
     ] {
         zip.start_file(name, plain).unwrap();
         zip.write_all(text.as_bytes()).unwrap();

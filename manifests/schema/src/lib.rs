@@ -10,6 +10,7 @@ mod profiles;
 mod provenance;
 
 pub mod chip;
+pub mod license;
 pub mod lock;
 pub mod os;
 pub mod plan;
@@ -26,4 +27,7 @@ pub use profiles::{
     Backend, Component, ComponentKind, MadeFrom, PlacedFile, Profiles, PythonEnvironment,
     VendorSignature,
 };
-pub use provenance::{ArchiveMember, CodeForm, CodeOnLoad, Origin, OriginKind, Provenance};
+pub use provenance::{
+    ArchiveMember, CodeForm, CodeOnLoad, LicenseDecision, LicenseText, Origin, OriginKind,
+    Provenance,
+};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ManifestError, read};
+use crate::plan::{ManifestError, WheelLicenses, read};
 use crate::{
     Arch, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest, Eula, GlibcVersion,
     HostItem, KeyId, OriginKind, Port, RepoName, VendorSignature, check_host_items,
@@ -31,6 +31,12 @@ pub struct Lock {
     /// Key that an inventory must be signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_key: Option<KeyId>,
+    /// SPDX expressions of the licences that were accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept_licenses: Vec<String>,
+    /// Whether the licences of wheels must be among them.
+    #[serde(default, skip_serializing_if = "WheelLicenses::is_recorded")]
+    pub wheel_licenses: WheelLicenses,
     /// Models and datasets.
     pub components: Vec<LockedComponent>,
     /// Backends.

@@ -34,9 +34,12 @@ pub struct Plan {
     /// What the release numbers count in.
     #[serde(default = "stable")]
     pub channel: String,
-    /// SPDX expressions of the licences that were read and accepted.
+    /// SPDX expressions of the licences that were read and accepted. Of an `OR`, one side is enough.
     #[serde(default)]
     pub accept_licenses: Vec<String>,
+    /// Whether the licences of wheels must be among them too.
+    #[serde(default, skip_serializing_if = "WheelLicenses::is_recorded")]
+    pub wheel_licenses: WheelLicenses,
     /// Key that an inventory must be signed with, for a delta to be made from it: what `ferry-installer inventory`
     /// showed on site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +56,27 @@ pub struct Plan {
     /// The installer of each architecture.
     #[serde(default)]
     pub installers: BTreeMap<Arch, Source>,
+}
+
+/// What is asked of the licences of wheels.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WheelLicenses {
+    /// They are read and recorded.
+    #[default]
+    Recorded,
+    /// Each must be known and accepted.
+    Accepted,
+}
+
+impl WheelLicenses {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    pub(crate) fn is_recorded(&self) -> bool {
+        *self == Self::Recorded
+    }
 }
 
 /// A model or a dataset.

@@ -17,6 +17,36 @@ pub struct Provenance {
     /// Files of models and datasets that can run code when they are loaded, and by what right each is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub code_on_load: Vec<CodeOnLoad>,
+    /// Under which licences each model and dataset was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub licenses: Vec<LicenseDecision>,
+    /// The texts in `meta/licenses/`, and what brought them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub license_texts: Vec<LicenseText>,
+}
+
+/// What was accepted for one model or dataset.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct LicenseDecision {
+    /// Kind of what it is about.
+    pub kind: ComponentKind,
+    /// Its name.
+    pub component: RepoName,
+    /// Its licence, as an SPDX expression.
+    pub expression: String,
+    /// The licences out of `accept_licenses` that are enough for it.
+    pub accepted: Vec<String>,
+}
+
+/// A text in `meta/licenses/<hex>.txt`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct LicenseText {
+    /// The model, dataset or wheel that brings it.
+    pub of: String,
+    /// Its name there.
+    pub path: String,
+    /// SHA-256 of the text, which is its name.
+    pub digest: Digest,
 }
 
 impl Provenance {
@@ -114,6 +144,9 @@ pub struct Origin {
     /// SPDX licence expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
+    /// What a wheel says of its licence, where that is no SPDX expression: then the licence is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license_stated: Option<String>,
 }
 
 impl Origin {

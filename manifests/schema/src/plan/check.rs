@@ -6,7 +6,7 @@ use super::{
     HttpsSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PlanPython, PypiSource,
     Source, read,
 };
-use crate::{Eula, check_host_items};
+use crate::{Eula, check_host_items, license};
 
 impl Plan {
     /// Reads a plan and checks that it makes sense in itself.
@@ -23,6 +23,9 @@ impl Plan {
     fn check(&self) -> Result<(), ManifestError> {
         if self.format != 1 {
             return Err(ManifestError::value("format", self.format.to_string(), "1"));
+        }
+        for (position, accepted) in self.accept_licenses.iter().enumerate() {
+            check_license(accepted, &format!("accept_licenses[{position}]"))?;
         }
         for (list, components) in [("models", &self.models), ("datasets", &self.datasets)] {
             let mut names = BTreeSet::new();
@@ -63,11 +66,12 @@ impl Plan {
 
 impl PlanComponent {
     fn check(&self, at: &str, accepted: &[String]) -> Result<(), ManifestError> {
-        if !accepted.contains(&self.license) {
+        check_license(&self.license, &format!("{at}.license"))?;
+        if license::accepted_by(&self.license, accepted).is_none() {
             return Err(ManifestError::value(
                 format!("{at}.license"),
                 format!("`{}`, which was not accepted", self.license),
-                "a licence that `accept_licenses` lists",
+                "an SPDX expression that `accept_licenses` is enough for",
             ));
         }
         if self.files.is_empty() && self.hub.is_none() && self.modelscope.is_none() {
@@ -192,6 +196,17 @@ fn check_source(source: &Source, at: &str) -> Result<(), ManifestError> {
             check_text(&own.file_name, &format!("{at}.file_name"), "its name")
         }
     }
+}
+
+fn check_license(text: &str, at: &str) -> Result<(), ManifestError> {
+    license::parse(text).map(drop).map_err(|problem| {
+        let found = format!("`{text}` ({problem})");
+        ManifestError::value(
+            at,
+            found,
+            "an SPDX expression, or `LicenseRef-…` for others",
+        )
+    })
 }
 
 fn check_text(text: &str, at: &str, expected: &str) -> Result<(), ManifestError> {
