@@ -82,6 +82,7 @@ impl Answers {
             channel: self.channel,
             site_key: None,
             accept_licenses: accepted,
+            wheel_licenses: manifest_schema::plan::WheelLicenses::default(),
             models: models.map(|model| model.component(&MODEL_FILES)).collect(),
             datasets: self
                 .datasets
