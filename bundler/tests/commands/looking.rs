@@ -34,8 +34,8 @@ fn a_plan_shows_what_would_be_fetched_and_writes_nothing() {
     assert_snapshot!(sized, @"
     status 0
     model org/model  Apache-2.0  0123456789abcdef0123456789abcdef01234567  1.5 MiB
-    dataset identity  Apache-2.0  —  544 B
-    backend cpu  cpu x86_64  1 wheels  771 B
+    dataset identity  Apache-2.0  —  742 B
+    backend cpu  cpu x86_64  1 wheels  969 B
     = 7 artifacts, 1.5 MiB; 5 of them, 1.5 MiB, are still to be fetched
     ");
 
@@ -428,7 +428,8 @@ fn help_of_all_commands() {
       <BUNDLE>  The bundle, one of its volumes, or their folder
 
     Options:
-      -h, --help  Print help (see more with '--help')
+          --licenses  List what is in it by licence
+      -h, --help      Print help (see more with '--help')
 
     $ ferry-bundler diff -h
     Show what changed from one lock or bundle to another; this does not say that a bundle may be trusted
