@@ -43,7 +43,7 @@ fn what_was_accepted_and_what_wheels_say_is_recorded_with_the_texts() {
             "Apache-2.0": ["identity"],
             "MIT AND (Apache-2.0 OR LicenseRef-Qwen)": ["org/model"],
             "MIT OR 0BSD": [wheel],
-            "unknown": ["bin/tool", "lib/local.so"],
+            "unknown": ["bin/tool", "lib/local.so", "uv-0.13.9-py3-none-manylinux_2_28_x86_64.whl"],
         })
     );
     // The model and the wheel bring the same text: it is carried once, and both are named.
@@ -104,6 +104,8 @@ fn wheels_are_held_against_what_was_accepted_where_the_plan_asks_for_it() {
     world.keygen();
     let mut plan = plan(&world);
     plan["wheel_licenses"] = "accepted".into();
+    // With an environment comes uv, whose wheel here does not say its licence.
+    plan["backends"][0]["python"] = json!(null);
     plan["accept_licenses"] = json!(["Apache-2.0", "MIT"]);
     world.write_plan(&plan);
     world.lock().ended_with(0);
