@@ -14,7 +14,7 @@ const FILES: u64 = 8;
 
 pub(super) fn measure(bench: &Bench) -> Result<()> {
     let mut noise = Noise(1);
-    let names: Vec<String> = (0..FILES).map(|n| format!("part-{n}.bin")).collect();
+    let names: Vec<String> = (0..FILES).map(|n| format!("part-{n}.noise")).collect();
     for name in &names {
         let path = bench.place.join("source").join(name);
         noise.write(&path, bench.mib * (1 << 20) / FILES)?;

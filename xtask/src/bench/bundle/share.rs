@@ -40,7 +40,7 @@ pub(super) fn measure(bench: &Bench) -> Result<()> {
         }
     };
     let mut noise = Noise(4);
-    let names: Vec<String> = (0..4).map(|n| format!("part-{n}.bin")).collect();
+    let names: Vec<String> = (0..4).map(|n| format!("part-{n}.noise")).collect();
     for name in &names {
         let path = bench.place.join("source").join(name);
         noise.write(&path, (bench.mib << 20) / 4)?;
