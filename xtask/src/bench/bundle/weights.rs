@@ -76,9 +76,9 @@ pub(super) fn measure(bench: &Bench) -> Result<()> {
         shares.push(share);
     }
     let python = zipnn().context("no zipnn")?;
-    let script = bench.place.join("zipnn.py");
+    let script = bench.place.join("measure.py");
     fs::write(&script, SCRIPT)?;
-    let mut run = bench.command(&python, &["zipnn.py", "source/model.safetensors"]);
+    let mut run = bench.command(&python, &["measure.py", "source/model.safetensors"]);
     let said = shell::output(run.stdout(Stdio::piped()))?;
     let said: Vec<f64> = said
         .split_whitespace()
