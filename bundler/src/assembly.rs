@@ -1,13 +1,14 @@
 //! A lock and a full cache to what a bundle is built from: profiles, provenance, blobs.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use bundle_mirror::{Cache, Download, Extracted, Selection};
+use bundle_mirror::{Cache, Download, Extracted, Selection, Tarball};
 use manifest_schema::lock::{Lock, LockedArtifact, LockedFile};
 use manifest_schema::{
     Arch, ArchiveMember, Backend, BundlePath, ByteSize, Component, Digest, MadeFrom, Origin,
-    PlacedFile, Profiles, Provenance, PythonEnvironment,
+    OriginKind, PlacedFile, Profiles, Provenance, PythonEnvironment,
 };
 use report::{Sink, Step, Trouble};
 use walkdir::WalkDir;
@@ -40,13 +41,26 @@ impl Assembler<'_> {
     /// `brought` are folders with files that the lock pins and only their vendors may hand out.
     pub(crate) fn take_files(&self, brought: &[PathBuf]) -> Result<(), Trouble> {
         self.take_brought(brought)?;
+        let mut tarballs = BTreeMap::new();
         for artifact in &self.lock.artifacts {
-            let Some(path) = &artifact.path else { continue };
             if self.cache.holds(&artifact.digest, artifact.size.0) {
                 continue;
             }
+            let path = artifact.path.as_ref().unwrap_or(&artifact.file_name);
             let path = self.lock_folder.join(path);
-            let taken = self.cache.take_file(&path)?;
+            let taken = if let Some(text) = &artifact.text {
+                self.cache.take(&mut text.as_bytes(), text.len() as u64)?
+            } else if artifact.path.is_none() {
+                continue;
+            } else if let Some(place) = &artifact.member_of {
+                let tarball = match tarballs.entry(path.clone()) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(Tarball::open(&path)?),
+                };
+                tarball.copy(&place.member, self.cache)?
+            } else {
+                self.cache.take_file(&path)?
+            };
             if taken.digest != artifact.digest {
                 return Err(InputError::Changed {
                     path,
@@ -111,6 +125,7 @@ impl Assembler<'_> {
                 git_sha1: artifact.git_sha1.clone(),
                 headers: artifact.headers.clone().into_iter().collect(),
                 secret_headers: settings::secrets(name, &artifact.secret_headers)?,
+                registry: artifact.kind == OriginKind::Oci,
             });
         }
         Ok(downloads)
@@ -175,6 +190,13 @@ impl Assembler<'_> {
                 signatures: backend.signatures.clone(),
             });
         }
+        for image in &self.lock.images {
+            for blob in image.blobs() {
+                // `Lock::parse` made sure that every blob is pinned.
+                let artifact = work.artifacts[&blob.digest];
+                work.origins.insert(blob.digest, origin(artifact, None));
+            }
+        }
         let blobs = work.origins.keys().map(|d| (*d, self.cache.path(d)));
         let blobs = blobs.collect();
         let origins = std::mem::take(&mut work.origins);
@@ -193,6 +215,7 @@ impl Assembler<'_> {
             channel: self.lock.channel.clone(),
             components,
             backends,
+            images: self.lock.images.clone(),
         };
         terms::one_text_a_name(&profiles)?;
         Ok(Parts {
@@ -341,11 +364,13 @@ fn origin(artifact: &LockedArtifact, member: Option<&str>) -> Origin {
         }),
         version: artifact.version.clone(),
         revision: artifact.revision.clone(),
-        archive: member.map(|member| ArchiveMember {
-            file_name: artifact.file_name.clone(),
-            digest: artifact.digest,
-            member: member.to_owned(),
-        }),
+        archive: member
+            .map(|member| ArchiveMember {
+                file_name: artifact.file_name.clone(),
+                digest: artifact.digest,
+                member: member.to_owned(),
+            })
+            .or_else(|| artifact.member_of.clone()),
         license: artifact.license.clone(),
         license_stated: None,
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use manifest_schema::lock::{Lock, LockedFile};
-use manifest_schema::{BundlePath, ByteSize, Digest, Eula};
+use manifest_schema::{BackendName, BundlePath, ByteSize, Digest, Eula};
 use serde::Serialize;
 
 /// The differences between two locks.
@@ -213,6 +213,23 @@ fn flatten(lock: &Lock) -> BTreeMap<(&'static str, String), Flat> {
             one.files(&python.wheels);
         }
         flat.insert(("backend", backend.name.to_string()), one);
+    }
+    for image in &lock.images {
+        let mut one = Flat::default();
+        one.value("license", Some(&image.license));
+        one.value("digest", Some(image.root.digest));
+        let backends: Vec<&str> = image.backends.iter().map(BackendName::as_str).collect();
+        one.value("backends", Some(backends.join(", ")));
+        for found in &image.platforms {
+            let what = found.manifest.digest.to_string();
+            one.files.insert(found.platform.to_string(), what);
+        }
+        for attached in &image.attached {
+            let kind = attached.artifact_type.as_deref().unwrap_or("attached");
+            let (name, what) = (attached.manifest.digest, attached.subject);
+            one.files.insert(format!("{kind} {name}"), what.to_string());
+        }
+        flat.insert(("image", image.reference()), one);
     }
     for (arch, file) in &lock.installers {
         let mut one = Flat::default();

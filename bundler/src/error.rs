@@ -87,6 +87,10 @@ pub(crate) enum InputError {
     RootImpossible { cause: String },
     #[error("`{}` and the folder know different roots of one version", path.display())]
     RootsDiffer { path: PathBuf },
+    #[error("the bundle has no image for `{wanted}`; it has {known}")]
+    NoImage { wanted: String, known: String },
+    #[error("`{image}` is there for {known}, and this form holds one platform")]
+    SeveralPlatforms { image: String, known: String },
 }
 
 impl InputError {
@@ -94,6 +98,21 @@ impl InputError {
         move |source| Self::File {
             path: path.to_owned(),
             source,
+        }
+    }
+}
+
+impl InputError {
+    /// The values of what is wrong with images.
+    fn of_images(&self) -> Args {
+        match self {
+            Self::NoImage { wanted, known } => {
+                vec![("wanted", wanted.clone()), ("known", known.clone())]
+            }
+            Self::SeveralPlatforms { image, known } => {
+                vec![("image", image.clone()), ("known", known.clone())]
+            }
+            _ => Args::new(),
         }
     }
 }
@@ -129,6 +148,8 @@ impl Diagnose for InputError {
             Self::RootUnchanged => "bundler.root-unchanged",
             Self::RootImpossible { .. } => "bundler.root-impossible",
             Self::RootsDiffer { .. } => "bundler.roots-differ",
+            Self::NoImage { .. } => "bundler.no-image",
+            Self::SeveralPlatforms { .. } => "bundler.several-platforms",
         }
     }
 
@@ -227,6 +248,7 @@ impl Diagnose for InputError {
                 ("size", size.clone()),
             ],
             Self::OtherKey { key } => vec![("key", key.clone())],
+            Self::NoImage { .. } | Self::SeveralPlatforms { .. } => self.of_images(),
         }
     }
 

@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use bundle_mirror::{Cache, Filter, Hub, IndexFile, ModelScope, PackageIndex, Resolver, Web};
 use manifest_schema::lock::{Lock, LockedArtifact, LockedBackend, LockedComponent, LockedFile};
 use manifest_schema::plan::{
-    FolderSource, HttpsSource, OwnSource, Plan, PlanBackend, PlanComponent, PlanFile, PypiSource,
-    Source, WheelTarget,
+    FolderSource, HttpsSource, Login, OwnSource, Plan, PlanBackend, PlanComponent, PlanFile,
+    PypiSource, Source, WheelTarget,
 };
 use manifest_schema::{
     BundlePath, ByteSize, ComponentKind, Digest, Eula, GlibcVersion, OriginKind,
@@ -20,6 +20,7 @@ use crate::gate::Gate;
 use crate::settings;
 
 mod hubs;
+mod images;
 mod python;
 
 /// What locking needs, and what it has pinned so far.
@@ -35,6 +36,7 @@ pub(crate) struct Locker<'a> {
     pub(crate) lock_folder: PathBuf,
     pub(crate) sink: &'a dyn Sink,
     pub(crate) artifacts: BTreeMap<Digest, LockedArtifact>,
+    pub(crate) logins: BTreeMap<String, Login>,
 }
 
 /// The glibc of a backend that names none: what the oldest supported systems have.
@@ -74,6 +76,13 @@ impl Locker<'_> {
             backends.push(self.backend(backend)?);
             step.finish();
         }
+        let mut images = Vec::new();
+        for image in &plan.images {
+            let name = image.name.to_string();
+            let step = Step::start(self.sink, "step.lock", name, None, "files");
+            images.push(self.image(image)?);
+            step.finish();
+        }
         let mut installers = BTreeMap::new();
         for (arch, source) in &plan.installers {
             let file = PlanFile {
@@ -100,6 +109,8 @@ impl Locker<'_> {
             components,
             backends,
             installers,
+            images,
+            logins: std::mem::take(&mut self.logins),
             artifacts: std::mem::take(&mut self.artifacts).into_values().collect(),
         })
     }
@@ -361,6 +372,8 @@ fn pinned(digest: Digest, size: u64, file_name: &str, kind: OriginKind) -> Locke
         revision: None,
         license: None,
         git_sha1: None,
+        member_of: None,
+        text: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod changes;
 mod chip_rules;
 mod commands;
 mod error;
+mod exporting;
 mod gate;
 mod key_folder;
 mod licenses;
@@ -51,6 +52,7 @@ enum Command {
     Verify(commands::verify::Args),
     Inspect(commands::inspect::Args),
     Diff(commands::diff::Args),
+    Export(commands::export::Args),
     Split(commands::split::Args),
     Parity(commands::parity::Args),
     Repair(commands::parity::Repair),
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => args.run(&view),
         Command::Inspect(args) => args.run(&view),
         Command::Diff(args) => args.run(&view),
+        Command::Export(args) => args.run(&view),
         Command::Split(args) => args.run(&view),
         Command::Parity(args) => args.run(&view),
         Command::Repair(args) => args.run(&view),

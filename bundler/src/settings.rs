@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use bundle_mirror::{Cache, MirrorError, Patience, Rewrite, Secret, Web};
+use bundle_mirror::{Cache, DockerLogins, MirrorError, Patience, Rewrite, Secret, Web};
 use console::View;
+use manifest_schema::plan::Login;
 use report::Trouble;
 
 use crate::error::InputError;
@@ -83,6 +85,45 @@ pub(crate) fn web() -> Result<Web, MirrorError> {
         web = web.with_cookie(&home, "m_session_id", &token)?;
     }
     Ok(web)
+}
+
+/// A client that can log in at registries: with what the variables of `logins` hold, else as docker or podman would.
+pub(crate) fn with_registries(
+    web: Web,
+    logins: &BTreeMap<String, Login>,
+) -> Result<Web, MirrorError> {
+    let mut web = web.with_docker_logins(docker_logins()?);
+    for (registry, login) in logins {
+        let value = |name: &str| {
+            variable(name).ok_or_else(|| MirrorError::NoSecret {
+                file_name: registry.clone(),
+                header: "Authorization".to_owned(),
+                variable: name.to_owned(),
+            })
+        };
+        let (user, password) = (value(&login.user)?, Secret::new(&value(&login.password)?));
+        web = web.with_registry_login(registry, &user, &password)?;
+    }
+    Ok(web)
+}
+
+/// The file that `docker login` or `podman login` wrote: the first that is there.
+fn docker_logins() -> Result<DockerLogins, MirrorError> {
+    let below = |name: &str, rest: &str| Some(PathBuf::from(variable(name)?).join(rest));
+    let places = [
+        variable("REGISTRY_AUTH_FILE").map(PathBuf::from),
+        below("DOCKER_CONFIG", "config.json"),
+        below("HOME", ".docker/config.json"),
+        below("XDG_RUNTIME_DIR", "containers/auth.json"),
+    ];
+    let Some(path) = places.into_iter().flatten().find(|path| path.is_file()) else {
+        return Ok(DockerLogins::default());
+    };
+    let read = std::fs::read(&path).and_then(|bytes| {
+        DockerLogins::parse(&bytes)
+            .map_err(|problem| io::Error::new(ErrorKind::InvalidData, problem))
+    });
+    read.map_err(|source| MirrorError::File { path, source })
 }
 
 /// The values of headers whose secrets stand in variables.

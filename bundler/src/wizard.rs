@@ -90,6 +90,7 @@ impl Answers {
                 .map(|set| set.component(&[]))
                 .collect(),
             backends: self.backends,
+            images: Vec::new(),
             installers: installers.collect(),
         }
     }

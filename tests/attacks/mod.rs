@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! archive.rs     headers and bytes: what anybody can do to a stick
+//! images.rs      images that a bundle lies about
 //! insider.rs     good signatures over metadata that lies: what a stolen key can do
 //! trust.rs       keys, roots, signatures, old releases
 //! machine.rs     what was planted on the machine, before or after
 //! ```
 
 mod archive;
+mod images;
 mod insider;
 mod machine;
 mod trust;

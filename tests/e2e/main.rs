@@ -11,6 +11,7 @@ mod commands;
 mod emulated;
 mod faults;
 mod host_layer;
+mod images;
 mod install;
 mod install_script;
 mod manage;

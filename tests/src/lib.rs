@@ -1,12 +1,14 @@
 //! End-to-end tests: the real programs in a throw-away site.
 
 mod forge;
+mod images;
 mod played;
 mod python;
 mod site;
 mod terminal;
 
 pub use forge::{Forge, ForgedRoot, Member, RootOf};
+pub use images::add_image;
 pub use played::{Played, ascend_backend, ascend_bundle, host_item, installer_of};
 pub use python::{Uv, interpreter, wheel};
 pub use site::{RUNTIME, Said, Site, backend, installer, say};

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{bench, demo, libtorch, paths, programs, shell};
 
 mod papers;
+mod registry;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -31,6 +32,8 @@ enum Check {
     Signature,
     /// The bill of materials and the provenance follow their schemas.
     Papers,
+    /// skopeo finds the images of a registry in what Ferry writes.
+    Images,
 }
 
 /// Runs the checks that were asked for, or all.
@@ -55,6 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if asked(Check::Papers) {
         papers::bill(&place)?;
+    }
+    if asked(Check::Images) {
+        registry::images(&place)?;
     }
     Ok(())
 }

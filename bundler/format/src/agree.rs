@@ -7,6 +7,7 @@ use std::path::Path;
 use manifest_schema::{Blob, BundlePath, Codec, Digest, Index, Profiles};
 
 use crate::build::stored_members;
+use crate::image::{OCI_LAYOUT, oci_index};
 use crate::layout::{self, ALIGN, MAX_VOLUMES, Role};
 use crate::planes::largest_frame;
 use crate::sealed::{Member, Sealed, Volume};
@@ -171,6 +172,21 @@ pub(crate) fn check_profiles(
             });
         }
     }
+    for blob in profiles.image_blobs() {
+        let found = by_digest
+            .get(&blob.digest)
+            .and_then(|number| index.blobs.get(*number));
+        // Whoever extracts the bundle has an image layout, and that has its blobs as they are.
+        let raw = found.is_none_or(|found| found.codec == Codec::Raw);
+        let size = found.map(|found| found.size.0);
+        let size = size.or_else(|| requires.get(&blob.digest).copied());
+        if !raw || size != Some(blob.size.0) {
+            return Err(Fault::BlobMissing {
+                blob: blob.digest,
+                file: blob.media_type.clone(),
+            });
+        }
+    }
     Ok(())
 }
 
@@ -225,6 +241,29 @@ pub(crate) fn check_volume(
         }
     }
     volume.check_content(index)
+}
+
+impl Volume {
+    /// The bundle is an image layout when it has images, of exactly those, and not otherwise.
+    pub(crate) fn check_images(&self, profiles: &Profiles) -> Result<(), VerifyError> {
+        let (mark, names) = (OCI_LAYOUT.as_bytes(), oci_index(&profiles.images));
+        for (member, expected) in [(layout::OCI_LAYOUT, mark), (layout::OCI_INDEX, &names)] {
+            let found = self.member(member);
+            match (found, profiles.images.is_empty()) {
+                (None, true) => {}
+                (Some(found), true) => {
+                    let (member, offset) = (member.to_owned(), found.offset);
+                    return Err(Fault::Unexpected { member, offset }.of(&self.path));
+                }
+                _ if self.read(member)? == expected => {}
+                _ => {
+                    let member = member.to_owned();
+                    return Err(Fault::MemberDiffers { member }.of(&self.path));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// All volumes are there once, and each belongs to this bundle and holds what it should.

@@ -20,6 +20,7 @@ use crate::compress::Frames;
 use crate::documents;
 use crate::envelope::Envelope;
 use crate::fill::fill;
+use crate::image::{OCI_LAYOUT, oci_index};
 use crate::keys::SigningKey;
 use crate::layout::{self, ALIGN, MAX_METADATA, MAX_VOLUMES, ROOM, Role};
 use crate::place::{Content, TooSmall, place};
@@ -209,6 +210,11 @@ fn metadata(input: &BundleInput) -> Result<Members, BuildError> {
     for (digest, text) in input.licenses {
         members.add(&layout::license(digest), text.clone());
     }
+    let images = &input.profiles.images;
+    if !images.is_empty() {
+        members.add(layout::OCI_LAYOUT, OCI_LAYOUT.as_bytes().to_vec());
+        members.add(layout::OCI_INDEX, oci_index(images));
+    }
     if !input.requires.is_empty() {
         let mut blobs = input.requires.to_vec();
         blobs.sort_by_key(|blob| blob.digest);
@@ -299,6 +305,15 @@ fn check_profiles(input: &BundleInput, sources: &[Source]) -> Result<(), BuildEr
             });
         }
         wanted.insert(blob);
+    }
+    for blob in input.profiles.image_blobs() {
+        if there.get(&blob.digest) != Some(&blob.size.0) {
+            return Err(BuildError::BlobMissing {
+                blob: blob.digest,
+                file: blob.media_type.clone(),
+            });
+        }
+        wanted.insert(blob.digest);
     }
     match there.keys().find(|digest| !wanted.contains(digest)) {
         Some(blob) => Err(BuildError::BlobUnused { blob: *blob }),

@@ -277,10 +277,13 @@ fn named(profiles: &Profiles, endings: &[&str]) -> BTreeSet<Digest> {
             .map(|(_, ending)| ending.to_ascii_lowercase());
         ending.is_some_and(|ending| endings.contains(&ending.as_str()))
     };
-    placed_files(profiles)
-        .filter(|file| fits(file.path.as_str()))
-        .map(|file| *file.blob())
-        .collect()
+    let files = placed_files(profiles).filter(|file| fits(file.path.as_str()));
+    let mut blobs: BTreeSet<Digest> = files.map(|file| *file.blob()).collect();
+    // Programs that read images read their blobs as they are.
+    for blob in profiles.image_blobs() {
+        blobs.remove(&blob.digest);
+    }
+    blobs
 }
 
 /// Why no frame was made.

@@ -99,6 +99,7 @@ impl Fake {
             channel: "stable".to_owned(),
             components: vec![component],
             backends: Vec::new(),
+            images: Vec::new(),
         };
         Self::new(
             profiles,

@@ -19,6 +19,8 @@ pub(crate) const PROVENANCE: &str = "meta/provenance.json";
 pub(crate) const REQUIRES: &str = "meta/requires.json";
 pub(crate) const SBOM: &str = "meta/sbom.cdx.json";
 pub(crate) const VOLUME: &str = "meta/volume.json";
+pub(crate) const OCI_LAYOUT: &str = "oci-layout";
+pub(crate) const OCI_INDEX: &str = "index.json";
 
 /// Most volumes of a bundle: three digits count them.
 pub(crate) const MAX_VOLUMES: u32 = 999;
@@ -73,6 +75,10 @@ pub(crate) enum Role {
     /// The text of a licence.
     License,
     Volume,
+    /// Says that the bundle is an OCI image layout.
+    OciLayout,
+    /// Names the images.
+    OciIndex,
     /// A blob, or a part of one.
     Content,
     /// Zeros before content, so that it begins at a multiple of [`ALIGN`].
@@ -96,6 +102,8 @@ impl Role {
             REQUIRES => Self::Requires,
             SBOM => Self::Sbom,
             VOLUME => Self::Volume,
+            OCI_LAYOUT => Self::OciLayout,
+            OCI_INDEX => Self::OciIndex,
             _ => {
                 let (folder, file) = name.rsplit_once('/')?;
                 match folder {

@@ -22,6 +22,7 @@ mod extract;
 #[cfg(feature = "testing")]
 pub mod fake;
 mod fill;
+mod image;
 mod installed;
 mod inventory;
 mod key_error;
@@ -54,6 +55,7 @@ pub use build::{BuildOptions, Built, BundleInput, build};
 pub use build_error::BuildError;
 pub use chain::{ChainFault, RootChain, SignedRoot};
 pub use extract::Extent;
+pub use image::{OCI_LAYOUT, docker_entry, docker_manifest, oci_index};
 pub use installed::SignedMetadata;
 pub use inventory::{InventoryError, Received, SiteKey};
 pub use key_error::KeyError;

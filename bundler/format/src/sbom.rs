@@ -1,14 +1,14 @@
 //! `meta/sbom.cdx.json`: what is in a bundle, as a `CycloneDX` 1.6 bill of materials.
 //!
 //! Made of the profiles and the provenance alone, without a time, so that equal bundles have equal bills. A model is a
-//! `machine-learning-model`, a dataset is `data`, a wheel a `library`; each has its licence and package URL where they
+//! `machine-learning-model`, a dataset is `data`, a wheel a `library`, an image a `container`; each has its licence and package URL where they
 //! are known, and lists its files with their SHA-256.
 
 use std::fmt::Write as _;
 
 use manifest_schema::{
-    ArchiveMember, Backend, Component, ComponentKind, Digest, Eula, Origin, OriginKind, PlacedFile,
-    Profiles, Provenance,
+    ArchiveMember, Backend, Component, ComponentKind, Digest, Eula, Image, Origin, OriginKind,
+    PlacedFile, Profiles, Provenance,
 };
 use serde_json::{Value, json};
 
@@ -20,6 +20,9 @@ pub(crate) fn bill(profiles: &Profiles, provenance: &Provenance, lock: &Digest) 
     }
     for backend in &profiles.backends {
         components.push(backend_of(backend, provenance));
+    }
+    for image in &profiles.images {
+        components.push(image_of(image));
     }
     let name = profiles.name.as_str();
     json!({
@@ -115,6 +118,36 @@ fn terms(value: &mut Value, eulas: &[Eula<PlacedFile>], own: &str, provenance: &
             parts.push(text);
         }
     }
+}
+
+fn image_of(image: &Image) -> Value {
+    let own = format!("image:{}", image.reference());
+    let platforms = image.platforms.iter().map(|one| {
+        json!({
+            "type": "container",
+            "bom-ref": format!("{own}/{}", one.platform),
+            "name": one.platform,
+            "hashes": [{ "alg": "SHA-256", "content": one.manifest.digest.hex() }],
+        })
+    });
+    let platforms: Vec<Value> = platforms.collect();
+    let name = image.name.as_str();
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let (hex, repository) = (image.root.digest.hex(), name.replace(':', "%3A"));
+    let mut purl = format!("pkg:oci/{last}@sha256%3A{hex}?repository_url={repository}");
+    if let Some(tag) = &image.tag {
+        purl = format!("{purl}&tag={tag}");
+    }
+    json!({
+        "type": "container",
+        "bom-ref": own,
+        "name": name,
+        "version": image.version(),
+        "purl": purl,
+        "hashes": [{ "alg": "SHA-256", "content": image.root.digest.hex() }],
+        "licenses": [{ "expression": image.license }],
+        "components": platforms,
+    })
 }
 
 fn wheel_of(wheel: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {

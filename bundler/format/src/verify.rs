@@ -143,6 +143,7 @@ impl Sealed {
         let requires: BTreeMap<Digest, u64> = requires.collect();
         check_profiles(&profiles, &index, &by_digest, &requires)
             .map_err(|fault| fault.of(&path))?;
+        named.check_images(&profiles)?;
         Ok(Verified {
             statement_digest: Digest::of(&statement),
             fingerprint: standing.fingerprint,

@@ -35,6 +35,8 @@ pub struct Download {
     pub headers: Vec<(String, String)>,
     /// Headers that only the host of the first place may see.
     pub secret_headers: Vec<(String, Secret)>,
+    /// Whether the places are container registries, which may ask for a token first.
+    pub registry: bool,
 }
 
 impl Download {
@@ -225,6 +227,7 @@ impl Downloader<'_> {
             range: (from > 0).then_some((from, None)),
             headers: &download.headers,
             credentials: &credentials,
+            registry: download.registry,
             ..Ask::default()
         };
         let on_disk = |source| MirrorError::file(self.cache.partial(&download.digest), source);

@@ -155,6 +155,40 @@ pub enum MirrorError {
         /// What the hub said.
         problem: String,
     },
+    /// A registry does not let us in.
+    #[error("{registry} does not let us in: {problem}")]
+    Login {
+        /// The address, without its query.
+        registry: String,
+        /// What it said, or what it wants.
+        problem: String,
+    },
+    /// No registry has an image.
+    #[error("no registry gives {wanted}: {problem}")]
+    NoImage {
+        /// Name and tag, or digest.
+        wanted: String,
+        /// What each place said.
+        problem: String,
+    },
+    /// An image is not there for a platform.
+    #[error("`{image}` is not there for {wanted}; it is for {known}")]
+    NoPlatform {
+        /// Its name.
+        image: String,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: String,
+    },
+    /// Something is no image, or lies about itself, or may not be handed on.
+    #[error("`{image}` cannot be taken: {problem}")]
+    Image {
+        /// Its name.
+        image: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// `uv` is not there.
     #[error("cannot run `{}`", program.display())]
     NoResolver {
@@ -325,6 +359,10 @@ impl Diagnose for MirrorError {
             Self::Answer { .. } => "mirror.answer",
             Self::NoFile { .. } => "mirror.no-file",
             Self::Hub { .. } => "mirror.hub",
+            Self::Login { .. } => "mirror.login",
+            Self::NoImage { .. } => "mirror.no-image",
+            Self::NoPlatform { .. } => "mirror.no-platform",
+            Self::Image { .. } => "mirror.image",
             Self::NoResolver { .. } => "mirror.no-resolver",
             Self::Unsolvable { .. } => "mirror.unsolvable",
             Self::Requirement(error) => error.code(),
@@ -358,8 +396,25 @@ impl Diagnose for MirrorError {
                 ("version", version.clone()),
                 ("wanted", wanted.clone()),
             ],
-            Self::Hub { wanted, problem } | Self::Gated { wanted, problem } => {
+            Self::Hub { wanted, problem }
+            | Self::Gated { wanted, problem }
+            | Self::NoImage { wanted, problem } => {
                 vec![("wanted", wanted.clone()), ("problem", problem.clone())]
+            }
+            Self::Login { registry, problem } => {
+                vec![("registry", registry.clone()), ("problem", problem.clone())]
+            }
+            Self::NoPlatform {
+                image,
+                wanted,
+                known,
+            } => vec![
+                ("image", image.clone()),
+                ("wanted", wanted.clone()),
+                ("known", known.clone()),
+            ],
+            Self::Image { image, problem } => {
+                vec![("image", image.clone()), ("problem", problem.clone())]
             }
             Self::NoResolver { program, .. } => vec![("program", program.display().to_string())],
             Self::Unsolvable { target, problem } => {
@@ -384,6 +439,7 @@ impl Diagnose for MirrorError {
         match self {
             Self::Requirement(error) => error.outcome(),
             Self::Pattern { .. }
+            | Self::NoPlatform { .. }
             | Self::Forbidden { .. }
             | Self::NoResolver { .. }
             | Self::Credential { .. }

@@ -13,6 +13,7 @@ mod download;
 mod error;
 mod filter;
 mod hub;
+mod image;
 mod modelscope;
 mod pylock;
 mod pypi;
@@ -30,6 +31,10 @@ pub use download::{Download, Downloader, Rewrite};
 pub use error::MirrorError;
 pub use filter::Filter;
 pub use hub::{Hub, HubFile, HubKind};
+pub use image::{
+    Blob, DockerLogins, Layout, Registry, Saved, Taken, Tarball, Wanted, docker_archive,
+    registry_address,
+};
 pub use modelscope::{ModelScope, ScopeFile};
 pub use pylock::{Locked, needed_by_wheel, read_pylock, wheel_metadata};
 pub use pypi::{IndexFile, PackageIndex, normalized, size_of, size_with};

@@ -13,7 +13,9 @@ use reqwest::header::{
     LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
+use serde::Deserialize;
 
+use crate::image::{DockerLogins, Doorman};
 use crate::{MirrorError, Secret};
 
 /// How often and how long to try one address.
@@ -55,6 +57,7 @@ impl Patience {
 pub struct Web {
     client: Client,
     credentials: Vec<Credential>,
+    doorman: Doorman,
     pub(crate) patience: Patience,
 }
 
@@ -76,6 +79,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) accept: Option<&'a str>,
     /// First byte wanted, and last, when not all of them.
     pub(crate) range: Option<(u64, Option<u64>)>,
+    /// Whether a container registry is asked: its challenge is answered.
+    pub(crate) registry: bool,
 }
 
 impl Web {
@@ -98,8 +103,31 @@ impl Web {
         Ok(Self {
             client,
             credentials: Vec::new(),
+            doorman: Doorman::default(),
             patience,
         })
+    }
+
+    /// Logs in at the scheme, host and port of `registry`, and at no other.
+    ///
+    /// # Errors
+    /// When `registry` is not an address.
+    pub fn with_registry_login(
+        mut self,
+        registry: &str,
+        user: &str,
+        password: &Secret,
+    ) -> Result<Self, MirrorError> {
+        let login = (parse(registry)?, user.to_owned(), password.clone());
+        self.doorman.logins.push(login);
+        Ok(self)
+    }
+
+    /// Logs in at registries as docker or podman would.
+    #[must_use]
+    pub fn with_docker_logins(mut self, logins: DockerLogins) -> Self {
+        self.doorman.files = logins;
+        self
     }
 
     /// Sends `token` to the scheme, host and port of `endpoint`, and to no other.
@@ -160,19 +188,21 @@ impl Web {
     /// One request; redirects are followed, anything but success is an error.
     pub(crate) fn once(&self, url: &str, ask: Ask) -> Result<Response, MirrorError> {
         let mut at = parse(url)?;
+        let home = at.origin();
+        let mut answered = !ask.registry;
         for _ in 0..10 {
             let response = self.send(&at, ask)?;
             let status = response.status();
+            if status.as_u16() == 401 && !answered && at.origin() == home {
+                self.doorman.answer(self, &at, response.headers())?;
+                answered = true;
+                continue;
+            }
             if !status.is_redirection() || status.as_u16() == 304 {
                 if status.is_success() {
                     return Ok(response);
                 }
-                return Err(MirrorError::Status {
-                    url: shown(&at),
-                    status: status.as_u16(),
-                    reason: header(response.headers(), "x-error-code"),
-                    wait: wait(response.headers()),
-                });
+                return Err(refusal(&at, response, ask.registry));
             }
             let location = header(response.headers(), LOCATION.as_str()).unwrap_or_default();
             let next = at.join(&location).map_err(|error| MirrorError::Redirect {
@@ -256,7 +286,13 @@ impl Web {
         for (name, value) in ask.headers {
             request = request.header(name, value);
         }
-        let credentials = self.credentials.iter().chain(ask.credentials);
+        let pass = ask.registry.then(|| self.doorman.pass(url)).flatten();
+        let pass = pass.map(|value| Credential {
+            home: url.clone(),
+            name: AUTHORIZATION.to_string(),
+            value,
+        });
+        let credentials = self.credentials.iter().chain(ask.credentials).chain(&pass);
         for credential in credentials.filter(|one| one.home.origin() == url.origin()) {
             let value = HeaderValue::from_str(credential.value.reveal());
             let mut value = value.map_err(|_| MirrorError::Credential {
@@ -271,6 +307,50 @@ impl Web {
             source: Box::new(source.without_url()),
         })
     }
+}
+
+/// What an answer that is no success means.
+fn refusal(at: &Url, response: Response, registry: bool) -> MirrorError {
+    let (status, url) = (response.status().as_u16(), shown(at));
+    let wait = wait(response.headers());
+    let mut reason = header(response.headers(), "x-error-code");
+    if registry {
+        reason = registry_reason(response);
+        if status == 401 || status == 403 {
+            let problem = reason.unwrap_or_else(|| format!("it answered {status}"));
+            let registry = url;
+            return MirrorError::Login { registry, problem };
+        }
+    }
+    MirrorError::Status {
+        url,
+        status,
+        reason,
+        wait,
+    }
+}
+
+/// The first of the errors that a registry lists.
+fn registry_reason(response: Response) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        errors: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        code: String,
+        message: Option<String>,
+    }
+    let mut body = Vec::new();
+    response.take(64 << 10).read_to_end(&mut body).ok()?;
+    let answer: Answer = serde_json::from_slice(&body).ok()?;
+    let first = answer.errors.into_iter().next()?;
+    let text = match first.message.filter(|message| !message.is_empty()) {
+        Some(message) => format!("{}: {message}", first.code),
+        None => first.code,
+    };
+    let plain = text.chars().map(|c| if c.is_control() { '?' } else { c });
+    Some(plain.take(200).collect())
 }
 
 /// An answer that was read to its end.

@@ -50,6 +50,7 @@ impl Place {
             git_sha1: None,
             headers: Vec::new(),
             secret_headers: Vec::new(),
+            registry: false,
         };
         let web = Web::new(QUICK).unwrap();
         let downloader = Downloader {
@@ -270,6 +271,7 @@ fn all_downloads_together_keep_to_the_rate() {
             git_sha1: None,
             headers: Vec::new(),
             secret_headers: Vec::new(),
+            registry: false,
         })
         .collect();
     let web = Web::new(QUICK).unwrap();
@@ -304,6 +306,7 @@ fn a_header_for_one_host_is_not_shown_to_another_and_a_plain_one_goes_along() {
         git_sha1: None,
         headers: vec![("Referer".to_owned(), "https://vendor.example/".to_owned())],
         secret_headers: vec![("X-Token".to_owned(), Secret::new("hush"))],
+        registry: false,
     };
     let web = Web::new(QUICK).unwrap();
     let downloader = Downloader {

@@ -193,6 +193,7 @@ fn its_token_goes_out_in_both_forms_and_to_it_alone_and_ranges_are_not_relied_on
         git_sha1: None,
         headers: Vec::new(),
         secret_headers: Vec::new(),
+        registry: false,
     };
     let downloader = Downloader {
         web: &web,

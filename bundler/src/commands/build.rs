@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bundle_format::Squeeze;
-use bundle_mirror::{Downloader, RateLimit, Rewrite};
+use bundle_mirror::{Download, Downloader, MirrorError, RateLimit, Rewrite, Web};
 use console::View;
 use manifest_schema::lock::Lock;
 use manifest_schema::{ByteSize, KeyId, RequiredBlob};
@@ -71,6 +71,8 @@ impl Args {
             lock_folder: folder_of(&self.lock)?,
             cache: &cache,
         };
+        let downloads = assembler.downloads()?;
+        let web = logged_in(web, &downloads, &lock)?;
         let limit = self.limit_rate.map(RateLimit::new);
         let downloader = Downloader {
             web: &web,
@@ -79,7 +81,7 @@ impl Args {
             limit: limit.as_ref(),
         };
         assembler.take_files(&self.bring)?;
-        downloader.fetch_all(&assembler.downloads()?, self.downloads, view)?;
+        downloader.fetch_all(&downloads, self.downloads, view)?;
         let mut parts = assembler.assemble(view)?;
         let licenses = licenses(&lock, &mut parts, &cache)?;
         if !licenses.unknown.is_empty() {
@@ -151,5 +153,14 @@ impl Args {
             align: false,
         };
         self.packing.pack(&signers, &load, view)
+    }
+}
+
+/// A client that can log in at registries, where one is needed: a full cache needs no login.
+fn logged_in(web: Web, downloads: &[Download], lock: &Lock) -> Result<Web, MirrorError> {
+    if downloads.iter().any(|download| download.registry) {
+        settings::with_registries(web, &lock.logins)
+    } else {
+        Ok(web)
     }
 }

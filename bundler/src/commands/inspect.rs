@@ -1,5 +1,6 @@
 //! `inspect`: what a bundle says it holds. Trusts nothing and says so.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bundle_format::{Sealed, TrustedRoots, Verified};
@@ -7,6 +8,7 @@ use console::View;
 use manifest_schema::{ByteSize, Codec, Index};
 use report::{Outcome, Trouble};
 
+use crate::commands::plan::image_line;
 use crate::licenses::by_license;
 
 /// Show what is in a bundle; this does not say that it may be trusted
@@ -70,6 +72,11 @@ impl Args {
                 code.path,
                 allowed.map_or_else(String::new, |pattern| format!(", allowed by `{pattern}`"))
             ));
+        }
+        for image in &profiles.images {
+            let blobs = image.blobs().map(|blob| (blob.digest, blob.size.0));
+            let once: BTreeMap<_, _> = blobs.collect();
+            lines.push(image_line(image, ByteSize(once.values().sum())));
         }
         for (digest, origin) in &bundle.provenance.blobs {
             lines.push(format!("blob {}  {}", digest.hex(), origin.line()));

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bundle_mirror::{Cache, Hub, ModelScope, PackageIndex, Resolver};
+use bundle_mirror::{Cache, Hub, ModelScope, PackageIndex, Resolver, registry_address};
 use console::View;
 use manifest_schema::Digest;
 use manifest_schema::lock::{Lock, LockedComponent, LockedFile};
-use manifest_schema::plan::Plan;
+use manifest_schema::plan::{ImageSource, Login, Plan};
 use report::{Outcome, Trouble};
 
 use crate::commands::diff::lock_of;
@@ -55,6 +55,7 @@ impl Args {
             // An old lock that cannot be read has nothing to say about revisions.
             if let Ok(old) = lock_of(&self.output) {
                 revisions(&old, &lock, view)?;
+                tags(&old, &lock, view);
             }
         }
         write_whole(&self.output, &lock.to_bytes())?;
@@ -88,7 +89,10 @@ impl Sources {
         let plan = parsed(plan_path, &text)?;
         // uv takes the login from the address; no address in a lock may have one.
         let with_login = settings::index_url(self.index_url.as_deref());
-        let (web, index_url) = settings::web()?.with_login(&with_login)?;
+        let (mut web, index_url) = settings::web()?.with_login(&with_login)?;
+        if !plan.images.is_empty() {
+            web = settings::with_registries(web, &logins(&plan))?;
+        }
         let mut locker = Locker {
             index: PackageIndex::new(&web, &index_url),
             hub: Hub::new(&web, &settings::hub_endpoint()),
@@ -103,6 +107,7 @@ impl Sources {
             lock_folder: folder_of(output)?,
             sink: view,
             artifacts: BTreeMap::new(),
+            logins: BTreeMap::new(),
         };
         locker.lock(&plan, Digest::of(&text))
     }
@@ -134,6 +139,20 @@ fn parsed(path: &Path, text: &[u8]) -> Result<Plan, InputError> {
         path: path.to_owned(),
         problem,
     })
+}
+
+/// Where a plan logs in, and with which variables.
+fn logins(plan: &Plan) -> BTreeMap<String, Login> {
+    let mut logins = BTreeMap::new();
+    for image in &plan.images {
+        if let ImageSource::Oci(source) = &image.source
+            && let Some(login) = &source.login
+        {
+            let usual = registry_address(&image.name);
+            logins.insert(source.endpoint.clone().unwrap_or(usual), login.clone());
+        }
+    }
+    logins
 }
 
 /// Says which revisions moved on, and refuses one that is the same with other files.
@@ -173,6 +192,26 @@ fn revisions(old: &Lock, new: &Lock, view: &View) -> Result<(), InputError> {
         }
     }
     Ok(())
+}
+
+/// Says which tags name another image now.
+fn tags(old: &Lock, new: &Lock, view: &View) {
+    for image in &new.images {
+        let reference = image.reference();
+        let mut before = old.images.iter();
+        let Some(before) = before.find(|before| before.reference() == reference) else {
+            continue;
+        };
+        if before.root.digest != image.root.digest {
+            let (was, is) = (before.root.digest, image.root.digest);
+            let args = [
+                ("name", reference),
+                ("old", was.to_string()),
+                ("new", is.to_string()),
+            ];
+            view.note("bundler.revision-moved", &args);
+        }
+    }
 }
 
 /// The folder that a file is in, without links.

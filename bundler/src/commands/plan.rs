@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use console::View;
 use manifest_schema::lock::Lock;
 use manifest_schema::plan::Plan;
-use manifest_schema::{ByteSize, Digest};
+use manifest_schema::{ByteSize, Digest, Image};
 use report::{Outcome, Trouble};
 
 use crate::changes::Changes;
@@ -131,5 +131,25 @@ fn contents(lock: &Lock) -> String {
             size(digests),
         );
     }
+    for image in &lock.images {
+        let digests = image.blobs().map(|blob| blob.digest).collect();
+        let line = image_line(image, size(digests));
+        let _ = writeln!(text, "{line}");
+    }
     text
+}
+
+/// One line for an image of `size` bytes.
+pub(crate) fn image_line(image: &Image, size: ByteSize) -> String {
+    let platforms: Vec<&str> = image
+        .platforms
+        .iter()
+        .map(|p| p.platform.as_str())
+        .collect();
+    format!(
+        "image {}  {}  {}  {size}",
+        image.reference(),
+        image.license,
+        platforms.join(", "),
+    )
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bundle_format::{Sealed, TrustedRoots};
+use bundle_format::{Sealed, TrustedRoots, Verified};
 use console::View;
 use manifest_schema::Digest;
 use report::{Outcome, Trouble};
@@ -29,13 +29,32 @@ pub(crate) struct Args {
 /// What is trusted: exactly one of the two.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
-struct Trust {
+pub(crate) struct Trust {
     /// Fingerprint of the trust root, as `keygen` printed it, or of an earlier one that it follows from
     #[arg(long, visible_alias = "trust-root", value_name = "FINGERPRINT")]
     root: Option<String>,
     /// Public key in PEM that must have signed
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+}
+
+impl Trust {
+    /// Checks everything but the blobs' bytes.
+    pub(crate) fn verify(&self, sealed: Sealed) -> Result<Verified, Trouble> {
+        if let Some(root) = &self.root {
+            let roots = TrustedRoots::from_fingerprints([fingerprint(root)?]);
+            return Ok(sealed.verify(&roots)?);
+        }
+        let key = public_key(&self.key.clone().unwrap_or_default())?;
+        // The bundle's own root says which keys count; that this one signed is what is asked here.
+        let offered = sealed.fingerprint_offered()?;
+        let verified = sealed.verify(&TrustedRoots::from_fingerprints([offered]))?;
+        if !verified.key_ids.contains(key.key_id()) {
+            let key = key.key_id().to_string();
+            return Err(InputError::OtherKey { key }.into());
+        }
+        Ok(verified)
+    }
 }
 
 impl Args {
@@ -45,21 +64,7 @@ impl Args {
         } else {
             Sealed::open(&self.bundle)?
         };
-        let verified = if let Some(root) = &self.trust.root {
-            sealed.verify(&TrustedRoots::from_fingerprints([fingerprint(root)?]))?
-        } else {
-            let key = public_key(&self.trust.key.unwrap_or_default())?;
-            // The bundle's own root says which keys count; that this one signed is what is asked here.
-            let offered = sealed.fingerprint_offered()?;
-            let verified = sealed.verify(&TrustedRoots::from_fingerprints([offered]))?;
-            if !verified.key_ids.contains(key.key_id()) {
-                return Err(InputError::OtherKey {
-                    key: key.key_id().to_string(),
-                }
-                .into());
-            }
-            verified
-        };
+        let verified = self.trust.verify(sealed)?;
         verified.verify_all(self.threads, view)?;
         let name = verified.release_name();
         let signers = lines(&verified.signers).replace('\n', ", ");

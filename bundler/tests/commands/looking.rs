@@ -187,6 +187,7 @@ fn help_of_all_commands() {
         "verify",
         "inspect",
         "diff",
+        "export oci",
         "split",
         "parity",
         "repair",
@@ -229,6 +230,7 @@ fn help_of_all_commands() {
       inspect  Show what is in a bundle; this does not say that it may be trusted
       diff     Show what changed from one lock or bundle to another; this does not say that a bundle may
                be trusted
+      export   Write parts of a bundle in the forms that other programs read
       split    Write a bundle again in volumes of another size, signed anew; nothing is fetched
       parity   Write parity beside a bundle that exists already; no key is needed
       repair   Restore what is damaged or missing of a bundle from its parity, where it lies
@@ -442,6 +444,28 @@ fn help_of_all_commands() {
 
     Options:
       -h, --help  Print help (see more with '--help')
+
+    $ ferry-bundler export oci -h
+    Write container images as an OCI image layout, or for `docker load`
+
+    Usage: ferry-bundler export oci [OPTIONS] --output <DIR|FILE.tar> <--root <FINGERPRINT>|--key <FILE>> <BUNDLE>
+
+    Arguments:
+      <BUNDLE>  The bundle, one of its volumes, or their folder
+
+    Options:
+      -o, --output <DIR|FILE.tar>  Where to write: a folder, or a file that ends in `.tar`
+          --image <NAME>           Take this image, by name or by name and tag (can be repeated)
+                                   [default: all]
+          --platform <PLATFORM>    Take this platform, such as linux/arm64 (can be repeated) [default:
+                                   all]
+          --docker                 Write what `docker save` would, for engines that do not know OCI; one
+                                   platform of each image
+          --root <FINGERPRINT>     Fingerprint of the trust root, as `keygen` printed it, or of an
+                                   earlier one that it follows from [alias: --trust-root]
+          --key <FILE>             Public key in PEM that must have signed
+          --threads <THREADS>      Threads that hash [default: N]
+      -h, --help                   Print help (see more with '--help')
 
     $ ferry-bundler split -h
     Write a bundle again in volumes of another size, signed anew; nothing is fetched

@@ -8,6 +8,7 @@
 )]
 
 mod errors;
+mod images;
 mod init;
 mod interrupt;
 mod keys;
@@ -16,6 +17,8 @@ mod looking;
 mod media;
 mod models;
 mod python;
+#[path = "../../mirror/tests/registry/mod.rs"]
+mod registry;
 #[path = "../../mirror/tests/server/mod.rs"]
 mod server;
 mod sources;

@@ -86,6 +86,7 @@ impl Args {
         let choice = self.choose(view, &bundle, &prefix, &site, &*machine)?;
         let choices = Choices {
             backend: choice.backend.clone(),
+            arch: site.arch.as_ref().map(|fact| fact.value),
             allow_downgrade: self.allow_downgrade,
             program_folders: program_folders(),
             waived: choice.waived.clone(),
@@ -327,7 +328,7 @@ fn show(view: &View, plan: &InstallPlan, host: &HostPlan, open: &[Term], units: 
     let value = json!({
         "release": plan.release, "backend": plan.backend.as_ref().map(|b| &b.name),
         "steps": plan.steps, "units": units, "host": host.steps, "terms": terms,
-        "needed": plan.needed, "free": plan.free, "dry_run": true,
+        "images": plan.images, "needed": plan.needed, "free": plan.free, "dry_run": true,
     });
     let mut lines = Vec::new();
     if !host.steps.is_empty() {
@@ -358,6 +359,16 @@ fn finished(view: &View, prefix: &Prefix, plan: &InstallPlan) {
             ("path", path.display().to_string()),
         ],
     );
-    let value = json!({ "release": plan.release, "current": path, "steps": plan.steps });
+    if !plan.images.is_empty() {
+        let (count, images) = (plan.images.len(), path.join("images"));
+        let args = [
+            ("count", count.to_string()),
+            ("path", images.display().to_string()),
+        ];
+        view.note("installer.images", &args);
+    }
+    let value = json!({
+        "release": plan.release, "current": path, "steps": plan.steps, "images": plan.images,
+    });
     view.result(&value, &human);
 }

@@ -80,7 +80,7 @@ impl Args {
         };
         // A recorded machine's disk is not here to be measured.
         if self.host.is_none() && report.fits {
-            let mut checks = of_prefix(&bundle, &prefix, chosen.clone(), &self.overridden)?;
+            let mut checks = of_prefix(&bundle, &prefix, &site, chosen.clone(), &self.overridden)?;
             let mut of_chosen = backends
                 .iter()
                 .filter(|one| Some(&one.name) == chosen.as_ref());
@@ -229,6 +229,7 @@ fn terms(
 fn of_prefix(
     bundle: &Verified,
     prefix: &Prefix,
+    site: &Site,
     backend: Option<BackendName>,
     overridden: &[String],
 ) -> Result<Vec<Check>, Trouble> {
@@ -240,6 +241,7 @@ fn of_prefix(
     }];
     let choices = Choices {
         backend,
+        arch: site.arch.as_ref().map(|fact| fact.value),
         allow_downgrade: overridden.iter().any(|code| code == "install.downgrade"),
         program_folders: program_folders(),
         ..Choices::default()

@@ -227,8 +227,13 @@ impl Installed {
         if right != *name || record.statement != signed.statement {
             return Err(differs());
         }
-        let tree = tree(&signed.profiles, backend.as_ref(), prefix.path())
-            .map_err(|clash| PlanError::Clash { path: clash.path })?;
+        let tree = tree(
+            &signed.profiles,
+            backend.as_ref(),
+            record.arch,
+            prefix.path(),
+        )
+        .map_err(|clash| PlanError::Clash { path: clash.path })?;
         Ok(Self {
             signed,
             record,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bundle_format::{RootDocument, Verified};
-use manifest_schema::{Backend, BackendName, ByteSize, Digest, MadeFrom};
+use manifest_schema::{Arch, Backend, BackendName, ByteSize, Digest, Image, MadeFrom};
 use report::{Args, Diagnose, Outcome};
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::prefix::{Prefix, ReleaseName};
 use crate::python::{ProgramError, find_python};
 use crate::release::ReleaseRecord;
 use crate::roots::{is_kept, is_named};
-use crate::tree::{File, Tree, tree};
+use crate::tree::{File, Tree, images_of, tree};
 
 /// No install can be planned.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +150,8 @@ impl Diagnose for PlanError {
 pub struct Choices {
     /// The backend, where the bundle has one.
     pub backend: Option<BackendName>,
+    /// The machine's architecture: where no backend says it, images are chosen by it.
+    pub arch: Option<Arch>,
     /// Let an older release replace a newer one.
     pub allow_downgrade: bool,
     /// Where this machine keeps its programs: a Python is looked for there.
@@ -292,6 +294,8 @@ pub struct InstallPlan {
     pub free: ByteSize,
     /// An older release replaces a newer one.
     pub downgrade: bool,
+    /// Container images that the release will hold, by name and tag.
+    pub images: Vec<String>,
     pub(crate) tree: Tree,
     pub(crate) blobs: Vec<StoredBlob>,
     pub(crate) record: ReleaseRecord,
@@ -323,7 +327,10 @@ impl InstallPlan {
         let backend = choose(&profiles.backends, choices.backend.as_ref())?;
         let statement = bundle.statement_digest;
         let name = ReleaseName::of(profiles, &statement, backend.map(|found| &found.name));
-        let tree = tree(profiles, backend, prefix.path())
+        let arch = backend.is_none().then_some(choices.arch).flatten();
+        let arch = arch.filter(|_| !profiles.images.is_empty());
+        let images = images_of(profiles, backend, arch);
+        let tree = tree(profiles, backend, arch, prefix.path())
             .map_err(|clash| PlanError::Clash { path: clash.path })?;
         let newest = Journal::read(prefix)?.highest(&profiles.channel);
         let downgrade = newest.is_some_and(|newest| profiles.release < newest);
@@ -344,6 +351,7 @@ impl InstallPlan {
                 root: bundle.fingerprint,
                 keys: bundle.key_ids.clone(),
                 backend: backend.map(|found| found.name.clone()),
+                arch,
                 installer: env!("CARGO_PKG_VERSION").to_owned(),
                 made_on_site: BTreeMap::new(),
             },
@@ -353,6 +361,7 @@ impl InstallPlan {
             needed: ByteSize(0),
             free: ByteSize(0),
             downgrade,
+            images: images.iter().map(Image::reference).collect(),
             blobs: blobs_of(&tree),
             tree,
             program_folders: choices.program_folders.clone(),

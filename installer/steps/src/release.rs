@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use manifest_schema::{BackendName, BundleName, Digest, KeyId};
+use manifest_schema::{Arch, BackendName, BundleName, Digest, KeyId};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{DiskError, read_small};
@@ -32,6 +32,9 @@ pub struct ReleaseRecord {
     /// The backend that was chosen, where the bundle had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendName>,
+    /// The machine's architecture, where images were chosen by it rather than by a backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<Arch>,
     /// Version of the installer.
     pub installer: String,
     /// Files of the Python environment that no wheel brought, by their path below `env/`.

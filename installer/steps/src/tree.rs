@@ -12,6 +12,10 @@
 //! wheels/…                        what env/ is made from
 //! eulas/<name>.txt                terms that a person accepted, or that stand before an installer of the vendor
 //! systemd/ferry-…                 units, linked into systemd where that is asked for
+//! images/                         the container images of this machine, as an OCI image layout
+//!     oci-layout  index.json      what makes it one
+//!     manifest.json               the same for `docker load`
+//!     blobs/sha256/…
 //! env.sh                          to be read by a shell
 //! ```
 //!
@@ -21,7 +25,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use manifest_schema::{Backend, Component, ComponentKind, Digest, PlacedFile, Profiles, RepoName};
+use bundle_format::{OCI_LAYOUT, docker_manifest, oci_index};
+use manifest_schema::{
+    Arch, Backend, BundlePath, Component, ComponentKind, Digest, Image, PlacedFile, Profiles,
+    RepoName,
+};
 use serde_json::{Map, Value};
 
 use crate::units::{UNITS, units};
@@ -73,10 +81,12 @@ pub(crate) struct Clash {
     pub(crate) path: String,
 }
 
-/// The tree of `profiles` with `backend`, to be installed below `prefix`.
+/// The tree of `profiles` with `backend`, to be installed below `prefix` on a machine of architecture `arch`. A backend
+/// knows its architecture itself.
 pub(crate) fn tree(
     profiles: &Profiles,
     backend: Option<&Backend>,
+    arch: Option<Arch>,
     prefix: &Path,
 ) -> Result<Tree, Clash> {
     let mut files = Files(Tree::new());
@@ -113,9 +123,21 @@ pub(crate) fn tree(
     for (name, text) in eulas {
         files.signed(format!("eulas/{name}.txt"), text, None)?;
     }
+    files.images(&images_of(profiles, backend, arch))?;
     files.derived("env.sh", environment(prefix).into_bytes(), false)?;
     files.check_nesting()?;
     Ok(files.0)
+}
+
+/// The images that belong on the machine.
+pub(crate) fn images_of(
+    profiles: &Profiles,
+    backend: Option<&Backend>,
+    arch: Option<Arch>,
+) -> Vec<Image> {
+    let arch = backend.map(|backend| backend.arch).or(arch);
+    let named = backend.map(|backend| &backend.name);
+    arch.map_or_else(Vec::new, |arch| profiles.images_for(arch, named))
 }
 
 struct Files(Tree);
@@ -158,6 +180,34 @@ impl Files {
             info.insert(dataset.name.to_string(), entry);
         }
         Ok(())
+    }
+
+    /// Images share blobs; each is there once.
+    fn images(&mut self, images: &[Image]) -> Result<(), Clash> {
+        if images.is_empty() {
+            return Ok(());
+        }
+        for image in images {
+            for blob in image.blobs() {
+                let path = format!("images/blobs/sha256/{}", blob.digest.hex());
+                if self.0.contains_key(&path) {
+                    continue;
+                }
+                let placed = PlacedFile {
+                    path: BundlePath::parse(&blob.digest.hex())
+                        .map_err(|_| Clash { path: path.clone() })?,
+                    executable: false,
+                    size: blob.size,
+                    digest: blob.digest,
+                    made_from: None,
+                };
+                // Its licence is that of its origin.
+                self.signed(path, &placed, None)?;
+            }
+        }
+        self.derived("images/oci-layout", OCI_LAYOUT.into(), false)?;
+        self.derived("images/index.json", oci_index(images), false)?;
+        self.derived("images/manifest.json", docker_manifest(images), false)
     }
 
     fn signed(
@@ -291,13 +341,14 @@ mod tests {
                 eulas: vec![],
             }],
             backends: vec![],
+            images: vec![],
         }
     }
 
     #[test]
     fn a_model_is_a_folder_and_a_cache_of_the_same_files() {
         let profiles = profiles(ComponentKind::Model, "org/small", &["config.json"]);
-        let tree = tree(&profiles, None, Path::new("/opt/ferry")).unwrap();
+        let tree = tree(&profiles, None, None, Path::new("/opt/ferry")).unwrap();
         let revision = revision(&profiles.components[0]);
         assert_eq!(revision.len(), 40);
         let paths: Vec<&String> = tree.keys().collect();
@@ -320,7 +371,7 @@ mod tests {
             &["config.json", "model.sig"],
         );
         profiles.components[0].signature = Some("model.sig".parse().unwrap());
-        let tree = tree(&profiles, None, Path::new("/opt/ferry")).unwrap();
+        let tree = tree(&profiles, None, None, Path::new("/opt/ferry")).unwrap();
         let signatures: Vec<_> = tree
             .keys()
             .filter(|path| path.contains("model.sig"))
@@ -331,7 +382,7 @@ mod tests {
     #[test]
     fn the_dataset_table_names_files_from_the_datasets_folder() {
         let profiles = profiles(ComponentKind::Dataset, "identity", &["data.json"]);
-        let tree = tree(&profiles, None, Path::new("/opt/ferry")).unwrap();
+        let tree = tree(&profiles, None, None, Path::new("/opt/ferry")).unwrap();
         let File::Derived { bytes, .. } = &tree["datasets/dataset_info.json"] else {
             panic!("not derived");
         };
@@ -345,7 +396,7 @@ mod tests {
         for files in [&["a", "a/b"][..], &["a", "a"], &["a/b/c", "a"]] {
             let profiles = profiles(ComponentKind::Model, "org/small", files);
             assert!(
-                tree(&profiles, None, Path::new("/opt")).is_err(),
+                tree(&profiles, None, None, Path::new("/opt")).is_err(),
                 "{files:?}"
             );
         }

@@ -19,7 +19,7 @@ pub struct IdError {
 }
 
 impl IdError {
-    fn new(found: &str, expected: &'static str) -> Self {
+    pub(crate) fn new(found: &str, expected: &'static str) -> Self {
         Self {
             found: found.chars().take(120).collect(),
             expected,
@@ -91,6 +91,8 @@ macro_rules! checked_text {
         }
     };
 }
+
+pub(crate) use checked_text;
 
 checked_text! {
     /// Name of a bundle: lower-case letters, digits and `-`, at most 64 of them.

@@ -5,6 +5,7 @@
 
 mod host;
 mod ids;
+mod image;
 mod index;
 mod profiles;
 mod provenance;
@@ -22,6 +23,7 @@ pub use ids::{
     Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, EulaName, GlibcVersion, HostKind,
     IdError, KeyId, PlainWord, RepoName,
 };
+pub use image::{Attached, Descriptor, Image, ImageName, ImageTag, Platform, PlatformImage};
 pub use index::{Blob, Codec, Frame, Index, PIECE_SIZE, Part, RequiredBlob, Requires, Stored};
 pub use profiles::{
     Backend, Component, ComponentKind, MadeFrom, PlacedFile, Profiles, PythonEnvironment,

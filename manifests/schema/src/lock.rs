@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ManifestError, WheelLicenses, read};
+use crate::plan::{Login, ManifestError, WheelLicenses, read};
 use crate::{
-    Arch, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest, Eula, GlibcVersion,
-    HostItem, KeyId, OriginKind, Port, RepoName, VendorSignature, check_host_items,
+    Arch, ArchiveMember, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest,
+    Eula, GlibcVersion, HostItem, Image, KeyId, OriginKind, Port, RepoName, VendorSignature,
+    check_host_items,
 };
 
 /// A plan whose every file is pinned.
@@ -44,6 +45,12 @@ pub struct Lock {
     /// The installer of each architecture.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub installers: BTreeMap<Arch, LockedFile>,
+    /// Container images, as they were when they were locked. Each of their blobs is an artifact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+    /// Registries that want a login, by address, and the environment variables that hold it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logins: BTreeMap<String, Login>,
     /// Every file to fetch, once, ordered by digest.
     pub artifacts: Vec<LockedArtifact>,
 }
@@ -188,6 +195,12 @@ pub struct LockedArtifact {
     /// Git's name of the bytes (SHA-1 of the blob), where the hub gives no SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_sha1: Option<String>,
+    /// The tar at `path` that it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_of: Option<ArchiveMember>,
+    /// The bytes themselves: a small text that was made while locking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 impl Lock {
@@ -210,9 +223,9 @@ impl Lock {
                     "each artifact once",
                 ));
             }
-            let placed = artifact.path.is_some() || artifact.bring_from.is_some();
-            if artifact.urls.is_empty() && !placed {
-                let expected = "`urls`, `path` or `bring_from`";
+            let placed = [&artifact.path, &artifact.bring_from, &artifact.text];
+            if artifact.urls.is_empty() && placed.iter().all(|place| place.is_none()) {
+                let expected = "`urls`, `path`, `bring_from` or `text`";
                 return Err(ManifestError::value(at, "no place", expected));
             }
         }
@@ -225,6 +238,16 @@ impl Lock {
                 return Err(ManifestError::value(
                     format!("{at}.artifact"),
                     file.artifact.to_string(),
+                    "the digest of one of `artifacts`",
+                ));
+            }
+        }
+        for (position, image) in lock.images.iter().enumerate() {
+            let missing = image.blobs().find(|blob| !pinned.contains(&blob.digest));
+            if let Some(blob) = missing {
+                return Err(ManifestError::value(
+                    format!("images[{position}]"),
+                    blob.digest.to_string(),
                     "the digest of one of `artifacts`",
                 ));
             }

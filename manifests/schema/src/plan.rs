@@ -6,16 +6,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arch, BackendName, BundleName, BundlePath, Eula, GlibcVersion, HostItem, KeyId, Port, RepoName,
-    VendorSignature,
+    Arch, BackendName, BundleName, BundlePath, Eula, GlibcVersion, HostItem, ImageName, ImageTag,
+    KeyId, Platform, Port, RepoName, VendorSignature,
 };
 
 mod check;
 mod error;
+mod image;
 mod source;
 
 pub use error::ManifestError;
 pub(crate) use error::read;
+pub use image::{ImageSource, LocalImage, Login, OciSource};
 pub use source::{
     ArchiveKind, FileSource, FolderSource, HttpsSource, HubSource, OwnSource, PypiSource, Source,
     WheelTarget,
@@ -53,6 +55,9 @@ pub struct Plan {
     /// Backends to carry; a machine installs the one that fits it.
     #[serde(default)]
     pub backends: Vec<PlanBackend>,
+    /// Container images to carry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<PlanImage>,
     /// The installer of each architecture.
     #[serde(default)]
     pub installers: BTreeMap<Arch, Source>,
@@ -77,6 +82,30 @@ impl WheelLicenses {
     pub(crate) fn is_recorded(&self) -> bool {
         *self == Self::Recorded
     }
+}
+
+/// A container image.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanImage {
+    /// Its name with its registry, such as `quay.io/ascend/cann`: what it is called here and on the target.
+    pub name: ImageName,
+    /// Its tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<ImageTag>,
+    /// SPDX licence expression.
+    pub license: String,
+    /// Backends that need it; a machine with any backend gets it when this is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<BackendName>,
+    /// Platforms to take, such as `linux/arm64`; all that there are when this is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
+    /// Take signatures, bills of materials and attestations too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub referrers: bool,
+    /// Where it comes from.
+    pub source: ImageSource,
 }
 
 /// A model or a dataset.

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, Eula, GlibcVersion, HostItem,
-    Port, RepoName,
+    Arch, BackendName, BundleName, BundlePath, ByteSize, Descriptor, Digest, Eula, GlibcVersion,
+    HostItem, Image, Port, RepoName,
 };
 
 /// What a bundle can install.
@@ -25,6 +25,24 @@ pub struct Profiles {
     pub components: Vec<Component>,
     /// Backends: one of them is installed.
     pub backends: Vec<Backend>,
+    /// Container images: those of the machine's architecture and backend are installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+}
+
+impl Profiles {
+    /// The images that belong on a machine, each with what is for its architecture.
+    pub fn images_for(&self, arch: Arch, backend: Option<&BackendName>) -> Vec<Image> {
+        let images = self.images.iter();
+        images
+            .filter_map(|image| image.for_machine(arch, backend))
+            .collect()
+    }
+
+    /// The blobs of all images, some more than once.
+    pub fn image_blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.images.iter().flat_map(Image::blobs)
+    }
 }
 
 /// A model or a dataset.

@@ -182,6 +182,8 @@ pub enum OriginKind {
     /// ModelScope.
     #[serde(rename = "modelscope")]
     ModelScope,
+    /// A container registry.
+    Oci,
     /// A file on the builder's machine.
     File,
     /// A file that whoever built the bundle got from its vendor.

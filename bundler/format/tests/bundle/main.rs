@@ -7,6 +7,7 @@ mod by_hand;
 mod damage;
 mod forgery;
 mod golden;
+mod images;
 mod parity;
 mod random;
 mod squeeze;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    HttpsSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PlanPython, PypiSource,
-    Source, read,
+    HttpsSource, ImageSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PlanImage,
+    PlanPython, PypiSource, Source, read,
 };
-use crate::{Eula, check_host_items, license};
+use crate::{BackendName, Eula, check_host_items, license};
 
 impl Plan {
     /// Reads a plan and checks that it makes sense in itself.
@@ -53,6 +53,17 @@ impl Plan {
             }
             backend.check(&at)?;
         }
+        let mut names = BTreeSet::new();
+        for (position, image) in self.images.iter().enumerate() {
+            let at = format!("images[{position}]");
+            if !names.insert((&image.name, &image.tag)) {
+                let found = format!("`{}` a second time", image.name);
+                let expected = "each name and tag once";
+                return Err(ManifestError::value(format!("{at}.name"), found, expected));
+            }
+            let backends = self.backends.iter().map(|backend| &backend.name);
+            image.check(&at, &self.accept_licenses, &backends.collect())?;
+        }
         for (arch, source) in &self.installers {
             let at = format!("installers.{arch}");
             if source.is_group() {
@@ -66,14 +77,7 @@ impl Plan {
 
 impl PlanComponent {
     fn check(&self, at: &str, accepted: &[String]) -> Result<(), ManifestError> {
-        check_license(&self.license, &format!("{at}.license"))?;
-        if license::accepted_by(&self.license, accepted).is_none() {
-            return Err(ManifestError::value(
-                format!("{at}.license"),
-                format!("`{}`, which was not accepted", self.license),
-                "an SPDX expression that `accept_licenses` is enough for",
-            ));
-        }
+        check_accepted(&self.license, at, accepted)?;
         if self.files.is_empty() && self.hub.is_none() && self.modelscope.is_none() {
             return Err(ManifestError::value(
                 at,
@@ -93,6 +97,60 @@ impl PlanComponent {
         check_eulas(&self.eulas, at)?;
         check_files(&self.files, at)
     }
+}
+
+impl PlanImage {
+    fn check(
+        &self,
+        at: &str,
+        accepted: &[String],
+        known: &BTreeSet<&BackendName>,
+    ) -> Result<(), ManifestError> {
+        check_accepted(&self.license, at, accepted)?;
+        if let Some(other) = self.backends.iter().find(|name| !known.contains(name)) {
+            let (at, found) = (format!("{at}.backends"), format!("`{other}`"));
+            return Err(ManifestError::value(at, found, "names of `backends`"));
+        }
+        let at = format!("{at}.source");
+        match &self.source {
+            ImageSource::Oci(source) => {
+                if self.tag.is_none() && source.digest.is_none() {
+                    let expected = "`tag`, or `digest` in `source.oci`";
+                    return Err(ManifestError::value(at, "neither", expected));
+                }
+                for url in source.endpoint.iter().chain(&source.mirrors) {
+                    check_address(url, &format!("{at}.oci"), "`login` names variables")?;
+                    if url.contains(['?', '#']) {
+                        let found = "an address with a query";
+                        let expected = "`https://host` or `https://host/prefix`";
+                        return Err(ManifestError::value(format!("{at}.oci"), found, expected));
+                    }
+                }
+                for variable in source.login.iter().flat_map(|l| [&l.user, &l.password]) {
+                    check_variable(variable, &format!("{at}.oci.login"), "a value")?;
+                }
+                Ok(())
+            }
+            ImageSource::OciLayout(local) => {
+                check_text(&local.path, &format!("{at}.oci-layout.path"), "a path")
+            }
+            ImageSource::DockerArchive(local) => {
+                check_text(&local.path, &format!("{at}.docker-archive.path"), "a path")
+            }
+        }
+    }
+}
+
+fn check_accepted(expression: &str, at: &str, accepted: &[String]) -> Result<(), ManifestError> {
+    check_license(expression, &format!("{at}.license"))?;
+    if license::accepted_by(expression, accepted).is_some() {
+        return Ok(());
+    }
+    Err(ManifestError::value(
+        format!("{at}.license"),
+        format!("`{expression}`, which was not accepted"),
+        "an SPDX expression that `accept_licenses` is enough for",
+    ))
 }
 
 impl PlanBackend {
@@ -241,21 +299,8 @@ fn check_word(text: &str, at: &str, key: &str) -> Result<(), ManifestError> {
 
 fn check_https(source: &HttpsSource, at: &str) -> Result<(), ManifestError> {
     for url in std::iter::once(&source.url).chain(&source.mirrors) {
-        let at = format!("{at}.url");
-        // Plain HTTP is as good here: the digest is pinned.
-        let rest = url.strip_prefix("https://").or(url.strip_prefix("http://"));
-        let Some(rest) = rest else {
-            let expected = "an address that begins with `https://`";
-            return Err(ManifestError::value(at, format!("`{url}`"), expected));
-        };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if authority.contains('@') {
-            // Not shown: it may be a password.
-            let found = "an address with a user name or a password";
-            let expected =
-                "an address without; `secret_headers` names a variable that holds a secret";
-            return Err(ManifestError::value(at, found, expected));
-        }
+        let instead = "`secret_headers` names a variable that holds a secret";
+        check_address(url, &format!("{at}.url"), instead)?;
     }
     for (name, value) in &source.headers {
         check_header(name, &format!("{at}.headers"))?;
@@ -285,18 +330,38 @@ fn check_https(source: &HttpsSource, at: &str) -> Result<(), ManifestError> {
     }
     for (name, variable) in &source.secret_headers {
         check_header(name, &format!("{at}.secret_headers"))?;
-        let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
-        if variable.is_empty() || !variable.bytes().all(plain) {
-            // Not shown: someone may have put the secret itself here.
-            let (at, found) = (
-                format!("{at}.secret_headers"),
-                format!("the value of `{name}`"),
-            );
-            let expected = "the name of an environment variable, such as `VENDOR_TOKEN`";
-            return Err(ManifestError::value(at, found, expected));
-        }
+        let found = format!("the value of `{name}`");
+        check_variable(variable, &format!("{at}.secret_headers"), &found)?;
     }
     Ok(())
+}
+
+/// An address without a secret in it. `instead` says where a secret belongs.
+fn check_address(url: &str, at: &str, instead: &str) -> Result<(), ManifestError> {
+    // Plain HTTP is as good here: the digest is pinned.
+    let rest = url.strip_prefix("https://").or(url.strip_prefix("http://"));
+    let Some(rest) = rest else {
+        let expected = "an address that begins with `https://`";
+        return Err(ManifestError::value(at, format!("`{url}`"), expected));
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        // Not shown: it may be a password.
+        let found = "an address with a user name or a password";
+        let expected = format!("an address without; {instead}");
+        return Err(ManifestError::value(at, found, expected));
+    }
+    Ok(())
+}
+
+/// The name of an environment variable. What is there instead is not shown: it may be the secret itself.
+fn check_variable(name: &str, at: &str, found: &str) -> Result<(), ManifestError> {
+    let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    if !name.is_empty() && name.bytes().all(plain) {
+        return Ok(());
+    }
+    let expected = "the name of an environment variable, such as `VENDOR_TOKEN`";
+    Err(ManifestError::value(at, found, expected))
 }
 
 /// The name of a header that does not steer the transfer itself.
