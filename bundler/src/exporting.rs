@@ -75,7 +75,7 @@ pub(crate) fn archive(
     tar.folder("blobs/")?;
     tar.folder("blobs/sha256/")?;
     let blobs = digests(images);
-    let step = Step::start(sink, "step.export", "", Some(blobs.len() as u64), "files");
+    let step = Step::start(sink, "step.export-images", "", Some(blobs.len() as u64), "files");
     for (done, digest) in blobs.iter().enumerate() {
         tar.blob(&format!("blobs/sha256/{}", digest.hex()), bundle, digest)?;
         step.progress(done as u64 + 1);
@@ -101,7 +101,7 @@ pub(crate) fn docker(
         .iter()
         .map(|image| image.blobs().count() as u64)
         .sum();
-    let step = Step::start(sink, "step.export", "", Some(total), "files");
+    let step = Step::start(sink, "step.export-images", "", Some(total), "files");
     for image in images {
         let [one] = &image.platforms[..] else {
             let known: Vec<&str> = image
