@@ -17,6 +17,8 @@ use crate::error::InputError;
 use crate::gate::Gate;
 use crate::settings;
 
+mod packages;
+
 /// Reads a lock and the cache.
 pub(crate) struct Assembler<'a> {
     pub(crate) lock: &'a Lock,
@@ -197,6 +199,7 @@ impl Assembler<'_> {
                 work.origins.insert(blob.digest, origin(artifact, None));
             }
         }
+        let os_packages = work.os_packages(&self.lock.os_packages)?;
         let blobs = work.origins.keys().map(|d| (*d, self.cache.path(d)));
         let blobs = blobs.collect();
         let origins = std::mem::take(&mut work.origins);
@@ -216,6 +219,7 @@ impl Assembler<'_> {
             components,
             backends,
             images: self.lock.images.clone(),
+            os_packages,
         };
         terms::one_text_a_name(&profiles)?;
         Ok(Parts {
@@ -354,7 +358,26 @@ impl Work<'_> {
     }
 }
 
+/// The origin of something that was made for `owner` while the bundle was built.
+fn built(kind: OriginKind, owner: &str) -> Origin {
+    Origin {
+        kind,
+        url: None,
+        project: Some(owner.to_owned()),
+        version: None,
+        revision: None,
+        archive: None,
+        license: None,
+        license_stated: None,
+    }
+}
+
 fn origin(artifact: &LockedArtifact, member: Option<&str>) -> Origin {
+    // A packager of a distribution seldom writes SPDX.
+    let (license, license_stated) = match artifact.kind {
+        OriginKind::OsRepository => (None, artifact.license.clone()),
+        _ => (artifact.license.clone(), None),
+    };
     Origin {
         kind: artifact.kind,
         url: artifact.urls.first().cloned(),
@@ -371,7 +394,7 @@ fn origin(artifact: &LockedArtifact, member: Option<&str>) -> Origin {
                 member: member.to_owned(),
             })
             .or_else(|| artifact.member_of.clone()),
-        license: artifact.license.clone(),
-        license_stated: None,
+        license,
+        license_stated,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use manifest_schema::lock::{Lock, LockedFile};
+use manifest_schema::lock::{Lock, LockedFile, LockedOsPackages};
 use manifest_schema::{BackendName, BundlePath, ByteSize, Digest, Eula};
 use serde::Serialize;
 
@@ -231,12 +231,49 @@ fn flatten(lock: &Lock) -> BTreeMap<(&'static str, String), Flat> {
         }
         flat.insert(("image", image.reference()), one);
     }
+    for set in &lock.os_packages {
+        flat.insert(("os-packages", set.name.to_string()), packages(set));
+    }
     for (arch, file) in &lock.installers {
         let mut one = Flat::default();
         one.files(std::slice::from_ref(file));
         flat.insert(("installer", arch.to_string()), one);
     }
     flat
+}
+
+/// A set of packages of an operating system.
+fn packages(set: &LockedOsPackages) -> Flat {
+    let mut one = Flat::default();
+    let edition = set.edition.as_deref().unwrap_or_default();
+    let system = format!("{} {edition} {}", set.os, set.arch);
+    one.value("system", Some(system.replace("  ", " ")));
+    one.value("kernel", set.kernel.as_ref());
+    for wanted in &set.wanted {
+        let version = wanted
+            .version
+            .as_ref()
+            .map_or("*", |version| version.as_str());
+        one.value(&format!("wanted {}", wanted.name), Some(version));
+    }
+    for repository in &set.repositories {
+        let signed_by = repository.signed_by.as_deref().unwrap_or("nobody");
+        one.value(&format!("{} signed by", repository.url), Some(signed_by));
+    }
+    for package in &set.packages {
+        // Several kernels may stand side by side.
+        let all = set
+            .packages
+            .iter()
+            .filter(|other| other.name == package.name);
+        let versions: Vec<&str> = all.map(|one| one.version.as_str()).collect();
+        one.value(
+            &format!("package {}", package.name),
+            Some(versions.join(", ")),
+        );
+    }
+    one.files(&set.keys);
+    one
 }
 
 impl Flat {

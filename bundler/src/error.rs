@@ -91,6 +91,14 @@ pub(crate) enum InputError {
     NoImage { wanted: String, known: String },
     #[error("`{image}` is there for {known}, and this form holds one platform")]
     SeveralPlatforms { image: String, known: String },
+    #[error("`{}` is the inventory of {found}, and the set is for {expected}", path.display())]
+    OtherSystem {
+        path: PathBuf,
+        found: String,
+        expected: String,
+    },
+    #[error("`{package}` of the set `{set}` must match a kernel, and no kernel is named")]
+    NoKernel { set: String, package: String },
 }
 
 impl InputError {
@@ -150,6 +158,8 @@ impl Diagnose for InputError {
             Self::RootsDiffer { .. } => "bundler.roots-differ",
             Self::NoImage { .. } => "bundler.no-image",
             Self::SeveralPlatforms { .. } => "bundler.several-platforms",
+            Self::OtherSystem { .. } => "bundler.other-system",
+            Self::NoKernel { .. } => "bundler.no-kernel",
         }
     }
 
@@ -167,30 +177,7 @@ impl Diagnose for InputError {
             }
             Self::RootUnchanged => Args::new(),
             Self::RootImpossible { cause } => vec![("cause", cause.clone())],
-            Self::Manifest { path, problem } => match problem {
-                ManifestError::Shape {
-                    line,
-                    column,
-                    at,
-                    problem,
-                } => vec![
-                    ("path", shown(path)),
-                    ("line", line.to_string()),
-                    ("column", column.to_string()),
-                    ("at", at.clone()),
-                    ("problem", problem.clone()),
-                ],
-                ManifestError::Value {
-                    at,
-                    found,
-                    expected,
-                } => vec![
-                    ("path", shown(path)),
-                    ("at", at.clone()),
-                    ("found", found.clone()),
-                    ("expected", expected.clone()),
-                ],
-            },
+            Self::Manifest { path, problem } => of_manifest(path, problem),
             Self::Site { path, problem } => {
                 vec![("path", shown(path)), ("problem", problem.clone())]
             }
@@ -218,6 +205,11 @@ impl Diagnose for InputError {
             ],
             Self::NothingTaken { repo } => vec![("repo", repo.clone())],
             Self::Changed {
+                path,
+                found,
+                expected,
+            }
+            | Self::OtherSystem {
                 path,
                 found,
                 expected,
@@ -249,6 +241,9 @@ impl Diagnose for InputError {
             ],
             Self::OtherKey { key } => vec![("key", key.clone())],
             Self::NoImage { .. } | Self::SeveralPlatforms { .. } => self.of_images(),
+            Self::NoKernel { set, package } => {
+                vec![("set", set.clone()), ("package", package.clone())]
+            }
         }
     }
 
@@ -263,5 +258,34 @@ impl Diagnose for InputError {
             | Self::RootsDiffer { .. } => Outcome::Untrusted,
             _ => Outcome::Usage,
         }
+    }
+}
+
+/// What is wrong in a manifest, and where.
+fn of_manifest(path: &Path, problem: &ManifestError) -> Args {
+    let shown = |path: &Path| path.display().to_string();
+    match problem {
+        ManifestError::Shape {
+            line,
+            column,
+            at,
+            problem,
+        } => vec![
+            ("path", shown(path)),
+            ("line", line.to_string()),
+            ("column", column.to_string()),
+            ("at", at.clone()),
+            ("problem", problem.clone()),
+        ],
+        ManifestError::Value {
+            at,
+            found,
+            expected,
+        } => vec![
+            ("path", shown(path)),
+            ("at", at.clone()),
+            ("found", found.clone()),
+            ("expected", expected.clone()),
+        ],
     }
 }

@@ -21,6 +21,7 @@ use crate::settings;
 
 mod hubs;
 mod images;
+mod packages;
 mod python;
 
 /// What locking needs, and what it has pinned so far.
@@ -32,6 +33,8 @@ pub(crate) struct Locker<'a> {
     /// Takes what is fetched on the way; `None` where nothing may be written.
     pub(crate) cache: Option<&'a Cache>,
     pub(crate) resolver: Resolver,
+    /// The program that checks signatures of repositories.
+    pub(crate) gpgv: PathBuf,
     pub(crate) plan_folder: PathBuf,
     pub(crate) lock_folder: PathBuf,
     pub(crate) sink: &'a dyn Sink,
@@ -97,6 +100,12 @@ impl Locker<'_> {
                     .map(|file| (*arch, file)),
             );
         }
+        let mut os_packages = Vec::new();
+        for set in &plan.os_packages {
+            let step = Step::start(self.sink, "step.lock", set.name.to_string(), None, "files");
+            os_packages.push(self.os_packages(set, plan.site_key.as_ref())?);
+            step.finish();
+        }
         Ok(Lock {
             format: 1,
             plan_digest,
@@ -111,6 +120,7 @@ impl Locker<'_> {
             installers,
             images,
             logins: std::mem::take(&mut self.logins),
+            os_packages,
             artifacts: std::mem::take(&mut self.artifacts).into_values().collect(),
         })
     }
@@ -385,7 +395,7 @@ fn path(text: &str, owner: &str) -> Result<BundlePath, InputError> {
 }
 
 /// The way from `folder` to `file`, both absolute.
-fn relative(folder: &Path, file: &Path) -> String {
+pub(crate) fn relative(folder: &Path, file: &Path) -> String {
     let (from, to): (Vec<Component>, Vec<Component>) =
         (folder.components().collect(), file.components().collect());
     let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();

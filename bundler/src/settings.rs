@@ -67,6 +67,11 @@ pub(crate) fn uv(flag: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("uv"))
 }
 
+/// The `gpgv` program: `$FERRY_GPGV`, else the one on the path.
+pub(crate) fn gpgv() -> PathBuf {
+    PathBuf::from(variable("FERRY_GPGV").unwrap_or_else(|| "gpgv".to_owned()))
+}
+
 /// ModelScope's address.
 pub(crate) fn modelscope_endpoint() -> String {
     variable("MODELSCOPE_ENDPOINT").unwrap_or_else(|| "https://www.modelscope.cn".to_owned())

@@ -35,24 +35,10 @@ impl Since<'_> {
 
     /// A signature that does not hold is refused always, a missing or unknown one where a key is pinned.
     fn inventory(&self, path: &Path, bytes: &[u8]) -> Result<BTreeSet<Digest>, Trouble> {
-        let received = Received::read(bytes).map_err(|problem| {
-            let path = path.to_owned();
-            match problem {
-                InventoryError::Content(problem) => InputError::Manifest { path, problem },
-                problem => InputError::Inventory { path, problem },
-            }
-        })?;
+        let received = received(path, bytes, self.pinned)?;
         let shown = ("path".to_owned(), path.display().to_string());
         match (&received.signed_by, self.pinned) {
-            (Some(found), Some(pinned)) if found == pinned => {}
-            (found, Some(pinned)) => {
-                return Err(InputError::OtherSite {
-                    path: path.to_owned(),
-                    found: found.as_ref().map(ToString::to_string),
-                    pinned: pinned.to_string(),
-                }
-                .into());
-            }
+            (_, Some(_)) => {}
             (Some(found), None) => {
                 let args = [shown, ("key".to_owned(), found.to_string())];
                 self.view.note("bundler.inventory-signed", &args);
@@ -63,5 +49,28 @@ impl Since<'_> {
             }),
         }
         Ok(received.inventory.blobs.into_iter().collect())
+    }
+}
+
+/// Reads an inventory, which must be signed with the key where one is pinned.
+pub(crate) fn received(
+    path: &Path,
+    bytes: &[u8],
+    pinned: Option<&KeyId>,
+) -> Result<Received, InputError> {
+    let received = Received::read(bytes).map_err(|problem| {
+        let path = path.to_owned();
+        match problem {
+            InventoryError::Content(problem) => InputError::Manifest { path, problem },
+            problem => InputError::Inventory { path, problem },
+        }
+    })?;
+    match pinned {
+        Some(pinned) if received.signed_by.as_ref() != Some(pinned) => Err(InputError::OtherSite {
+            path: path.to_owned(),
+            found: received.signed_by.as_ref().map(ToString::to_string),
+            pinned: pinned.to_string(),
+        }),
+        _ => Ok(received),
     }
 }

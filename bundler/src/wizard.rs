@@ -92,6 +92,7 @@ impl Answers {
             backends: self.backends,
             images: Vec::new(),
             installers: installers.collect(),
+            os_packages: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod facts;
 mod help;
 mod layer;
 mod machine;
+mod packages;
 mod site_code;
 mod terms;
 mod trust;

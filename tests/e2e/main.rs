@@ -16,6 +16,7 @@ mod install;
 mod install_script;
 mod manage;
 mod media;
+mod packages;
 mod probe;
 mod python;
 mod refusals;

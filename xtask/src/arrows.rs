@@ -8,18 +8,20 @@ use anyhow::{Result, bail};
 use crate::shell;
 
 /// A library and the crates of ours that may depend on it directly.
-const RULES: [(&str, &[&str]); 4] = [
+const RULES: [(&str, &[&str]); 5] = [
     ("reqwest", &["bundle-mirror"]),
     ("tch", &["torch-backend"]),
+    ("resolvo", &["os-packages"]),
     ("indicatif", &["ferry-console"]),
     ("dialoguer", &["ferry-console"]),
 ];
 
 /// Programs that must not contain a library at all, however deep.
-const ABSENT: [(&str, &str); 4] = [
+const ABSENT: [(&str, &str); 5] = [
     ("ferry-installer", "reqwest"),
     ("ferry-installer", "tch"),
     ("ferry-runtime", "reqwest"),
+    ("ferry-installer", "resolvo"),
     ("ferry-bundler", "tch"),
 ];
 

@@ -98,6 +98,7 @@ impl Fake {
             release,
             channel: "stable".to_owned(),
             components: vec![component],
+            os_packages: Vec::new(),
             backends: Vec::new(),
             images: Vec::new(),
         };

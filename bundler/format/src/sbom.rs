@@ -1,14 +1,15 @@
 //! `meta/sbom.cdx.json`: what is in a bundle, as a `CycloneDX` 1.6 bill of materials.
 //!
 //! Made of the profiles and the provenance alone, without a time, so that equal bundles have equal bills. A model is a
-//! `machine-learning-model`, a dataset is `data`, a wheel a `library`, an image a `container`; each has its licence and package URL where they
+//! `machine-learning-model`, a dataset is `data`, a wheel and a package of an operating system a `library`, an image a
+//! `container`; each has its licence and package URL where they
 //! are known, and lists its files with their SHA-256.
 
 use std::fmt::Write as _;
 
 use manifest_schema::{
     ArchiveMember, Backend, Component, ComponentKind, Digest, Eula, Image, Origin, OriginKind,
-    PlacedFile, Profiles, Provenance,
+    OsPackages, PackageFormat, PlacedFile, Profiles, Provenance,
 };
 use serde_json::{Value, json};
 
@@ -23,6 +24,9 @@ pub(crate) fn bill(profiles: &Profiles, provenance: &Provenance, lock: &Digest) 
     }
     for image in &profiles.images {
         components.push(image_of(image));
+    }
+    for set in &profiles.os_packages {
+        components.push(packages_of(set, provenance));
     }
     let name = profiles.name.as_str();
     json!({
@@ -148,6 +152,54 @@ fn image_of(image: &Image) -> Value {
         "licenses": [{ "expression": image.license }],
         "components": platforms,
     })
+}
+
+/// A system's packages, each a `library` with its package URL.
+fn packages_of(set: &OsPackages, provenance: &Provenance) -> Value {
+    let own = format!("os:{}", set.name);
+    let mut parts = files(&set.metadata, &own, provenance);
+    for package in &set.packages {
+        let mut value = file(&package.file, &own, provenance);
+        // Debian counts the epoch as part of the version, rpm's URLs name it apart.
+        let (version, epoch) = match (set.format, package.version.as_str().split_once(':')) {
+            (PackageFormat::Rpm, Some((epoch, version))) => (version, format!("&epoch={epoch}")),
+            _ => (package.version.as_str(), String::new()),
+        };
+        let version = escaped(version);
+        let distro = set.edition.as_deref().map_or_else(String::new, |edition| {
+            format!("&distro={}", escaped(&format!("{}-{edition}", set.os)))
+        });
+        value["type"] = "library".into();
+        value["name"] = package.name.as_str().into();
+        value["version"] = package.version.as_str().into();
+        value["purl"] = format!(
+            "pkg:{}/{}/{}@{version}?arch={}{epoch}{distro}",
+            set.format.as_str(),
+            set.os,
+            escaped(package.name.as_str()),
+            package.arch,
+        )
+        .into();
+        if let Some(license) = &package.license {
+            // The packager's words are seldom an SPDX expression.
+            value["licenses"] = json!([{ "license": { "name": license } }]);
+        }
+        parts.push(value);
+    }
+    json!({ "type": "operating-system", "bom-ref": own, "name": set.os, "components": parts })
+}
+
+/// A part of a package URL.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+    let one = |byte: u8| {
+        if plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    text.bytes().map(one).collect()
 }
 
 fn wheel_of(wheel: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {

@@ -369,5 +369,9 @@ pub(crate) fn placed_files(profiles: &Profiles) -> impl Iterator<Item = &PlacedF
         let host = host.map(|(_, file)| file);
         backend.files.iter().chain(wheels).chain(eulas).chain(host)
     });
-    components.chain(backends)
+    let packages = profiles.os_packages.iter().flat_map(|set| {
+        let packages = set.packages.iter().map(|package| &package.file);
+        packages.chain(&set.metadata)
+    });
+    components.chain(backends).chain(packages)
 }

@@ -9,12 +9,14 @@
 
 mod archive;
 mod cache;
+mod distribution;
 mod download;
 mod error;
 mod filter;
 mod hub;
 mod image;
 mod modelscope;
+mod openpgp;
 mod pylock;
 mod pypi;
 mod rate;
@@ -27,6 +29,7 @@ mod web;
 
 pub use archive::{Extracted, Selection, extract};
 pub use cache::{Cache, Cached, Entry, measure};
+pub use distribution::{Catalogue, Distribution, DistributionError, fetch_pinned};
 pub use download::{Download, Downloader, Rewrite};
 pub use error::MirrorError;
 pub use filter::Filter;
@@ -36,6 +39,7 @@ pub use image::{
     registry_address,
 };
 pub use modelscope::{ModelScope, ScopeFile};
+pub use openpgp::Verifier;
 pub use pylock::{Locked, needed_by_wheel, read_pylock, wheel_metadata};
 pub use pypi::{IndexFile, PackageIndex, normalized, size_of, size_with};
 pub use rate::RateLimit;

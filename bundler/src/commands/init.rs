@@ -13,6 +13,8 @@ use crate::error::InputError;
 use crate::output::write_whole;
 use crate::wizard::{Answers, Repository, Target, backend, plugin_of};
 
+mod packages;
+
 /// Write a plan to start from; what no flag answers is asked
 ///
 /// Without a terminal nothing is asked, and what no flag names is left out of the plan.
@@ -75,6 +77,8 @@ pub(crate) struct Args {
     /// The installer of an architecture, relative to the plan (can be repeated)
     #[arg(long, value_name = "ARCH=FILE", value_parser = installer)]
     installer: Vec<(Arch, String)>,
+    #[command(flatten)]
+    packages: packages::Packages,
 }
 
 impl Args {
@@ -84,6 +88,7 @@ impl Args {
         }
         let target = self.site.as_deref().map(target_of).transpose()?;
         let target = target.unwrap_or_default();
+        let os_packages = self.packages.set(self.site.as_deref(), &self.output)?;
         let name = match &self.name {
             Some(name) => name.clone(),
             None => view.ask("bundler.ask-name", NONE, Some("demo"), "--name")?,
@@ -94,7 +99,8 @@ impl Args {
         let models = self.repositories(&models, &mut licenses, view)?;
         let datasets = self.repositories(&datasets, &mut licenses, view)?;
         let backends = self.backends(&target, view)?;
-        if models.is_empty() && datasets.is_empty() && backends.is_empty() {
+        let nothing = models.is_empty() && datasets.is_empty() && backends.is_empty();
+        if nothing && os_packages.is_none() {
             let none = InputError::Word {
                 text: name,
                 expected: "a bundle of anything: name a `--model`, `--dataset` or `--chip`",
@@ -102,7 +108,7 @@ impl Args {
             return Err(none.into());
         }
         let installers: BTreeMap<Arch, String> = self.installer.into_iter().collect();
-        let plan = Answers {
+        let mut plan = Answers {
             name: BundleName::parse(&name).map_err(|error| word(&name, error.expected))?,
             release: self.release,
             channel: self.channel,
@@ -112,6 +118,7 @@ impl Args {
             installers,
         }
         .into_plan();
+        plan.os_packages = os_packages.into_iter().collect();
         let text = text_of(&plan, &self.output)?;
         write_whole(&self.output, &text)?;
         let path = self.output.display().to_string();

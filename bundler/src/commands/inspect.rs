@@ -78,6 +78,28 @@ impl Args {
             let once: BTreeMap<_, _> = blobs.collect();
             lines.push(image_line(image, ByteSize(once.values().sum())));
         }
+        for set in &profiles.os_packages {
+            let edition = set
+                .edition
+                .as_deref()
+                .map_or(String::new(), |name| format!(" {name}"));
+            let size = set.packages.iter().map(|package| package.file.size.0).sum();
+            lines.push(format!(
+                "os-packages {}  {}{edition} {}  {} packages  {}",
+                set.name,
+                set.os,
+                set.arch,
+                set.packages.len(),
+                ByteSize(size)
+            ));
+            for package in &set.packages {
+                let license = package.license.as_deref().unwrap_or("—");
+                lines.push(format!(
+                    "  {} {} {}  {license}",
+                    package.name, package.version, package.arch
+                ));
+            }
+        }
         for (digest, origin) in &bundle.provenance.blobs {
             lines.push(format!("blob {}  {}", digest.hex(), origin.line()));
         }

@@ -103,6 +103,7 @@ impl Sources {
                 program: settings::uv(self.uv.as_deref()),
                 index_url: with_login,
             },
+            gpgv: settings::gpgv(),
             plan_folder: folder_of(plan_path)?,
             lock_folder: folder_of(output)?,
             sink: view,

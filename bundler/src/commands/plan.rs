@@ -136,6 +136,24 @@ fn contents(lock: &Lock) -> String {
         let line = image_line(image, size(digests));
         let _ = writeln!(text, "{line}");
     }
+    for set in &lock.os_packages {
+        let digests = set
+            .packages
+            .iter()
+            .map(|package| package.file.artifact)
+            .collect();
+        let wanted: Vec<String> = set.wanted.iter().map(ToString::to_string).collect();
+        let _ = writeln!(
+            text,
+            "os-packages {}  {} {}  {} packages for {}  {}",
+            set.name,
+            set.os,
+            set.arch,
+            set.packages.len(),
+            wanted.join(" "),
+            size(digests),
+        );
+    }
     text
 }
 

@@ -286,32 +286,40 @@ fn help_of_all_commands() {
     Usage: ferry-bundler init [OPTIONS]
 
     Options:
-      -o, --output <FILE>          Where to write the plan [default: plan.json]
-          --force                  Write over a plan that is there
-          --site <FILE>            What `ferry-installer` carried out: `probe --json`, a site code
-                                   (`--letters`, `--qr`) or `inventory`
-          --name <NAME>            Name of the bundle
-          --release <RELEASE>      Release number of the bundle [default: N]
-          --channel <CHANNEL>      What the release numbers count in [default: stable]
-          --model <REPO>           Model on the Hugging Face Hub, as `organisation/name` (can be
-                                   repeated)
-          --dataset <REPO>         Dataset on the Hugging Face Hub (can be repeated)
-          --accept-license <SPDX>  Its licence, as an SPDX expression; naming it here accepts it (once
-                                   for all, or once for each)
-          --revision <REVISION>    Branch, tag or commit of the models and datasets
-          --modelscope             Take models and datasets from ModelScope
-          --chip <CHIP>            Chip to carry a backend for, such as ascend-910b (can be repeated)
-          --arch <ARCH>            Architecture of the target [default: the site's, else aarch64]
-          --glibc <VERSION>        Oldest glibc of the target [default: the site's, else 2.28]
-          --with <NAME=VERSION>    Version that must fit the machine, such as cann=9.0.0 (can be
-                                   repeated)
-          --python <VERSION>       Python of the environment [default: the site's, else 3.11]
-          --require <REQUIREMENT>  Requirement of the environment, as pip writes it (can be repeated)
-          --require-file <FILE>    File of requirements, relative to the plan: requirements.txt,
-                                   pylock.toml, uv.lock (can be repeated)
-          --installer <ARCH=FILE>  The installer of an architecture, relative to the plan (can be
-                                   repeated)
-      -h, --help                   Print help (see more with '--help')
+      -o, --output <FILE>               Where to write the plan [default: plan.json]
+          --force                       Write over a plan that is there
+          --site <FILE>                 What `ferry-installer` carried out: `probe --json`, a site code
+                                        (`--letters`, `--qr`) or `inventory`
+          --name <NAME>                 Name of the bundle
+          --release <RELEASE>           Release number of the bundle [default: N]
+          --channel <CHANNEL>           What the release numbers count in [default: stable]
+          --model <REPO>                Model on the Hugging Face Hub, as `organisation/name` (can be
+                                        repeated)
+          --dataset <REPO>              Dataset on the Hugging Face Hub (can be repeated)
+          --accept-license <SPDX>       Its licence, as an SPDX expression; naming it here accepts it
+                                        (once for all, or once for each)
+          --revision <REVISION>         Branch, tag or commit of the models and datasets
+          --modelscope                  Take models and datasets from ModelScope
+          --chip <CHIP>                 Chip to carry a backend for, such as ascend-910b (can be
+                                        repeated)
+          --arch <ARCH>                 Architecture of the target [default: the site's, else aarch64]
+          --glibc <VERSION>             Oldest glibc of the target [default: the site's, else 2.28]
+          --with <NAME=VERSION>         Version that must fit the machine, such as cann=9.0.0 (can be
+                                        repeated)
+          --python <VERSION>            Python of the environment [default: the site's, else 3.11]
+          --require <REQUIREMENT>       Requirement of the environment, as pip writes it (can be
+                                        repeated)
+          --require-file <FILE>         File of requirements, relative to the plan: requirements.txt,
+                                        pylock.toml, uv.lock (can be repeated)
+          --installer <ARCH=FILE>       The installer of an architecture, relative to the plan (can be
+                                        repeated)
+          --os-repository <REPOSITORY>  Carry what a driver is built with, for the system of the
+                                        inventory that `--site` names
+          --os-key <FILE>               File with the OpenPGP public keys that sign them (can be
+                                        repeated)
+          --os-package <NAME>           Package to carry instead of the usual compiler and tools (can be
+                                        repeated)
+      -h, --help                        Print help (see more with '--help')
 
     $ ferry-bundler schema -h
     Print the JSON Schema of a manifest

@@ -16,6 +16,9 @@ mod licenses;
 mod looking;
 mod media;
 mod models;
+#[path = "../../mirror/tests/openpgp/mod.rs"]
+mod openpgp;
+mod packages;
 mod python;
 #[path = "../../mirror/tests/registry/mod.rs"]
 mod registry;

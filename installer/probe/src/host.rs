@@ -199,7 +199,8 @@ fn wait_or_kill(child: &mut Child) -> io::Result<()> {
     Ok(())
 }
 
-const READ_LIMIT: u64 = 4 * 1024 * 1024;
+/// Bytes of the longest answer; what is longer is cut.
+pub(crate) const READ_LIMIT: u64 = 4 * 1024 * 1024;
 const LIST_LIMIT: usize = 65_536;
 const RUN_LIMIT: Duration = Duration::from_secs(20);
 

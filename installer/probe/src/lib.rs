@@ -12,6 +12,7 @@ mod fit;
 mod host;
 mod installed;
 mod overrides;
+mod packages;
 mod probe;
 mod record;
 mod release;
@@ -21,10 +22,14 @@ mod system;
 mod tool;
 mod versions;
 
-pub use fit::{Check, Kinship, Planned, Verdict, fit, fit_planned, kinship};
+pub use fit::{
+    Check, Kinship, Planned, Verdict, fit, fit_packages, fit_planned, kinship, packages_for,
+    system_of,
+};
 pub use host::{Host, RealHost, RecordedHost};
 pub use installed::{installed_release, planned};
 pub use overrides::{FactError, override_fact};
+pub use packages::installed_packages;
 pub use probe::{FactLine, facts, probe};
 pub use record::record;
 pub use select::{Choice, SelectError, select, select_by};

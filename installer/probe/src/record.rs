@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use manifest_schema::site::Site;
 
 use crate::host::{Host, below, command_file};
+use crate::packages::installed_packages;
 use crate::probe::probe;
 use crate::surroundings::listening_port;
 
@@ -22,6 +23,8 @@ pub fn record(host: &dyn Host, folder: &Path) -> io::Result<Site> {
         there: RefCell::default(),
     };
     let site = probe(&tape);
+    // What a preflight asks beside the facts.
+    let _ = installed_packages(&tape);
     match tape.failure.into_inner() {
         Some(error) => Err(error),
         None => Ok(site),

@@ -22,6 +22,7 @@ use crate::discs;
 use crate::facts::FactFlags;
 use crate::layer::{self, LayerFlags, Place, judge};
 use crate::machine::{check_line, choose, program_folders, refuse_unfit};
+use crate::packages::{Packages, PackagesFlag};
 use crate::terms::{AcceptFlags, login};
 use crate::trust::Root;
 use crate::units::UnitFlags;
@@ -68,6 +69,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     terms: AcceptFlags,
     #[command(flatten)]
+    packages: PackagesFlag,
+    #[command(flatten)]
     at: At,
     #[command(flatten)]
     root: Root,
@@ -83,10 +86,15 @@ impl Args {
         let place = self.bundle.first().cloned().unwrap_or_default();
         let machine = self.layer.host(self.host.as_deref())?;
         let site = self.site(&*machine)?;
+        let packages = Packages::of(&site, &bundle, &prefix);
+        if self.packages.with_os_packages {
+            packages.refuse_unable(self.dry_run)?;
+        }
         let choice = self.choose(view, &bundle, &prefix, &site, &*machine)?;
         let choices = Choices {
             backend: choice.backend.clone(),
             arch: site.arch.as_ref().map(|fact| fact.value),
+            os_packages: packages.set(),
             allow_downgrade: self.allow_downgrade,
             program_folders: program_folders(),
             waived: choice.waived.clone(),
@@ -142,8 +150,9 @@ impl Args {
         install(&RealDisk, &guard, &prefix, &bundle, &plan, view)?;
         let root = self.layer.root();
         self.units.settle(view, root, &guard, &prefix, &plan)?;
-        finished(view, &prefix, &plan);
-        Ok(Outcome::Done)
+        let done = packages.finish(view, &guard, self.packages.with_os_packages)?;
+        finished(view, &prefix, &plan, &packages);
+        Ok(done)
     }
 
     /// What the probe finds, with the facts that a person stated in their place.
@@ -350,7 +359,7 @@ fn show(view: &View, plan: &InstallPlan, host: &HostPlan, open: &[Term], units: 
     view.result(&value, &lines.join("\n"));
 }
 
-fn finished(view: &View, prefix: &Prefix, plan: &InstallPlan) {
+fn finished(view: &View, prefix: &Prefix, plan: &InstallPlan, packages: &Packages) {
     let path = prefix.current_link();
     let human = view.text(
         "installer.installed",
@@ -369,6 +378,7 @@ fn finished(view: &View, prefix: &Prefix, plan: &InstallPlan) {
     }
     let value = json!({
         "release": plan.release, "current": path, "steps": plan.steps, "images": plan.images,
+        "os_packages": packages.to_json(),
     });
     view.result(&value, &human);
 }

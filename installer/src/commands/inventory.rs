@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use console::View;
-use host_probe::{Host, RealHost, probe};
+use host_probe::{Host, RealHost, installed_packages, probe};
 use install_steps::{Prefix, RealDisk, ReleaseRecord, site_key, stored_blobs};
 use manifest_schema::Digest;
 use manifest_schema::site::{Interpreter, Inventory, Site};
@@ -91,6 +91,7 @@ fn gather(view: &View, prefix: &Prefix, host: &dyn Host, site: Site) -> Result<I
         releases,
         blobs: stored_blobs(prefix, view)?,
         key: None,
+        os_packages: installed_packages(host),
     })
 }
 

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use bundle_format::Verified;
 use console::View;
-use host_probe::{Check, Kinship, Verdict, kinship, probe};
-use install_steps::{Choices, InstallPlan, Place, PlanError, Prefix, pending_terms};
+use host_probe::{
+    Check, Kinship, Verdict, fit_packages, installed_packages, kinship, packages_for, probe,
+};
+use install_steps::{Choices, InstallPlan, Manager, Place, PlanError, Prefix, pending_terms};
 use manifest_schema::site::Site;
-use manifest_schema::{Backend, BackendName, HostKind};
+use manifest_schema::{Backend, BackendName, HostKind, OsPackages};
 use report::{Diagnose, Outcome, Trouble};
 use serde_json::{Value, json};
 
@@ -78,9 +80,30 @@ impl Args {
             }
             Err(trouble) => return Err(trouble),
         };
+        let sets = &bundle.profiles.os_packages;
+        let set = packages_for(&site, sets);
+        if !sets.is_empty() {
+            let installed = installed_packages(&*machine);
+            let command =
+                |set: &OsPackages| Manager::find(set, &prefix, &program_folders()).command();
+            let checks = fit_packages(&site, installed.as_ref(), sets, &command);
+            let name = set.map_or_else(|| "-".to_owned(), |set| set.name.to_string());
+            report.add(view, "installer.of-packages", &[("set", name)], &checks);
+        }
         // A recorded machine's disk is not here to be measured.
         if self.host.is_none() && report.fits {
-            let mut checks = of_prefix(&bundle, &prefix, &site, chosen.clone(), &self.overridden)?;
+            let choices = Choices {
+                backend: chosen.clone(),
+                arch: site.arch.as_ref().map(|fact| fact.value),
+                os_packages: set.map(|set| set.name.clone()),
+                allow_downgrade: self
+                    .overridden
+                    .iter()
+                    .any(|code| code == "install.downgrade"),
+                program_folders: program_folders(),
+                ..Choices::default()
+            };
+            let mut checks = of_prefix(&bundle, &prefix, &choices)?;
             let mut of_chosen = backends
                 .iter()
                 .filter(|one| Some(&one.name) == chosen.as_ref());
@@ -226,27 +249,14 @@ fn terms(
 }
 
 /// The disk below the prefix, the room on it, the log, a Python where one is needed.
-fn of_prefix(
-    bundle: &Verified,
-    prefix: &Prefix,
-    site: &Site,
-    backend: Option<BackendName>,
-    overridden: &[String],
-) -> Result<Vec<Check>, Trouble> {
+fn of_prefix(bundle: &Verified, prefix: &Prefix, choices: &Choices) -> Result<Vec<Check>, Trouble> {
     let place = Place::of(prefix)?;
     let found = format!("{} {}", place.kind, place.mount.display());
     let mut checks = vec![match place.obstacle {
         None => Check::new("install.place", Verdict::Pass, &found, "-"),
         Some(obstacle) => Check::new(obstacle.code(), Verdict::Stop, &found, "-"),
     }];
-    let choices = Choices {
-        backend,
-        arch: site.arch.as_ref().map(|fact| fact.value),
-        allow_downgrade: overridden.iter().any(|code| code == "install.downgrade"),
-        program_folders: program_folders(),
-        ..Choices::default()
-    };
-    match InstallPlan::compute(bundle, prefix, &choices) {
+    match InstallPlan::compute(bundle, prefix, choices) {
         Ok(plan) => {
             let (free, needed) = (plan.free.to_string(), plan.needed.to_string());
             checks.push(Check::new("install.space", Verdict::Pass, &free, &needed));

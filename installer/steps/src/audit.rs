@@ -223,7 +223,20 @@ impl Installed {
                 Some(found.ok_or_else(differs)?.clone())
             }
         };
-        let right = ReleaseName::of(&signed.profiles, &signed.statement, record.backend.as_ref());
+        let os_packages = match &record.os_packages {
+            None => None,
+            Some(wanted) => {
+                let known = &signed.profiles.os_packages;
+                let found = known.iter().find(|set| &set.name == wanted);
+                Some(found.ok_or_else(differs)?.clone())
+            }
+        };
+        let right = ReleaseName::of(
+            &signed.profiles,
+            &signed.statement,
+            record.backend.as_ref(),
+            record.os_packages.as_ref(),
+        );
         if right != *name || record.statement != signed.statement {
             return Err(differs());
         }
@@ -231,6 +244,7 @@ impl Installed {
             &signed.profiles,
             backend.as_ref(),
             record.arch,
+            os_packages.as_ref(),
             prefix.path(),
         )
         .map_err(|clash| PlanError::Clash { path: clash.path })?;

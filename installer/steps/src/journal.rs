@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use manifest_schema::{BackendName, ByteSize, Digest, EulaName, KeyId};
+use manifest_schema::{BackendName, ByteSize, Digest, EulaName, KeyId, PackageSetName};
 use report::{Args, Diagnose, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -180,6 +180,17 @@ pub enum Action {
         /// The links.
         links: Vec<String>,
     },
+    /// The system's package manager was let install packages of the bundle.
+    OsPackages {
+        /// The set that they are of.
+        set: PackageSetName,
+        /// The program.
+        manager: String,
+        /// What it was told to install.
+        packages: Vec<String>,
+        /// `begun`, then `done` or `failed`.
+        result: String,
+    },
     /// What nothing needs any more was removed.
     Sweep {
         /// How many files and folders.
@@ -204,6 +215,7 @@ impl Action {
             Self::HostEnd { .. } => "install.action.host-end",
             Self::Units { linked: true, .. } => "install.action.units-linked",
             Self::Units { .. } => "install.action.units-unlinked",
+            Self::OsPackages { .. } => "install.action.os-packages",
             Self::Sweep { .. } => "install.action.sweep",
         }
     }
@@ -243,6 +255,17 @@ impl Action {
                 vec![("what", what.clone()), ("ended", ended.as_str().to_owned())]
             }
             Self::Units { links, .. } => vec![("links", links.join(", "))],
+            Self::OsPackages {
+                set,
+                manager,
+                packages,
+                result,
+            } => vec![
+                ("set", set.to_string()),
+                ("manager", manager.clone()),
+                ("packages", packages.join(" ")),
+                ("result", result.clone()),
+            ],
             Self::Sweep { things, bytes } => {
                 vec![("things", things.to_string()), ("bytes", bytes.to_string())]
             }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bundle_format::{RootDocument, Verified};
-use manifest_schema::{Arch, Backend, BackendName, ByteSize, Digest, Image, MadeFrom};
+use manifest_schema::{
+    Arch, Backend, BackendName, ByteSize, Digest, Image, MadeFrom, PackageSetName,
+};
 use report::{Args, Diagnose, Outcome};
 use serde::Serialize;
 
@@ -152,6 +154,8 @@ pub struct Choices {
     pub backend: Option<BackendName>,
     /// The machine's architecture: where no backend says it, images are chosen by it.
     pub arch: Option<Arch>,
+    /// The set of packages for the machine's operating system, where the bundle has one.
+    pub os_packages: Option<PackageSetName>,
     /// Let an older release replace a newer one.
     pub allow_downgrade: bool,
     /// Where this machine keeps its programs: a Python is looked for there.
@@ -326,11 +330,22 @@ impl InstallPlan {
         let profiles = &bundle.profiles;
         let backend = choose(&profiles.backends, choices.backend.as_ref())?;
         let statement = bundle.statement_digest;
-        let name = ReleaseName::of(profiles, &statement, backend.map(|found| &found.name));
+        let os_packages = choices.os_packages.as_ref();
+        // Who chose the set took it from these profiles; one that is not there is not installed.
+        let set = profiles
+            .os_packages
+            .iter()
+            .find(|set| Some(&set.name) == os_packages);
+        let name = ReleaseName::of(
+            profiles,
+            &statement,
+            backend.map(|found| &found.name),
+            set.map(|set| &set.name),
+        );
         let arch = backend.is_none().then_some(choices.arch).flatten();
         let arch = arch.filter(|_| !profiles.images.is_empty());
         let images = images_of(profiles, backend, arch);
-        let tree = tree(profiles, backend, arch, prefix.path())
+        let tree = tree(profiles, backend, arch, set, prefix.path())
             .map_err(|clash| PlanError::Clash { path: clash.path })?;
         let newest = Journal::read(prefix)?.highest(&profiles.channel);
         let downgrade = newest.is_some_and(|newest| profiles.release < newest);
@@ -352,6 +367,7 @@ impl InstallPlan {
                 keys: bundle.key_ids.clone(),
                 backend: backend.map(|found| found.name.clone()),
                 arch,
+                os_packages: set.map(|set| set.name.clone()),
                 installer: env!("CARGO_PKG_VERSION").to_owned(),
                 made_on_site: BTreeMap::new(),
             },

@@ -23,7 +23,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use manifest_schema::{BackendName, Digest, Profiles};
+use manifest_schema::{BackendName, Digest, PackageSetName, Profiles};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, DiskError};
@@ -196,8 +196,13 @@ impl Prefix {
 pub struct ReleaseName(String);
 
 impl ReleaseName {
-    /// The name under which a bundle and a backend of it are installed.
-    pub fn of(profiles: &Profiles, statement: &Digest, backend: Option<&BackendName>) -> Self {
+    /// The name under which a bundle, a backend of it and the packages of a system are installed.
+    pub fn of(
+        profiles: &Profiles,
+        statement: &Digest,
+        backend: Option<&BackendName>,
+        os_packages: Option<&PackageSetName>,
+    ) -> Self {
         let mut name = format!(
             "{}-{}-{}",
             profiles.name,
@@ -207,6 +212,10 @@ impl ReleaseName {
         if let Some(backend) = backend {
             name.push('-');
             name.push_str(backend.as_str());
+        }
+        if let Some(set) = os_packages {
+            name.push_str("-os-");
+            name.push_str(set.as_str());
         }
         Self(name)
     }

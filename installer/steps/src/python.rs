@@ -103,7 +103,7 @@ pub fn find_python(version: &str, folders: &[PathBuf]) -> Option<PathBuf> {
         })
 }
 
-fn is_executable(path: &Path) -> bool {
+pub(crate) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use manifest_schema::{Arch, BackendName, BundleName, Digest, KeyId};
+use manifest_schema::{Arch, BackendName, BundleName, Digest, KeyId, PackageSetName};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{DiskError, read_small};
@@ -35,6 +35,9 @@ pub struct ReleaseRecord {
     /// The machine's architecture, where images were chosen by it rather than by a backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<Arch>,
+    /// The set of packages of the operating system, where the bundle had one for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_packages: Option<PackageSetName>,
     /// Version of the installer.
     pub installer: String,
     /// Files of the Python environment that no wheel brought, by their path below `env/`.

@@ -16,6 +16,7 @@
 //!     oci-layout  index.json      what makes it one
 //!     manifest.json               the same for `docker load`
 //!     blobs/sha256/…
+//! os/<set>/…                      packages of this operating system, as a repository
 //! env.sh                          to be read by a shell
 //! ```
 //!
@@ -27,11 +28,12 @@ use std::path::Path;
 
 use bundle_format::{OCI_LAYOUT, docker_manifest, oci_index};
 use manifest_schema::{
-    Arch, Backend, BundlePath, Component, ComponentKind, Digest, Image, PlacedFile, Profiles,
-    RepoName,
+    Arch, Backend, BundlePath, Component, ComponentKind, Digest, Image, OsPackages, PlacedFile,
+    Profiles, RepoName,
 };
 use serde_json::{Map, Value};
 
+use crate::packages;
 use crate::units::{UNITS, units};
 
 /// Files by their path below the release.
@@ -87,6 +89,7 @@ pub(crate) fn tree(
     profiles: &Profiles,
     backend: Option<&Backend>,
     arch: Option<Arch>,
+    os_packages: Option<&OsPackages>,
     prefix: &Path,
 ) -> Result<Tree, Clash> {
     let mut files = Files(Tree::new());
@@ -124,6 +127,9 @@ pub(crate) fn tree(
         files.signed(format!("eulas/{name}.txt"), text, None)?;
     }
     files.images(&images_of(profiles, backend, arch))?;
+    if let Some(set) = os_packages {
+        files.os_packages(set, prefix)?;
+    }
     files.derived("env.sh", environment(prefix).into_bytes(), false)?;
     files.check_nesting()?;
     Ok(files.0)
@@ -208,6 +214,19 @@ impl Files {
         self.derived("images/oci-layout", OCI_LAYOUT.into(), false)?;
         self.derived("images/index.json", oci_index(images), false)?;
         self.derived("images/manifest.json", docker_manifest(images), false)
+    }
+
+    fn os_packages(&mut self, set: &OsPackages, prefix: &Path) -> Result<(), Clash> {
+        let folder = packages::folder_of(&set.name);
+        for package in &set.packages {
+            let path = format!("{folder}/{}", package.file.path);
+            self.signed(path, &package.file, None)?;
+        }
+        for placed in &set.metadata {
+            self.signed(format!("{folder}/{}", placed.path), placed, None)?;
+        }
+        let (name, text) = packages::source_file(set, prefix);
+        self.derived(&format!("{folder}/{name}"), text.into_bytes(), false)
     }
 
     fn signed(
@@ -342,13 +361,14 @@ mod tests {
             }],
             backends: vec![],
             images: vec![],
+            os_packages: vec![],
         }
     }
 
     #[test]
     fn a_model_is_a_folder_and_a_cache_of_the_same_files() {
         let profiles = profiles(ComponentKind::Model, "org/small", &["config.json"]);
-        let tree = tree(&profiles, None, None, Path::new("/opt/ferry")).unwrap();
+        let tree = tree(&profiles, None, None, None, Path::new("/opt/ferry")).unwrap();
         let revision = revision(&profiles.components[0]);
         assert_eq!(revision.len(), 40);
         let paths: Vec<&String> = tree.keys().collect();
@@ -371,7 +391,7 @@ mod tests {
             &["config.json", "model.sig"],
         );
         profiles.components[0].signature = Some("model.sig".parse().unwrap());
-        let tree = tree(&profiles, None, None, Path::new("/opt/ferry")).unwrap();
+        let tree = tree(&profiles, None, None, None, Path::new("/opt/ferry")).unwrap();
         let signatures: Vec<_> = tree
             .keys()
             .filter(|path| path.contains("model.sig"))
@@ -382,7 +402,7 @@ mod tests {
     #[test]
     fn the_dataset_table_names_files_from_the_datasets_folder() {
         let profiles = profiles(ComponentKind::Dataset, "identity", &["data.json"]);
-        let tree = tree(&profiles, None, None, Path::new("/opt/ferry")).unwrap();
+        let tree = tree(&profiles, None, None, None, Path::new("/opt/ferry")).unwrap();
         let File::Derived { bytes, .. } = &tree["datasets/dataset_info.json"] else {
             panic!("not derived");
         };
@@ -396,7 +416,7 @@ mod tests {
         for files in [&["a", "a/b"][..], &["a", "a"], &["a/b/c", "a"]] {
             let profiles = profiles(ComponentKind::Model, "org/small", files);
             assert!(
-                tree(&profiles, None, None, Path::new("/opt")).is_err(),
+                tree(&profiles, None, None, None, Path::new("/opt")).is_err(),
                 "{files:?}"
             );
         }

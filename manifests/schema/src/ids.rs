@@ -105,6 +105,24 @@ checked_text! {
 }
 
 checked_text! {
+    /// Name of a set of operating-system packages, such as `kylin-v10-sp3`; also of its folder.
+    PackageSetName, "a name of a set of packages (lower-case letters, digits and `-`)",
+    "^[a-z0-9][a-z0-9-]{0,63}$", is_name
+}
+
+checked_text! {
+    /// Name of one package of an operating system, as its package manager takes it on a command line.
+    PackageName, "a package name (letters, digits and `+._-`, a letter or digit first)",
+    "^[A-Za-z0-9][A-Za-z0-9+._-]{0,199}$", is_package_name
+}
+
+checked_text! {
+    /// Version of a package: `epoch:version-release`, the epoch only where it is not 0.
+    PackageVersion, "a package version (letters, digits and `+.:~^_-`, a letter or digit first)",
+    "^[A-Za-z0-9][A-Za-z0-9+.:~^_-]{0,199}$", is_package_version
+}
+
+checked_text! {
     /// Name of a model or dataset: `name` or `organisation/name`, as the hubs write it.
     RepoName, "a repository name (`name` or `organisation/name`)",
     "^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$", is_repo
@@ -138,6 +156,22 @@ checked_text! {
     /// script, since models carry such names; control characters and `\` they may not.
     BundlePath, "a relative path without `.`, `..`, empty parts, control characters or `\\`",
     "^[^/\\\\]+(/[^/\\\\]+)*$", is_path
+}
+
+fn is_package_name(text: &str) -> bool {
+    is_of(text, b"+._-")
+}
+
+fn is_package_version(text: &str) -> bool {
+    is_of(text, b"+.:~^_-")
+}
+
+/// Letters and digits, and `others` after the first of them.
+fn is_of(text: &str, others: &[u8]) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
+    (1..=200).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text.bytes().all(plain)
 }
 
 fn is_name(text: &str) -> bool {

@@ -7,6 +7,7 @@ mod host;
 mod ids;
 mod image;
 mod index;
+mod packages;
 mod profiles;
 mod provenance;
 
@@ -21,10 +22,13 @@ pub mod site_code;
 pub use host::{Eula, HostItem, HostSignature, LONGEST_EULA, Port, check_host_items, host_layer};
 pub use ids::{
     Arch, BackendName, BundleName, BundlePath, ByteSize, Digest, EulaName, GlibcVersion, HostKind,
-    IdError, KeyId, PlainWord, RepoName,
+    IdError, KeyId, PackageName, PackageSetName, PackageVersion, PlainWord, RepoName,
 };
 pub use image::{Attached, Descriptor, Image, ImageName, ImageTag, Platform, PlatformImage};
 pub use index::{Blob, Codec, Frame, Index, PIECE_SIZE, Part, RequiredBlob, Requires, Stored};
+pub use packages::{
+    InstalledPackage, InstalledPackages, OsPackage, OsPackages, PackageFormat, Wanted,
+};
 pub use profiles::{
     Backend, Component, ComponentKind, MadeFrom, PlacedFile, Profiles, PythonEnvironment,
     VendorSignature,

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Login, ManifestError, WheelLicenses, read};
 use crate::{
     Arch, ArchiveMember, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest,
-    Eula, GlibcVersion, HostItem, Image, KeyId, OriginKind, Port, RepoName, VendorSignature,
-    check_host_items,
+    Eula, GlibcVersion, HostItem, Image, KeyId, OriginKind, PackageFormat, PackageName,
+    PackageSetName, PackageVersion, Port, RepoName, VendorSignature, Wanted, check_host_items,
 };
 
 /// A plan whose every file is pinned.
@@ -51,6 +51,9 @@ pub struct Lock {
     /// Registries that want a login, by address, and the environment variables that hold it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub logins: BTreeMap<String, Login>,
+    /// Packages of operating systems.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub os_packages: Vec<LockedOsPackages>,
     /// Every file to fetch, once, ordered by digest.
     pub artifacts: Vec<LockedArtifact>,
 }
@@ -129,6 +132,71 @@ pub struct LockedPython {
     pub requirements: Vec<String>,
     /// The one wheel of each, in the same order.
     pub wheels: Vec<LockedFile>,
+}
+
+/// A set of packages of an operating system, with all that they need and the machine has not.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedOsPackages {
+    /// Its name.
+    pub name: PackageSetName,
+    /// The system's name in the system tables.
+    pub os: String,
+    /// Its service pack or flavour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edition: Option<String>,
+    /// Architecture of the machines that it is for.
+    pub arch: Arch,
+    /// Which package manager it is for.
+    pub format: PackageFormat,
+    /// The kernel release that some of the packages are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// SHA-256 of the list of installed packages that was counted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<Digest>,
+    /// Where the packages were found.
+    pub repositories: Vec<LockedRepository>,
+    /// What to install.
+    pub wanted: Vec<Wanted>,
+    /// What of it the machine has already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub present: Vec<Wanted>,
+    /// Every package to carry, ordered by name.
+    pub packages: Vec<LockedPackage>,
+    /// The keys of the repositories, below the set's folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<LockedFile>,
+}
+
+/// A repository as it was when the lock was made.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedRepository {
+    /// Its address.
+    pub url: String,
+    /// SHA-256 of its `repomd.xml`, `InRelease` or `Release`.
+    pub metadata: Digest,
+    /// Fingerprint of the key that signed that; absent where the plan accepts what nobody signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+}
+
+/// One package of a set.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPackage {
+    /// Its name.
+    pub name: PackageName,
+    /// Its version.
+    pub version: PackageVersion,
+    /// Its architecture, as its package manager calls it.
+    pub arch: String,
+    /// Licence, in the packager's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// The file.
+    pub file: LockedFile,
 }
 
 /// One file, or a group of files out of one archive.
@@ -297,6 +365,16 @@ impl Lock {
         }
         for (arch, file) in &self.installers {
             files.push((format!("installers.{arch}"), file));
+        }
+        for (position, set) in self.os_packages.iter().enumerate() {
+            let at =
+                |list: &str, number: usize| format!("os_packages[{position}].{list}[{number}]");
+            for (number, package) in set.packages.iter().enumerate() {
+                files.push((at("packages", number), &package.file));
+            }
+            for (number, key) in set.keys.iter().enumerate() {
+                files.push((at("keys", number), key));
+            }
         }
         files
     }

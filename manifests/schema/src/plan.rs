@@ -13,11 +13,15 @@ use crate::{
 mod check;
 mod error;
 mod image;
+mod packages;
 mod source;
 
 pub use error::ManifestError;
 pub(crate) use error::read;
 pub use image::{ImageSource, LocalImage, Login, OciSource};
+pub use packages::{
+    DebRepository, InstalledSource, KeySource, PlanOsPackages, Repository, RpmRepository,
+};
 pub use source::{
     ArchiveKind, FileSource, FolderSource, HttpsSource, HubSource, OwnSource, PypiSource, Source,
     WheelTarget,
@@ -42,8 +46,8 @@ pub struct Plan {
     /// Whether the licences of wheels must be among them too.
     #[serde(default, skip_serializing_if = "WheelLicenses::is_recorded")]
     pub wheel_licenses: WheelLicenses,
-    /// Key that an inventory must be signed with, for a delta to be made from it: what `ferry-installer inventory`
-    /// showed on site.
+    /// Key that an inventory must be signed with, for a delta to be made from it or a system's packages to be chosen
+    /// by it: what `ferry-installer inventory` showed on site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_key: Option<KeyId>,
     /// Models to carry.
@@ -61,6 +65,9 @@ pub struct Plan {
     /// The installer of each architecture.
     #[serde(default)]
     pub installers: BTreeMap<Arch, Source>,
+    /// Packages of operating systems, such as what a driver is built with; a machine gets the set for its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub os_packages: Vec<PlanOsPackages>,
 }
 
 /// What is asked of the licences of wheels.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Arch, BackendName, BundleName, BundlePath, ByteSize, Descriptor, Digest, Eula, GlibcVersion,
-    HostItem, Image, Port, RepoName,
+    HostItem, Image, OsPackages, Port, RepoName,
 };
 
 /// What a bundle can install.
@@ -28,6 +28,9 @@ pub struct Profiles {
     /// Container images: those of the machine's architecture and backend are installed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<Image>,
+    /// Packages of operating systems: the set for the machine's own is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub os_packages: Vec<OsPackages>,
 }
 
 impl Profiles {

@@ -144,7 +144,8 @@ pub struct Origin {
     /// SPDX licence expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// What a wheel says of its licence, where that is no SPDX expression: then the licence is not known.
+    /// What a wheel or a package of a system says of its licence, where that is no SPDX expression: then the licence is
+    /// not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license_stated: Option<String>,
 }
@@ -184,6 +185,8 @@ pub enum OriginKind {
     ModelScope,
     /// A container registry.
     Oci,
+    /// A repository of an operating system's packages.
+    OsRepository,
     /// A file on the builder's machine.
     File,
     /// A file that whoever built the bundle got from its vendor.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, ByteSize, Digest, GlibcVersion};
+use crate::{Arch, ByteSize, Digest, GlibcVersion, InstalledPackages};
 
 /// A value and where it was read.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -135,6 +135,9 @@ pub struct Inventory {
     /// The site's public key in PEM, where the inventory was signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Packages of the operating system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_packages: Option<InstalledPackages>,
 }
 
 /// One Python, by what it says of itself.

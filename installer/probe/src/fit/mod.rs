@@ -5,6 +5,7 @@
 
 mod device;
 mod install;
+mod packages;
 mod stack;
 mod surroundings;
 mod system;
@@ -15,6 +16,8 @@ use manifest_schema::Backend;
 use manifest_schema::chip::{Chip, Family};
 use manifest_schema::site::Site;
 use serde::Serialize;
+
+pub use packages::{fit_packages, packages_for, system_of};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::packages;
 use super::{
     HttpsSource, ImageSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PlanImage,
     PlanPython, PypiSource, Source, read,
@@ -71,7 +72,7 @@ impl Plan {
             }
             check_source(source, &at)?;
         }
-        Ok(())
+        packages::check(&self.os_packages)
     }
 }
 
@@ -337,7 +338,7 @@ fn check_https(source: &HttpsSource, at: &str) -> Result<(), ManifestError> {
 }
 
 /// An address without a secret in it. `instead` says where a secret belongs.
-fn check_address(url: &str, at: &str, instead: &str) -> Result<(), ManifestError> {
+pub(super) fn check_address(url: &str, at: &str, instead: &str) -> Result<(), ManifestError> {
     // Plain HTTP is as good here: the digest is pinned.
     let rest = url.strip_prefix("https://").or(url.strip_prefix("http://"));
     let Some(rest) = rest else {
