@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bundle_format::{repair, write_parity};
+use proptest::prelude::*;
 use report::{Diagnose as _, Silent};
 use tempfile::TempDir;
 
@@ -23,9 +24,13 @@ fn bytes(seed: u32, size: usize) -> Vec<u8> {
 
 impl Discs {
     fn new(file_size: Option<u64>) -> Self {
+        Self::of([400_000, 390_001, 70_000], file_size)
+    }
+
+    fn of(sizes: [usize; 3], file_size: Option<u64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let files: Vec<_> = [(1, 400_000), (2, 390_001), (3, 70_000)]
-            .into_iter()
+        let files: Vec<_> = (1..)
+            .zip(sizes)
             .map(|(number, size)| {
                 let path = folder.path().join(format!("demo-1.vol{number:03}.ferry"));
                 let bytes = bytes(number, size);
@@ -153,5 +158,54 @@ fn a_share_that_is_none_is_refused() {
     for share in [0, 101] {
         let error = write_parity(&[], share, None, 1, &Silent).unwrap_err();
         assert_eq!(error.code(), "bundle.parity-share");
+    }
+}
+
+/// What may happen to one block of a file.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Flipped,
+    Zeroed,
+    Overwritten,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_blocks_up_to_the_share_come_back_and_one_more_is_told(
+        lost in prop::sample::subsequence((0..16).collect::<Vec<usize>>(), 1..=5),
+        harm in prop::sample::select(vec![Harm::Flipped, Harm::Zeroed, Harm::Overwritten]),
+    ) {
+        // Blocks of 16 KiB: eight, six and two of them.
+        let discs = Discs::of([120_000, 90_001, 20_000], None);
+        prop_assert_eq!((discs.block, discs.recovery), (16_384, 4));
+        for number in &lost {
+            let (file, block) = match number {
+                0..8 => (0, *number),
+                8..14 => (1, number - 8),
+                _ => (2, number - 14),
+            };
+            let (path, _) = &discs.files[file];
+            let mut bytes = fs::read(path).unwrap();
+            let end = bytes.len().min((block + 1) * discs.block);
+            let run = &mut bytes[block * discs.block..end];
+            match harm {
+                Harm::Flipped => run[number * 7] ^= 1,
+                Harm::Zeroed => run.fill(0),
+                Harm::Overwritten => run.fill(0x5a),
+            }
+            fs::write(path, bytes).unwrap();
+        }
+        let repaired = repair(discs.folder.path(), &Silent);
+        if lost.len() <= discs.recovery {
+            prop_assert_eq!(repaired.unwrap().spare, discs.recovery - lost.len());
+            discs.assert_whole();
+        } else {
+            let error = repaired.unwrap_err();
+            prop_assert_eq!(error.code(), "bundle.parity-exceeded");
+            let told = ("lost", lost.len().to_string());
+            prop_assert!(error.args().contains(&told), "{:?}", error.args());
+        }
     }
 }

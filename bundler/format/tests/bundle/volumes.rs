@@ -217,6 +217,35 @@ fn a_volume_of_another_build_or_in_the_place_of_another_is_named() {
 }
 
 #[test]
+fn two_volumes_under_each_others_names_are_the_same_bundle_or_named() {
+    let shelf = Shelf::new(Some(VOLUME));
+    let files = shelf.files();
+    let aside = shelf.folder.path().join("aside");
+    let swap = |one: &Path, other: &Path| {
+        fs::rename(one, &aside).unwrap();
+        fs::rename(other, one).unwrap();
+        fs::rename(&aside, other).unwrap();
+    };
+    for (number, one) in files.iter().enumerate() {
+        for other in &files[number + 1..] {
+            swap(one, other);
+            for opened in &files {
+                let swapped = [one, other].contains(&opened);
+                match shelf.check(opened) {
+                    // What a volume holds decides, not its name.
+                    Ok(bundle) => assert_eq!(bundle.index.volumes as usize, files.len()),
+                    Err(error) => {
+                        assert_eq!(error.code(), "bundle.volumes-missing", "{error}");
+                        assert!(swapped && error.path == *opened, "{error}");
+                    }
+                }
+            }
+            swap(one, other);
+        }
+    }
+}
+
+#[test]
 fn a_folder_with_two_bundles_is_not_guessed_at() {
     let shelf = Shelf::new(None);
     fs::copy(&shelf.files()[0], shelf.out().join("zebra-1.ferry")).unwrap();
