@@ -51,6 +51,14 @@ impl Member {
         self
     }
 
+    /// Header and bytes, as they stand in an archive.
+    pub fn block(&self) -> Vec<u8> {
+        let mut bytes = self.header().to_vec();
+        bytes.extend(&self.bytes);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes
+    }
+
     fn is(&self, name: &str) -> bool {
         self.name == name.as_bytes()
     }
@@ -388,9 +396,7 @@ impl Forge {
     pub fn write(&self, path: &Path) {
         let mut bytes = Vec::new();
         for member in &self.members {
-            bytes.extend(member.header());
-            bytes.extend(&member.bytes);
-            bytes.resize(bytes.len().next_multiple_of(512), 0);
+            bytes.extend(member.block());
         }
         bytes.extend([0; 1024]);
         bytes.extend(&self.behind);

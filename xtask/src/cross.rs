@@ -31,30 +31,33 @@ pub(crate) fn installer() -> Result<Option<PathBuf>> {
     let Some(toolchain) = Toolchain::find_or_install()? else {
         return Ok(None);
     };
-    let mut cargo = toolchain.cargo();
-    cargo.args([
-        "build",
-        "--release",
-        "-p",
-        "ferry-installer",
-        "--target",
-        TARGET,
-    ]);
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo.env(
-        "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
-        "aarch64-linux-gnu-gcc",
-    );
-    // A release of another compiler must not take the place of this machine's.
-    let target = paths::target().join("cross");
-    shell::run(cargo.env("CARGO_TARGET_DIR", &target))?;
-    let program = target.join(TARGET).join("release/ferry-installer");
+    let mut cargo = toolchain.builder();
+    cargo.args(["build", "--release", "-p", "ferry-installer"]);
+    shell::run(&mut cargo)?;
+    let program = folder().join(TARGET).join("release/ferry-installer");
     programs::prove_static(&program)?;
     if shell::is_there("qemu-aarch64-static") {
         let mut probe = shell::command("qemu-aarch64-static");
         shell::output(probe.arg(&program).args(["probe", "--json"]))?;
     }
     Ok(Some(program))
+}
+
+/// The end-to-end tests as one static aarch64 program; `None` as for [`installer`].
+pub(crate) fn tests() -> Result<Option<PathBuf>> {
+    let Some(toolchain) = Toolchain::find_or_install()? else {
+        return Ok(None);
+    };
+    let mut cargo = toolchain.builder();
+    cargo.args(["test", "--no-run", "-p", "e2e"]);
+    let messages = shell::output(cargo.args(["--message-format", "json-render-diagnostics"]))?;
+    let of_tests = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let program = message["executable"].as_str()?;
+        (message["target"]["kind"][0] == "test").then(|| PathBuf::from(program))
+    };
+    let program = messages.lines().find_map(of_tests);
+    program.map(Some).context("cargo made no test program")
 }
 
 /// A compiler that has the target's standard library.
@@ -79,6 +82,21 @@ impl Toolchain {
         Ok(Some(Self::Debian))
     }
 
+    /// Cargo with what every build for the target needs.
+    fn builder(&self) -> Command {
+        let mut cargo = self.cargo();
+        cargo
+            .env("CARGO_BUILD_TARGET", TARGET)
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .env(
+                "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+                "aarch64-linux-gnu-gcc",
+            )
+            // A release of another compiler must not take the place of this machine's.
+            .env("CARGO_TARGET_DIR", folder());
+        cargo
+    }
+
     fn cargo(&self) -> Command {
         match self {
             Self::Rustup => shell::cargo(),
@@ -91,6 +109,10 @@ impl Toolchain {
             }
         }
     }
+}
+
+fn folder() -> PathBuf {
+    paths::target().join("cross")
 }
 
 /// Whether `rustc` has a standard library for the target.
@@ -144,7 +166,7 @@ fn install_debian() -> Result<bool> {
 }
 
 /// Installs Debian packages, or says that this user may not.
-fn install(packages: &[&str]) -> Result<bool> {
+pub(crate) fn install(packages: &[&str]) -> Result<bool> {
     if !is_root()? || !shell::is_there("apt-get") {
         return Ok(false);
     }
@@ -156,7 +178,7 @@ fn install(packages: &[&str]) -> Result<bool> {
     Ok(true)
 }
 
-fn is_root() -> Result<bool> {
+pub(crate) fn is_root() -> Result<bool> {
     Ok(shell::output(shell::command("id").arg("-u"))?.trim() == "0")
 }
 

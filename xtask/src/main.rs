@@ -6,11 +6,13 @@
     reason = "a developer's tool talks to its terminal"
 )]
 
+mod arm64;
 mod arrows;
 mod ascend;
 mod bench;
 mod cross;
 mod demo;
+mod fuzz;
 mod libtorch;
 mod oracle;
 mod paths;
@@ -47,6 +49,10 @@ enum Task {
     Arrows,
     /// Build the static aarch64 installer and run it under qemu
     Cross,
+    /// Run the end-to-end tests as an aarch64 machine does, in an arm64 Debian under qemu; needs root
+    Arm64(arm64::Args),
+    /// Feed every reader of foreign bytes what libFuzzer makes up
+    Fuzz(fuzz::Args),
     /// Build against each libtorch that a vendor pins, and replay the golden traces
     Torches(torches::Args),
     /// Obtain libtorch and print the environment to build with
@@ -62,6 +68,8 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Arrows => arrows::check(),
         Task::Cross => cross::run(),
+        Task::Arm64(args) => arm64::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Torches(args) => torches::run(&args),
         Task::Env => libtorch::obtain().map(|libtorch| {
             for (name, value) in libtorch.environment() {

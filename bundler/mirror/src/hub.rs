@@ -249,6 +249,16 @@ fn read<T: serde::de::DeserializeOwned>(page: &Page) -> Result<T, MirrorError> {
     })
 }
 
+/// Every entry of a listing's page, for tests that feed it anything.
+#[cfg(feature = "testing")]
+pub(crate) fn listed(page: &Page) -> Result<Vec<HubFile>, MirrorError> {
+    let entries: Vec<Entry> = read(page)?;
+    entries
+        .into_iter()
+        .map(|entry| entry.into_file(page))
+        .collect()
+}
+
 #[derive(Deserialize)]
 struct Entry {
     #[serde(rename = "type")]

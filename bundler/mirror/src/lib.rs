@@ -25,6 +25,8 @@ mod requirements;
 mod resolve;
 mod secret;
 mod tags;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod web;
 
 pub use archive::{Extracted, Selection, extract};

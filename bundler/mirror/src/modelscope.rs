@@ -248,7 +248,7 @@ impl<'a> ModelScope<'a> {
 
 /// An entry of a listing.
 #[derive(Deserialize)]
-struct Entry {
+pub(crate) struct Entry {
     #[serde(rename = "Path")]
     path: String,
     #[serde(rename = "Type", default)]
@@ -284,7 +284,7 @@ enum Data {
     },
 }
 
-fn entries(page: &Page, wanted: &str) -> Result<Vec<Entry>, MirrorError> {
+pub(crate) fn entries(page: &Page, wanted: &str) -> Result<Vec<Entry>, MirrorError> {
     let answer: Answer =
         serde_json::from_slice(&page.body).map_err(|error| MirrorError::Answer {
             url: shown(&page.at),

@@ -269,7 +269,7 @@ struct JsonFile {
     yanked: serde_json::Value,
 }
 
-fn from_json(page: &Page) -> Result<Vec<IndexFile>, MirrorError> {
+pub(crate) fn from_json(page: &Page) -> Result<Vec<IndexFile>, MirrorError> {
     let answer = |problem: String| MirrorError::Answer {
         url: shown(&page.at),
         problem,
@@ -296,7 +296,7 @@ fn from_json(page: &Page) -> Result<Vec<IndexFile>, MirrorError> {
 }
 
 /// Reads the anchors of a PEP 503 page; what is not an anchor with a SHA-256 is passed over.
-fn from_html(base: &Url, text: &str) -> Vec<IndexFile> {
+pub(crate) fn from_html(base: &Url, text: &str) -> Vec<IndexFile> {
     let mut files = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find("<a") {

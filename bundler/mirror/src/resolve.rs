@@ -152,7 +152,7 @@ fn without_login(text: &str) -> String {
 }
 
 /// Reads `name[extra]==version ; marker` lines; comments and options are passed over.
-fn pins(text: &str) -> Vec<Pin> {
+pub(crate) fn pins(text: &str) -> Vec<Pin> {
     text.lines()
         .filter_map(|line| {
             let line = line.split([';', '#', '\\']).next()?.trim();

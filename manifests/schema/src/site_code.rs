@@ -26,6 +26,8 @@ use compact::Compact;
 pub struct SiteCode {
     id: String,
     symbols: Vec<u8>,
+    /// Whether a reader takes as much as this unfolds to.
+    readable: bool,
 }
 
 impl SiteCode {
@@ -39,11 +41,16 @@ impl SiteCode {
         Self {
             id: id_of(&packed),
             symbols: letters::symbols(&packed),
+            readable: json.len() as u64 <= LARGEST_JSON,
         }
     }
 
-    /// Parts of at most `longest` characters each; `None` where that would take more than [`MAX_PARTS`].
+    /// Parts of at most `longest` characters each; `None` where that would take more than [`MAX_PARTS`], or no
+    /// reader would take them.
     pub fn parts(&self, longest: usize) -> Option<Vec<SitePart>> {
+        if !self.readable {
+            return None;
+        }
         let lines = (longest.checked_sub(LONGEST_HEAD)? / letters::LINE).min(letters::MAX_NUMBER);
         if lines == 0 {
             return None;

@@ -158,6 +158,7 @@ fn a_code_that_unfolds_without_end_is_refused() {
     let code = SiteCode {
         id: id_of(&packed),
         symbols: letters::symbols(&packed),
+        readable: true,
     };
     let text: String = code
         .parts(600)
@@ -167,6 +168,10 @@ fn a_code_that_unfolds_without_end_is_refused() {
         .collect();
     let error = decode(&text).unwrap_err().to_string();
     assert!(error.contains("more than 65536 bytes"), "{error}");
+    // Nor is one made that nobody would read.
+    let mut talkative = server();
+    talkative.python = fact("3".repeat(1 << 17));
+    assert!(SiteCode::of(&talkative).parts(600).is_none());
     let many = r#"{"d":[[4000000000,"19e5","d802","","120000","ready"]]}"#;
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(many.as_bytes()).unwrap();

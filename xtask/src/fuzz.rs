@@ -1,0 +1,189 @@
+//! libFuzzer around every reader of foreign bytes, with the stable compiler and Debian's g++.
+//!
+//! `-Cpasses=sancov-module` counts which edges ran; that is all that libFuzzer needs. There is no address sanitizer:
+//! our crates hold no `unsafe` code, and what is looked for are panics, hangs and memory without bounds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{paths, shell};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Targets; all when none is given
+    targets: Vec<String>,
+    /// Seconds for each target
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Keep in tests/fuzz/corpus what reaches code that nothing there does
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Builds the driver and lets it look for inputs that make a target stumble.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let all = targets()?;
+    if let Some(unknown) = args.targets.iter().find(|name| !all.contains(name)) {
+        bail!(
+            "no target is called `{unknown}`; there are {}",
+            all.join(", ")
+        );
+    }
+    let wanted = if args.targets.is_empty() {
+        &all
+    } else {
+        &args.targets
+    };
+    let driver = build()?;
+    let mut stumbled = Vec::new();
+    for name in wanted {
+        let target = Target::of(name)?;
+        println!("{name}: {} seconds", args.seconds);
+        if shell::run(
+            target
+                .driver(&driver)
+                .arg(format!("-max_total_time={}", args.seconds))
+                .arg(&target.found)
+                .arg(&target.kept),
+        )
+        .is_err()
+        {
+            stumbled.push(format!("{name}: the input is {}…", target.stumbles));
+        }
+        if args.keep {
+            target.keep(&driver)?;
+        }
+    }
+    if !stumbled.is_empty() {
+        bail!(
+            "inputs that make a target stumble:\n  {}",
+            stumbled.join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+/// Checks that the driver still compiles: nothing else in the workspace names it.
+pub(crate) fn check() -> Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args(["check", "--locked", "--manifest-path", DRIVER]);
+    shell::run(cargo.env("CARGO_TARGET_DIR", paths::target().join("fuzz")))
+}
+
+/// Where a target's inputs lie.
+struct Target {
+    name: String,
+    /// What was found on this machine.
+    found: PathBuf,
+    /// What the repository keeps.
+    kept: PathBuf,
+    /// How the names of inputs begin that it stumbled over.
+    stumbles: String,
+}
+
+impl Target {
+    fn of(name: &str) -> Result<Self> {
+        let folder = paths::target().join("fuzz");
+        let found = folder.join("found").join(name);
+        fs::create_dir_all(&found)?;
+        let stumbles = folder.join("stumbles");
+        fs::create_dir_all(&stumbles)?;
+        Ok(Self {
+            name: name.to_owned(),
+            found,
+            kept: corpus().join(name),
+            stumbles: format!("{}/{name}-", stumbles.display()),
+        })
+    }
+
+    fn driver(&self, program: &Path) -> std::process::Command {
+        let mut driver = shell::command(program);
+        driver
+            .env("FERRY_FUZZ_TARGET", &self.name)
+            .env("FERRY_FUZZ_SEEDS", &self.found)
+            .args([
+                "-timeout=10",
+                "-rss_limit_mb=1024",
+                "-max_len=65536",
+                "-verbosity=0",
+            ])
+            .arg(format!("-artifact_prefix={}", self.stumbles));
+        // Targets write small files all the time.
+        if Path::new("/dev/shm").is_dir() {
+            driver.env("TMPDIR", "/dev/shm");
+        }
+        driver
+    }
+
+    /// Adds to the repository, of the small inputs, those that reach something new.
+    fn keep(&self, driver: &Path) -> Result<()> {
+        let small = paths::target().join("fuzz/small").join(&self.name);
+        if small.exists() {
+            fs::remove_dir_all(&small)?;
+        }
+        fs::create_dir_all(&small)?;
+        for entry in fs::read_dir(&self.found)? {
+            let path = entry?.path();
+            let own = path.file_name().context("an input has a name")?;
+            let seed = own.to_string_lossy().starts_with("seed-");
+            if !seed && fs::metadata(&path)?.len() <= LARGEST_KEPT {
+                fs::copy(&path, small.join(own))?;
+            }
+        }
+        shell::run(
+            self.driver(driver)
+                .arg("-merge=1")
+                .arg(&self.kept)
+                .arg(&small),
+        )
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let folder = paths::target().join("fuzz");
+    let mut cargo = shell::cargo();
+    // With `--target`, the flags leave build scripts and macros alone.
+    cargo.args([
+        "build",
+        "--release",
+        "--locked",
+        "--manifest-path",
+        DRIVER,
+        "--target",
+        &host,
+    ]);
+    shell::run(
+        cargo
+            .env("CARGO_TARGET_DIR", &folder)
+            .env("RUSTFLAGS", COVERAGE.join(" ")),
+    )?;
+    Ok(folder.join(host).join("release/fuzz-driver"))
+}
+
+/// Each target has a corpus of its name.
+fn targets() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(corpus())? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn corpus() -> PathBuf {
+    paths::root().join("tests/fuzz/corpus")
+}
+
+const DRIVER: &str = "tests/fuzz/driver/Cargo.toml";
+const COVERAGE: [&str; 5] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+/// What the repository keeps stays small: all corpora together are less than two megabytes.
+const LARGEST_KEPT: u64 = 4096;
