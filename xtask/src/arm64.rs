@@ -104,6 +104,10 @@ fn root() -> Result<PathBuf> {
         shell::run(unpack.arg("-C").arg(&root).arg("-xf").arg(&archive))?;
         // What the packages' scripts would have made.
         std::os::unix::fs::symlink("mawk", root.join("usr/bin/awk"))?;
+        for name in ["passwd", "group"] {
+            let made = root.join(format!("usr/share/base-passwd/{name}.master"));
+            fs::copy(made, root.join("etc").join(name))?;
+        }
     }
     Ok(root)
 }
@@ -124,7 +128,8 @@ exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.
 /// How Debian's qemu wants to be registered.
 const RULE: &str = "/usr/lib/binfmt.d/qemu-aarch64.conf";
 /// What any server has, and Python.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
+    "base-passwd",
     "bash",
     "coreutils",
     "dash",

@@ -159,13 +159,19 @@ pub(crate) fn python(host: &dyn Host) -> Option<Fact<String>> {
 
 /// Who runs the probe.
 pub(crate) fn user(host: &dyn Host) -> Option<Fact<User>> {
-    let name = host.run("id", &["-un"], &[]).ok()?.trim().to_owned();
+    let name = host.run("id", &["-un"], &[]).ok()?;
     let groups = host.run("id", &["-nG"], &[]).ok()?;
-    let groups = groups.split_whitespace().map(str::to_owned).collect();
-    fact(
-        Some(User { name, groups }).filter(|user| !user.name.is_empty()),
-        "id",
-    )
+    fact(parse_user(&name, &groups), "id")
+}
+
+/// Where a number has no name, as when a directory of groups does not answer, `id` prints the number and complains.
+fn parse_user(name: &str, groups: &str) -> Option<User> {
+    let said = |line: &&str| !line.starts_with("id:") && !line.trim().is_empty();
+    let groups = groups.lines().filter(said).flat_map(str::split_whitespace);
+    Some(User {
+        name: name.lines().find(said)?.trim().to_owned(),
+        groups: groups.map(str::to_owned).collect(),
+    })
 }
 
 fn parse_cpu(text: &str) -> Option<Cpu> {
@@ -276,6 +282,18 @@ const LOADERS: [(&str, &str); 2] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_without_names_are_users_and_groups_too() {
+        let user = parse_user(
+            "0\nid: cannot find name for user ID 0\n",
+            "0 4\nid: cannot find name for group ID 4\n",
+        );
+        let groups = vec!["0".to_owned(), "4".to_owned()];
+        let name = "0".to_owned();
+        assert_eq!(user, Some(User { name, groups }));
+        assert_eq!(parse_user("\n", "x"), None);
+    }
 
     #[test]
     fn cpus_are_named_by_numbers_or_by_the_kernel() {
