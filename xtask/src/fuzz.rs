@@ -67,8 +67,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Checks that the driver still compiles: nothing else in the workspace names it.
 pub(crate) fn check() -> Result<()> {
+    lock()?;
     let mut cargo = shell::cargo();
-    cargo.args(["check", "--locked", "--manifest-path", DRIVER]);
+    cargo.args(["check", "--manifest-path", DRIVER]);
     shell::run(cargo.env("CARGO_TARGET_DIR", paths::target().join("fuzz")))
 }
 
@@ -142,6 +143,7 @@ impl Target {
 }
 
 fn build() -> Result<PathBuf> {
+    lock()?;
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let folder = paths::target().join("fuzz");
     let mut cargo = shell::cargo();
@@ -149,7 +151,6 @@ fn build() -> Result<PathBuf> {
     cargo.args([
         "build",
         "--release",
-        "--locked",
         "--manifest-path",
         DRIVER,
         "--target",
@@ -161,6 +162,13 @@ fn build() -> Result<PathBuf> {
             .env("RUSTFLAGS", COVERAGE.join(" ")),
     )?;
     Ok(folder.join(host).join("release/fuzz-driver"))
+}
+
+/// The driver's lock is this workspace's, to which cargo adds libFuzzer: one list of versions to look after.
+fn lock() -> Result<()> {
+    let lock = paths::root().join(DRIVER).with_file_name("Cargo.lock");
+    fs::copy(paths::root().join("Cargo.lock"), lock)?;
+    Ok(())
 }
 
 /// Each target has a corpus of its name.
