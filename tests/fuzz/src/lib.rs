@@ -8,10 +8,6 @@
 //! ```
 
 #![expect(
-    clippy::missing_panics_doc,
-    reason = "a target that panics has found something"
-)]
-#![expect(
     clippy::expect_used,
     reason = "a scratch folder that cannot be written is no finding"
 )]

@@ -106,6 +106,7 @@ fn backends() -> Vec<Backend> {
             .collect(),
         files: Vec::new(),
         python: None,
+        signatures: Vec::new(),
     };
     vec![
         backend(

@@ -1,4 +1,4 @@
-//! Files of models: safetensors, GGUF, PyTorch's zip and pickle.
+//! Files of models: safetensors, GGUF, pickles and their zips.
 
 use std::fs;
 
