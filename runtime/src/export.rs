@@ -1,7 +1,7 @@
 //! `export`: a model with its adapters added for good, in a folder that any program can load.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use console::View;
 use report::Trouble;
@@ -52,7 +52,7 @@ fn check_folder(job: &ExportJob) -> Result<(), RuntimeError> {
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     };
     let older = job.overwrite && folder.join(RECORD).is_file();
-    let needed = job.adapters.iter().map(|adapter| adapter.as_path());
+    let needed = job.adapters.iter().map(PathBuf::as_path);
     let needed = needed.chain([Path::new(&job.model)]);
     if free || (older && !needed.into_iter().any(|path| lies_in(path, folder))) {
         return Ok(());
