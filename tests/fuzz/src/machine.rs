@@ -107,6 +107,9 @@ fn backends() -> Vec<Backend> {
         files: Vec::new(),
         python: None,
         signatures: Vec::new(),
+        eulas: Vec::new(),
+        host: Vec::new(),
+        ports: Vec::new(),
     };
     vec![
         backend(
