@@ -75,7 +75,13 @@ pub(crate) fn archive(
     tar.folder("blobs/")?;
     tar.folder("blobs/sha256/")?;
     let blobs = digests(images);
-    let step = Step::start(sink, "step.export-images", "", Some(blobs.len() as u64), "files");
+    let step = Step::start(
+        sink,
+        "step.export-images",
+        "",
+        Some(blobs.len() as u64),
+        "files",
+    );
     for (done, digest) in blobs.iter().enumerate() {
         tar.blob(&format!("blobs/sha256/{}", digest.hex()), bundle, digest)?;
         step.progress(done as u64 + 1);
