@@ -65,14 +65,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the driver still compiles: nothing else in the workspace names it.
-pub(crate) fn check() -> Result<()> {
-    lock()?;
-    let mut cargo = shell::cargo();
-    cargo.args(["check", "--manifest-path", DRIVER]);
-    shell::run(cargo.env("CARGO_TARGET_DIR", paths::target().join("fuzz")))
-}
-
 /// Where a target's inputs lie.
 struct Target {
     name: String,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{arrows, cross, fuzz, libtorch, programs, shell};
+use crate::{arrows, cross, libtorch, programs, shell};
 
 /// Runs every check. Offline once the downloads of the first run are cached.
 pub(crate) fn run() -> Result<()> {
@@ -23,7 +23,6 @@ pub(crate) fn run() -> Result<()> {
         .args(all)
         .args(["--", "-D", "warnings"]);
     shell::run(clippy.envs(libtorch.environment()))?;
-    fuzz::check()?;
     let installer = programs::installer()?;
     let mut tests = shell::cargo();
     if shell::is_there("cargo-nextest") {

@@ -71,7 +71,7 @@ fn a_plan_that_is_not_there() {
     hint: check the path and its permissions
     ---
     错误[bundler.file]: 无法使用 `plan.json`
-      原因: No such file or directory (os error 2)
+      原因: 文件或目录不存在（系统错误 2）
 
     建议: 请检查路径与权限
     ");
@@ -101,7 +101,7 @@ fn a_lock_that_pins_less_than_it_names() {
 
     hint: correct that place in the file; `ferry-bundler schema` says what each field means
     ---
-    错误[bundler.manifest-value]: `ferry.lock` 中的 `components[0].files[0].artifact`：实际为 sha256:[DIGEST]，应为 the digest of one of `artifacts`
+    错误[bundler.manifest-value]: `ferry.lock` 中的 `components[0].files[0].artifact`：实际为 sha256:[DIGEST]，应为 `artifacts` 中某一项的摘要
 
     建议: 请改正文件中的该处；各字段的含义见 `ferry-bundler schema`
     ");
@@ -255,7 +255,7 @@ fn a_machine_without_uv() {
     hint: install uv, or name it with `--uv` or `FERRY_UV`
     ---
     错误[mirror.no-resolver]: 无法运行 `/nowhere/uv`
-      原因: No such file or directory (os error 2)
+      原因: 文件或目录不存在（系统错误 2）
 
     建议: 请安装 uv，或用 `--uv` 或 `FERRY_UV` 指定
     ");

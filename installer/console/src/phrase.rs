@@ -5,6 +5,7 @@
 //! replaced (`phrase.board not listed`). Values that are names, paths or commands are never touched.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 
 use crate::Language;
 use crate::catalog::{Catalog, catalog};
@@ -26,7 +27,10 @@ pub(crate) fn phrases(language: Language, text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut text = Cow::Borrowed(text);
-    for (english, entry) in known(catalog(language)) {
+    // The longest first: a short one may be a part of a longer one.
+    let mut parts: Vec<_> = known(catalog(language)).collect();
+    parts.sort_by_key(|(english, _)| Reverse(english.len()));
+    for (english, entry) in parts {
         if text.contains(english) {
             text = Cow::Owned(text.replace(english, &entry.text));
         }
@@ -70,6 +74,11 @@ mod tests {
                 "Ascend 910B, Atlas A2（板卡不在表中）",
             ),
             ("status", "exit status: 1", "退出码 1"),
+            (
+                "expected",
+                "the digest of one of `artifacts`",
+                "`artifacts` 中某一项的摘要",
+            ),
             ("command", "driver", "driver"),
             ("found", "nobody knows this", "nobody knows this"),
         ] {
