@@ -16,6 +16,21 @@ pub(crate) enum RuntimeError {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// There is no run in the folder.
+    #[error("`{path}` holds no run")]
+    NoRun { path: PathBuf },
+    /// The files of a run cannot be read.
+    #[error("cannot read the run in `{path}`")]
+    RunUnreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A run cannot be asked to end.
+    #[error("cannot ask the run in `{path}` to end")]
+    CannotAsk {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// A model was to be exported over something else.
     #[cfg(feature = "native")]
     #[error("`{path}` holds something that an export does not replace")]
@@ -31,6 +46,9 @@ impl Diagnose for RuntimeError {
         match self {
             Self::JobUnreadable { .. } => "runtime.job-unreadable",
             Self::NoSuchModel { .. } => "runtime.no-such-model",
+            Self::NoRun { .. } => "runtime.no-run",
+            Self::RunUnreadable { .. } => "runtime.run-unreadable",
+            Self::CannotAsk { .. } => "runtime.cannot-ask",
             #[cfg(feature = "native")]
             Self::ExportTaken { .. } => "runtime.export-taken",
             #[cfg(not(feature = "native"))]
@@ -40,7 +58,10 @@ impl Diagnose for RuntimeError {
 
     fn args(&self) -> Args {
         match self {
-            Self::JobUnreadable { path, .. } => vec![("path", path.display().to_string())],
+            Self::JobUnreadable { path, .. }
+            | Self::NoRun { path }
+            | Self::RunUnreadable { path, .. }
+            | Self::CannotAsk { path, .. } => vec![("path", path.display().to_string())],
             #[cfg(feature = "native")]
             Self::ExportTaken { path } => vec![("path", path.display().to_string())],
             Self::NoSuchModel { name } => vec![("name", name.clone())],
@@ -50,6 +71,9 @@ impl Diagnose for RuntimeError {
     }
 
     fn outcome(&self) -> Outcome {
-        Outcome::Usage
+        match self {
+            Self::RunUnreadable { .. } | Self::CannotAsk { .. } => Outcome::HostFault,
+            _ => Outcome::Usage,
+        }
     }
 }

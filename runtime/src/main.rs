@@ -11,12 +11,15 @@ mod home;
 mod job_file;
 mod material;
 #[cfg(feature = "native")]
+mod signals;
+#[cfg(feature = "native")]
 mod speech;
 mod start;
 #[cfg(feature = "native")]
 mod train;
 #[cfg(feature = "native")]
 mod tuning;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +50,10 @@ enum Command {
     Chat(ChatArguments),
     /// Write a model with its adapters added for good, for any program to load
     Export(JobArguments),
+    /// Show how the run in an output folder goes, until it ends; watching is no part of the run
+    Watch(WatchArguments),
+    /// Ask the run in an output folder to end after its step and save
+    Stop(StopArguments),
     /// Say what this program computes with, and where it looks for models
     Doctor,
 }
@@ -74,6 +81,23 @@ struct TrainArguments {
     /// to the last bit
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+}
+
+/// What `watch` needs.
+#[derive(clap::Args)]
+struct WatchArguments {
+    /// The run's `output_dir`
+    output_dir: PathBuf,
+    /// Say how it stands now, and end
+    #[arg(long)]
+    once: bool,
+}
+
+/// What `stop` needs.
+#[derive(clap::Args)]
+struct StopArguments {
+    /// The run's `output_dir`
+    output_dir: PathBuf,
 }
 
 /// What `chat` needs.
@@ -108,27 +132,27 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let view = View::from_flags(&arguments.flags);
     match run(arguments.command, &view) {
-        Ok(()) => view.done(Outcome::Done),
+        Ok(outcome) => view.done(outcome),
         Err(trouble) => view.fail(&trouble),
     }
 }
 
-fn run(command: Command, view: &View) -> Result<(), Trouble> {
+fn run(command: Command, view: &View) -> Result<Outcome, Trouble> {
     match command {
-        Command::Doctor => {
-            doctor::run(view);
-            Ok(())
-        }
-        Command::Check(arguments) => check::run(&arguments, view),
+        Command::Watch(arguments) => return watch::run(&arguments, view),
+        Command::Stop(arguments) => watch::stop(&arguments, view)?,
+        Command::Doctor => doctor::run(view),
+        Command::Check(arguments) => check::run(&arguments, view)?,
         #[cfg(feature = "native")]
-        Command::Train(arguments) => train::run(&arguments, view),
+        Command::Train(arguments) => train::run(&arguments, view)?,
         #[cfg(feature = "native")]
-        Command::Chat(arguments) => chat::run(&arguments, view),
+        Command::Chat(arguments) => chat::run(&arguments, view)?,
         #[cfg(feature = "native")]
-        Command::Export(arguments) => export::run(&arguments, view),
+        Command::Export(arguments) => export::run(&arguments, view)?,
         #[cfg(not(feature = "native"))]
         Command::Train(_) | Command::Chat(_) | Command::Export(_) => {
-            Err(error::RuntimeError::NotNative.into())
+            return Err(error::RuntimeError::NotNative.into());
         }
     }
+    Ok(Outcome::Done)
 }

@@ -1,10 +1,7 @@
 //! `train`: a job file into a tuned model.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use console::View;
-use report::Trouble;
+use report::{Trouble, relayed};
 use torch_backend::{LibtorchTrainer, Threads, open, use_threads};
 use train::{Ending, Material, TrainError, begin};
 
@@ -13,6 +10,7 @@ use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
 use crate::material::Ready;
+use crate::signals::stop_on_request;
 use crate::tuning::{adam, tuning};
 
 pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble> {
@@ -37,7 +35,7 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     }
     let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?
         .with_objective(job.objective)?;
-    let stop = stop_on_interrupt();
+    let stop = stop_on_request();
     let material = Material {
         items: &ready.prepared.items,
         eval_items: &ready.prepared.eval_items,
@@ -45,7 +43,8 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
         threads,
         stop: &stop,
     };
-    let summary = train::run(&job, &material, &mut trainer, view)?;
+    // A terminal or a pipe that nobody reads must not hold up the steps.
+    let summary = relayed(view, |sink| train::run(&job, &material, &mut trainer, sink))?;
     let output = job.output_dir.display().to_string();
     let value = serde_json::json!({
         "output_dir": output, "steps": summary.steps, "planned_steps": summary.planned,
@@ -64,13 +63,4 @@ fn ending(ending: Ending) -> &'static str {
         Ending::Stopped => "stopped",
         Ending::NoProgress => "no-progress",
     }
-}
-
-/// A flag that Ctrl-C sets: the loop ends after the step and saves. Where no handler can be set, Ctrl-C ends the
-/// program as it always did.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let _unset = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    stop
 }

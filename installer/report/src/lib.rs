@@ -5,6 +5,8 @@
 
 mod diagnose;
 mod event;
+mod relay;
 
 pub use diagnose::{Args, Diagnose, Outcome, Trouble};
 pub use event::{Event, Recorder, Silent, Sink, Step};
+pub use relay::relayed;

@@ -15,3 +15,5 @@ mod export;
 mod refusals;
 #[cfg(feature = "native")]
 mod training;
+#[cfg(feature = "native")]
+mod watching;

@@ -11,6 +11,7 @@ mod memory;
 mod output;
 mod plot;
 mod run;
+mod run_folder;
 mod schedule;
 mod shape;
 mod steps;
@@ -25,6 +26,7 @@ pub use job::{
 pub use memory::Memory;
 pub use plot::{png, smoothed, svg};
 pub use run::{Ending, Material, Summary, begin, run};
+pub use run_folder::{Failure, Record, RunFolder, State, ask_to_stop};
 pub use schedule::Scheduler;
 pub use shape::{ModelShape, ShapeError};
 pub use steps::Steps;

@@ -6,6 +6,7 @@
 //!              train_results.json, eval_results.json, all_results.json
 //!              training_loss.svg, training_loss.png
 //!              job.json             the keys the job ran with
+//!              run.json, run.lock   see the module of run folders
 //!              checkpoint-<step>/   see the module of checkpoints
 //! ```
 //!
@@ -20,6 +21,7 @@ use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::checkpoint::{self, PREFIX, remove_if_there};
+use crate::run_folder::is_record;
 use crate::trainer::{TrainError, Trainer};
 
 /// The output folder of one run.
@@ -173,7 +175,7 @@ impl Output {
 /// Whether a folder holds something, or its place something else.
 pub(crate) fn is_taken(folder: &Path) -> bool {
     match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_some(),
+        Ok(mut entries) => entries.any(|entry| entry.map_or(true, |entry| !is_record(&entry))),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }

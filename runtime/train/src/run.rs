@@ -10,6 +10,7 @@ use train_data::{Batch, Item, file_order, shuffled};
 use crate::checkpoint::{self, Order, Point, Progress};
 use crate::job::{Job, When};
 use crate::output::{Output, Start};
+use crate::run_folder::RunFolder;
 use crate::steps::Steps;
 use crate::trainer::{StepReport, TrainError, Trainer};
 
@@ -65,6 +66,11 @@ pub enum Ending {
 
 /// Where `job` begins: at a checkpoint, or at the start of an output folder that it may take. Writes nothing.
 pub fn begin(job: &Job) -> Result<Option<Point>, TrainError> {
+    if RunFolder::is_in_use(&job.output_dir) {
+        return Err(TrainError::InUse {
+            path: job.output_dir.clone(),
+        });
+    }
     let point = Point::of(job)?;
     let within = point
         .as_ref()
@@ -109,20 +115,25 @@ pub fn run(
         true => Start::Over,
         false => Start::Fresh,
     };
+    let steps = Steps::of(job, material.items.len());
+    let folder = RunFolder::take(&job.output_dir, progress.step, steps.total)?;
     let output = Output::open(&job.output_dir, start)?;
     output.json("job.json", &job.settings, 2)?;
     let mut course = Course {
         job,
         output,
         order,
-        steps: Steps::of(job, material.items.len()),
+        steps,
         started: Instant::now(),
         resumed_at: progress.step,
         progress,
         threads: material.threads,
     };
-    let ending = course.train(material, trainer, sink)?;
-    course.finish(material, trainer, sink, ending)
+    let ended = course
+        .train(material, trainer, sink, &folder)
+        .and_then(|ending| course.finish(material, trainer, sink, ending));
+    let left = folder.leave(&ended);
+    ended.and_then(|summary| left.map(|()| summary))
 }
 
 /// A run under way.
@@ -143,6 +154,7 @@ impl Course<'_> {
         material: &Material<'_>,
         trainer: &mut dyn Trainer,
         sink: &dyn Sink,
+        folder: &RunFolder,
     ) -> Result<Ending, TrainError> {
         let job = self.job;
         let in_step = job.batch_size * job.gradient_accumulation_steps;
@@ -161,7 +173,7 @@ impl Course<'_> {
                 if self.progress.step >= self.steps.total {
                     return Ok(Ending::Done);
                 }
-                if material.stop.load(Ordering::Relaxed) {
+                if material.stop.load(Ordering::Relaxed) || folder.is_asked_to_stop() {
                     return Ok(Ending::Stopped);
                 }
                 let batches = batches(chosen, job.batch_size, material.items, material.padding_id);

@@ -163,6 +163,8 @@ fn a_run_counts_logs_and_saves_as_the_original() {
             "checkpoint-4",
             "checkpoint-6",
             "job.json",
+            "run.json",
+            "run.lock",
             "steps",
             "train_results.json",
             "trainer_log.jsonl",

@@ -71,6 +71,12 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another run works in the output folder.
+    #[error("another run works in `{path}`")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The job goes on from a checkpoint, and there is none.
     #[error("`{path}` holds no checkpoint to go on from")]
     NoCheckpoint {
@@ -111,6 +117,7 @@ impl Diagnose for TrainError {
             Self::Backend { .. } => "train.backend",
             Self::Write { .. } => "train.write",
             Self::OutputTaken { .. } => "train.output-taken",
+            Self::InUse { .. } => "train.in-use",
             Self::NoCheckpoint { .. } => "train.no-checkpoint",
             Self::BadCheckpoint { .. } => "train.bad-checkpoint",
             Self::ResumeMismatch { .. } => "train.resume-mismatch",
@@ -130,9 +137,10 @@ impl Diagnose for TrainError {
                 ("grad_norm", grad_norm.to_string()),
             ],
             Self::Backend { action, .. } => vec![("action", action.clone())],
-            Self::Write { path, .. } | Self::OutputTaken { path } | Self::NoCheckpoint { path } => {
-                vec![("path", path.display().to_string())]
-            }
+            Self::Write { path, .. }
+            | Self::OutputTaken { path }
+            | Self::InUse { path }
+            | Self::NoCheckpoint { path } => vec![("path", path.display().to_string())],
             Self::BadCheckpoint {
                 path,
                 found,
@@ -162,6 +170,7 @@ impl Diagnose for TrainError {
             Self::Diverged { .. } => Outcome::Failed,
             Self::Backend { .. } | Self::Write { .. } => Outcome::HostFault,
             Self::OutputTaken { .. }
+            | Self::InUse { .. }
             | Self::NoCheckpoint { .. }
             | Self::BadCheckpoint { .. }
             | Self::ResumeMismatch { .. }

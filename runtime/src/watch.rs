@@ -1,0 +1,189 @@
+//! `watch` and `stop`: a run seen, and ended, from anywhere that sees its folder.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use console::View;
+use report::{Outcome, Trouble};
+use serde_json::{Value, json};
+use train::{Record, State, ask_to_stop};
+
+use crate::error::RuntimeError;
+use crate::{StopArguments, WatchArguments};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The most that one look takes from a log.
+const LARGEST: u64 = 4 << 20;
+
+/// Shows the lines of a run's log as they come, until the run ends, and then how it ended.
+pub(crate) fn run(arguments: &WatchArguments, view: &View) -> Result<Outcome, Trouble> {
+    let folder = &arguments.output_dir;
+    let mut log = Log::of(folder);
+    loop {
+        // Before its lines: what a run that has ended wrote last is then there.
+        let record = record(folder)?;
+        for line in log.lines().map_err(|source| unreadable(folder, source))? {
+            show(&line, view);
+        }
+        if record.state != State::Running || arguments.once {
+            return Ok(tell(folder, &record, log.step, view));
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// Asks a run to end.
+pub(crate) fn stop(arguments: &StopArguments, view: &View) -> Result<(), Trouble> {
+    let folder = &arguments.output_dir;
+    let record = record(folder)?;
+    let running = record.state == State::Running;
+    if running {
+        ask_to_stop(folder).map_err(|source| RuntimeError::CannotAsk {
+            path: folder.clone(),
+            source,
+        })?;
+    }
+    let path = folder.display().to_string();
+    let code = if running {
+        "runtime.stop-asked"
+    } else {
+        "runtime.stop-idle"
+    };
+    let said = view.text(code, &[("path", path.clone())]);
+    view.result(&json!({ "output_dir": path, "asked": running }), &said);
+    Ok(())
+}
+
+fn record(folder: &Path) -> Result<Record, RuntimeError> {
+    let record = Record::of(folder).map_err(|source| unreadable(folder, source))?;
+    record.ok_or_else(|| RuntimeError::NoRun {
+        path: folder.to_owned(),
+    })
+}
+
+fn unreadable(folder: &Path, source: io::Error) -> RuntimeError {
+    RuntimeError::RunUnreadable {
+        path: folder.to_owned(),
+        source,
+    }
+}
+
+/// Shows one line of a log.
+fn show(line: &Value, view: &View) {
+    let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
+    let number = |name: &str| line[name].as_f64().map(|value| format!("{value:.4}"));
+    let loss = number("loss").map(|loss| format!("  loss {loss}"));
+    let eval = number("eval_loss").map(|loss| format!("  eval_loss {loss}"));
+    let rate = line["lr"].as_f64().map(|rate| format!("  lr {rate:.2e}"));
+    let human = format!(
+        "{}/{}{}{}{}  {} < {}",
+        line["current_steps"],
+        line["total_steps"],
+        loss.unwrap_or_default(),
+        eval.unwrap_or_default(),
+        rate.unwrap_or_default(),
+        text("elapsed_time"),
+        text("remaining_time"),
+    );
+    view.result(line, &human);
+}
+
+/// Says how a run stands.
+fn tell(folder: &Path, record: &Record, step: u64, view: &View) -> Outcome {
+    let (code, outcome) = match record.state {
+        State::Running => ("runtime.run-works", Outcome::Done),
+        State::Done => ("runtime.run-done", Outcome::Done),
+        State::Stopped => ("runtime.run-stopped", Outcome::Done),
+        State::NoProgress => ("runtime.run-no-progress", Outcome::Done),
+        State::CutOff => ("runtime.run-cut-off", Outcome::Failed),
+        State::Failed => ("runtime.run-failed", Outcome::Failed),
+    };
+    let failure = record.failure.as_ref();
+    let path = folder.display().to_string();
+    let said = view.text(
+        code,
+        &[
+            ("path", path.clone()),
+            ("step", step.to_string()),
+            ("steps", record.total_steps.to_string()),
+            ("pid", record.pid.to_string()),
+            (
+                "failure",
+                failure.map_or_else(String::new, |failure| {
+                    view.text(&failure.code, &failure.args)
+                }),
+            ),
+        ],
+    );
+    view.result(
+        &json!({ "output_dir": path, "step": step, "run": record }),
+        &said,
+    );
+    outcome
+}
+
+/// The log of a run, read on from where the last look ended.
+struct Log {
+    path: PathBuf,
+    /// Which file was read: a run that goes on from a checkpoint puts another in its place.
+    inode: u64,
+    offset: u64,
+    /// The last step that was shown.
+    step: u64,
+}
+
+impl Log {
+    fn of(folder: &Path) -> Self {
+        Self {
+            path: folder.join("trainer_log.jsonl"),
+            inode: 0,
+            offset: 0,
+            step: 0,
+        }
+    }
+
+    /// The whole lines that were added since the last look.
+    fn lines(&mut self) -> io::Result<Vec<Value>> {
+        let mut file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened?,
+        };
+        let inode = file.metadata()?.ino();
+        if inode != self.inode {
+            (self.inode, self.offset) = (inode, 0);
+        }
+        let mut lines = Vec::new();
+        loop {
+            file.seek(SeekFrom::Start(self.offset))?;
+            let mut bytes = Vec::new();
+            Read::by_ref(&mut file)
+                .take(LARGEST)
+                .read_to_end(&mut bytes)?;
+            // A line without its end is still being written; one that fills all that is read is none of ours.
+            let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
+                Some(end) => end + 1,
+                None if bytes.len() as u64 == LARGEST => bytes.len(),
+                None => return Ok(lines),
+            };
+            self.offset += whole as u64;
+            let text = String::from_utf8_lossy(&bytes[..whole]);
+            for line in text.lines() {
+                let value: Value = serde_json::from_str(line).unwrap_or_default();
+                let Some(step) = value["current_steps"].as_u64() else {
+                    continue;
+                };
+                // The closing line has no figures; what was shown before a checkpoint was gone back to comes again.
+                if value.get("loss").is_some() || value.get("eval_loss").is_some() {
+                    self.step = step;
+                    lines.push(value);
+                }
+            }
+        }
+    }
+}
