@@ -48,7 +48,7 @@ mod tests {
     fn everything_arrives_in_order() {
         let recorder = Recorder::default();
         relayed(&recorder, |sink| {
-            (0..100).for_each(|n| sink.emit(&progress(n)))
+            (0..100).for_each(|n| sink.emit(&progress(n)));
         });
         let wanted: Vec<Event> = (0..100).map(progress).collect();
         assert_eq!(recorder.events(), wanted);
