@@ -26,6 +26,8 @@ pub(crate) struct Args {
 enum Check {
     /// PEFT loads an adapter and answers as Ferry does.
     Peft,
+    /// transformers loads a model exported in four bits, with bitsandbytes' own bytes.
+    Packed,
     /// transformers finds an installed model by its hub name.
     Hub,
     /// `model_signing` verifies an installed model, and refuses a changed one.
@@ -46,6 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&place)?;
     if asked(Check::Peft) {
         peft(&bench::python(args.python.as_deref())?, &place)?;
+    }
+    if asked(Check::Packed) {
+        packed(&bench::python(args.python.as_deref())?, &place)?;
     }
     if asked(Check::Hub) || asked(Check::Signature) {
         install(&place)?;
@@ -97,6 +102,38 @@ fn peft(python: &Path, place: &Path) -> Result<()> {
     reader.arg("tests/oracles/peft_reads.py");
     reader.arg(golden.join("model")).arg(&adapter);
     shell::run(reader.arg(&generate).arg(&answers))
+}
+
+/// Exports the golden model in four bits and as numbers; transformers with bitsandbytes must see the same in both.
+fn packed(python: &Path, place: &Path) -> Result<()> {
+    let libtorch = libtorch::obtain()?;
+    let runtime = programs::runtime(&libtorch)?;
+    let library = paths::cache()?.join("bitsandbytes-0.50.2");
+    if !library.join("bitsandbytes").exists() {
+        let mut install = shell::command(&libtorch::uv()?);
+        install
+            .args(["pip", "install", "--no-deps", "--python"])
+            .arg(python);
+        install.arg("--target").arg(&library);
+        shell::run(install.arg("bitsandbytes==0.50.2"))?;
+    }
+    let golden = paths::root().join("tests/golden");
+    let mut folders = Vec::new();
+    for (name, bits) in [("packed", 4), ("numbers", 0)] {
+        let (folder, job) = (place.join(name), place.join(format!("{name}.yaml")));
+        let text = format!(
+            "model_name_or_path: {}\nexport_dir: {}\nexport_quantization_bit: {bits}\n",
+            golden.join("model").display(),
+            folder.display()
+        );
+        fs::write(&job, text)?;
+        let mut export = shell::command(&runtime);
+        shell::run(export.envs(libtorch.environment()).arg("export").arg(&job))?;
+        folders.push(folder);
+    }
+    let mut reader = shell::command(python);
+    reader.arg("tests/oracles/packed_reads.py").args(&folders);
+    shell::run(reader.env("PYTHONPATH", &library))
 }
 
 /// Packs and installs the golden model.
