@@ -12,6 +12,7 @@ use crate::JobArguments;
 use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
+use crate::tuning::packing;
 
 /// What an export leaves in its folder, beside the model.
 const RECORD: &str = "export.json";
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
         base: &job.model,
         adapters: &job.adapters,
         numbers: job.numbers,
+        quantization: packing(job.four_bit),
         shard_size: job.shard_size,
     };
     let exported = files.export(&options, &job.folder, view)?;
@@ -38,6 +40,7 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
     let value = serde_json::json!({
         "export_dir": folder, "files": exported.files, "bytes": exported.bytes,
         "tensors": exported.tensors, "dtype": exported.numbers,
+        "bits": exported.bits,
     });
     view.result(&value, &folder);
     Ok(())

@@ -34,7 +34,8 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
         return Err(TrainError::NoExamples.into());
     }
     let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?
-        .with_objective(job.objective)?;
+        .with_objective(job.objective)?
+        .with_router_loss(job.router_loss);
     let stop = stop_on_request();
     let material = Material {
         items: &ready.prepared.items,

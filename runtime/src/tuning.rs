@@ -27,20 +27,23 @@ pub(crate) fn tuning(job: &Job) -> Tuning {
             extra_modules: freeze.extra_modules.clone(),
         }),
         FineTuning::Lora(lora) => {
-            if let Some(four_bit) = lora.quantization {
-                holding.quantization = Quantization::FourBit {
-                    code: if four_bit.fp4 {
-                        FourBitCode::Fp4
-                    } else {
-                        FourBitCode::Nf4
-                    },
-                    double: four_bit.double,
-                };
-            }
+            holding.quantization = packing(lora.quantization);
             adapter(lora)
         }
     };
     Tuning { method, holding }
+}
+
+/// How weights are packed.
+pub(crate) fn packing(four_bit: Option<train::Quantization>) -> Quantization {
+    four_bit.map_or(Quantization::None, |four_bit| Quantization::FourBit {
+        code: if four_bit.fp4 {
+            FourBitCode::Fp4
+        } else {
+            FourBitCode::Nf4
+        },
+        double: four_bit.double,
+    })
 }
 
 /// All adapters but the last are merged; the last is gone on with, unless a fresh one is wanted.

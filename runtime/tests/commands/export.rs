@@ -117,7 +117,7 @@ fn a_broken_adapter_leaves_the_earlier_export_as_it_was() {
     let end = broken.len();
     broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     for (bytes, code) in [
-        (&broken[..], "torch.not-finite"),
+        (&broken[..], "torch.malformed"),
         (&whole[..end - 1], "torch.malformed"),
     ] {
         fs::write(&path, bytes).unwrap();
@@ -140,4 +140,42 @@ fn a_broken_adapter_leaves_the_earlier_export_as_it_was() {
             .starts_with('.')
     });
     assert_eq!(left.count(), 0, "an unfinished export was left");
+}
+
+#[test]
+fn a_model_in_four_bits_speaks_and_learns_an_adapter() {
+    let bench = trained();
+    let output = bench.run(&[
+        "--json",
+        "export",
+        "export.yaml",
+        "export_quantization_bit=4",
+    ]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let result: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(result["bits"], 4);
+    let config = json(&bench, "merged/config.json");
+    assert_eq!(config["quantization_config"]["bnb_4bit_quant_type"], "nf4");
+    // Near enough to the numbers it was made of to have kept what the adapter learned.
+    let with_adapter = answer(&bench, &["--model", "model", "--adapter", "out"]);
+    assert_eq!(answer(&bench, &["--model", "merged"]), with_adapter);
+    let train = |more: &[&str]| {
+        let mut words = vec![
+            "--json",
+            "train",
+            "job.yaml",
+            "model_name_or_path=merged",
+            "output_dir=more",
+        ];
+        words.extend(more);
+        bench.run(&words)
+    };
+    let full = train(&["finetuning_type=full", "lora_rank=null"]);
+    let said = String::from_utf8(full.stdout).unwrap();
+    assert!(said.contains("torch.not-on-packed"), "{said}");
+    assert!(!bench.path("more").exists());
+    let lora = train(&[]);
+    assert!(lora.status.success(), "{lora:?}");
+    answer(&bench, &["--model", "merged", "--adapter", "more"]);
 }

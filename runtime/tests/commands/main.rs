@@ -12,6 +12,10 @@ mod bench;
 mod check;
 #[cfg(feature = "native")]
 mod export;
+#[cfg(feature = "native")]
+mod malformed;
+#[cfg(feature = "native")]
+mod memory;
 mod refusals;
 #[cfg(feature = "native")]
 mod training;

@@ -56,6 +56,11 @@ fn follows_the_trace(run: &str) {
 }
 
 fn follows_the_trace_with(bench: &Bench, run: &str, settings: &[&str]) {
+    follows_the_trace_within(bench, run, settings, 1e-4, 1e-3);
+}
+
+/// The same with other bounds on how far losses and gradient norms may be off.
+fn follows_the_trace_within(bench: &Bench, run: &str, settings: &[&str], loss: f64, norm: f64) {
     train(bench, settings);
     let trace = json(&fs::read(golden(&format!("traces/{run}/trace.json"))).unwrap());
     let steps = trace["steps"].as_array().unwrap();
@@ -63,8 +68,8 @@ fn follows_the_trace_with(bench: &Bench, run: &str, settings: &[&str]) {
     assert_eq!(points.len(), steps.len(), "{run}");
     for (point, step) in points.iter().zip(steps) {
         for (name, within) in [
-            ("loss", 1e-4),
-            ("grad_norm", 1e-3),
+            ("loss", loss),
+            ("grad_norm", norm),
             ("learning_rate", 1e-12),
         ] {
             let found = point[name].as_f64().unwrap();
@@ -96,6 +101,60 @@ fn follows_the_trace_with(bench: &Bench, run: &str, settings: &[&str]) {
 #[test]
 fn lora_follows_the_trace() {
     follows_the_trace("sft_lora");
+}
+
+#[test]
+fn narrow_numbers_follow_the_traces() {
+    for (run, loss, norm) in [("sft_lora_bf16", 2e-2, 0.2), ("sft_qlora_nf4", 2e-3, 0.1)] {
+        follows_the_trace_within(&golden_bench(run), run, &[], loss, norm);
+    }
+}
+
+#[test]
+fn kinds_of_adapters_follow_the_traces() {
+    for run in ["sft_rslora_loraplus", "sft_pissa", "sft_additional_target"] {
+        follows_the_trace(run);
+    }
+}
+
+#[test]
+fn experts_follow_the_traces() {
+    for run in ["moe_lora", "moe_full", "moe_freeze"] {
+        let bench = golden_bench(run);
+        for entry in fs::read_dir(golden("model_moe")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            bench.write(&format!("model_moe/{name}"), fs::read(&path).unwrap());
+        }
+        follows_the_trace_with(&bench, run, &[]);
+        // What comes out speaks: the whole model, or the model with its adapter, and the same exported.
+        let ask = |words: &[&str]| {
+            let mut chat = vec!["--json", "chat", "--template", "qwen", "--max-tokens", "8"];
+            chat.extend(["--prompt", "What is the capital of France?"]);
+            chat.extend(words);
+            let output = bench.run(&chat);
+            assert!(output.status.success(), "{run}: {output:?}");
+            json(&output.stdout)["answer"].clone()
+        };
+        let (adapter, answer) = if run == "moe_lora" {
+            let answer = ask(&["--model", "model_moe", "--adapter", "out"]);
+            ("out", answer)
+        } else {
+            ("", ask(&["--model", "out"]))
+        };
+        let base = if adapter.is_empty() {
+            "out"
+        } else {
+            "model_moe"
+        };
+        let job = format!(
+            "model_name_or_path: {base}\nadapter_name_or_path: \"{adapter}\"\nexport_dir: merged\nexport_size: 1\n"
+        );
+        bench.write("export.yaml", job);
+        let output = bench.run(&["export", "export.yaml"]);
+        assert!(output.status.success(), "{run}: {output:?}");
+        assert_eq!(ask(&["--model", "merged"]), answer, "{run}");
+    }
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! Adapters in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::Tensor;
 
-use crate::files::{self, TensorFiles};
+use crate::files::{self, TensorFiles, bounded};
 use crate::model::Model;
 use crate::settings::{LoraSettings, Targets};
 use crate::trainable::{PREFIX, is_of};
@@ -15,6 +14,8 @@ use crate::{BackendError, output};
 
 pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 const SETTINGS: &str = "adapter_config.json";
+/// An adapter's configuration is a few kilobytes; more is not one.
+const LARGEST: u64 = 4 << 20;
 
 #[derive(Deserialize)]
 #[expect(
@@ -47,7 +48,7 @@ struct Saved {
 
 impl Saved {
     fn read(path: &Path) -> Result<Self, BackendError> {
-        let text = fs::read(path).map_err(BackendError::reading(path))?;
+        let text = bounded(path, LARGEST)?;
         let saved: Self = serde_json::from_slice(&text).map_err(|e| {
             BackendError::malformed(path, e.to_string(), "a PEFT LoRA configuration")
         })?;
@@ -150,13 +151,13 @@ impl Model {
                 continue;
             }
             let (rows, columns) = layer.weight.size()?;
-            let a = weights.read(&a, &[settings.rank, columns])?;
-            let b = weights.read(&b, &[rows, settings.rank])?;
+            let a = weights.read_finite(&a, &[settings.rank, columns])?;
+            let b = weights.read_finite(&b, &[rows, settings.rank])?;
             used += 2;
             let lengths = if settings.dora {
                 used += 1;
                 let name = name("lora_magnitude_vector");
-                Some(weights.read(&name, &[rows])?)
+                Some(weights.read_finite(&name, &[rows])?)
             } else {
                 None
             };

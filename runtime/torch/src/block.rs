@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! x -> norm -> q k v (-> norms of heads) -> turn -> attention -> o -> +x = middle
-//! middle -> norm -> silu(gate) * up -> down -> +middle
+//! middle -> norm -> feed-forward -> +middle
 //! ```
 //!
 //! What is kept for the backward pass: x, the turned queries and keys, the values, the attention's result, the middle,
-//! gate and up. Norms and products of gate and up are computed again, which costs next to nothing; libtorch would keep
+//! and what the feed-forward half keeps. Norms are computed again, which costs next to nothing; libtorch would keep
 //! twice as much.
 
 use tch::Tensor;
 
 use crate::BackendError;
 use crate::attention::{self, Angles, Span};
+use crate::balance::Balance;
+use crate::feed::{Feed, KeptFeed, nothing};
 use crate::lora::{Linear, Mode};
 use crate::norm::Norm;
 
@@ -26,9 +28,7 @@ pub(crate) struct Block {
     pub(crate) head_norms: Option<(Norm, Norm)>,
     pub(crate) output: Linear,
     pub(crate) feed_norm: Norm,
-    pub(crate) gate: Linear,
-    pub(crate) up: Linear,
-    pub(crate) down: Linear,
+    pub(crate) feed: Feed,
     /// How far attention looks back, itself included.
     pub(crate) window: Option<i64>,
     /// Width of a head.
@@ -43,6 +43,8 @@ pub(crate) struct Around<'a> {
     pub(crate) angles: Angles,
     pub(crate) segments: &'a [i64],
     pub(crate) mode: Mode,
+    /// How evenly experts are used, where a loss asks for that.
+    pub(crate) balance: Option<Balance>,
 }
 
 /// What a layer keeps for its backward pass.
@@ -53,37 +55,23 @@ pub(crate) struct Kept {
     raw: Option<(Tensor, Tensor)>,
     spans: Vec<Span>,
     middle: Tensor,
-    gate: Tensor,
-    up: Tensor,
+    feed: KeptFeed,
 }
 
 impl Block {
-    pub(crate) fn linears(&self) -> [&Linear; 7] {
-        let Self {
-            query,
-            key,
-            value,
-            output,
-            gate,
-            up,
-            down,
-            ..
-        } = self;
-        [query, key, value, output, gate, up, down]
+    pub(crate) fn linears(&self) -> Box<dyn Iterator<Item = &Linear> + '_> {
+        let attention = [&self.query, &self.key, &self.value, &self.output];
+        Box::new(attention.into_iter().chain(self.feed.linears()))
     }
 
-    pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 7] {
-        let Self {
-            query,
-            key,
-            value,
-            output,
-            gate,
-            up,
-            down,
-            ..
-        } = self;
-        [query, key, value, output, gate, up, down]
+    pub(crate) fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
+        let attention = [
+            &mut self.query,
+            &mut self.key,
+            &mut self.value,
+            &mut self.output,
+        ];
+        Box::new(attention.into_iter().chain(self.feed.linears_mut()))
     }
 
     pub(crate) fn norms(&self) -> impl Iterator<Item = &Norm> {
@@ -102,8 +90,7 @@ impl Block {
 
     /// Whether anything of the layer trains.
     pub(crate) fn trains(&self) -> bool {
-        self.linears().iter().any(|linear| linear.trains())
-            || self.norms().any(|norm| norm.weight.requires_grad())
+        self.linears().any(Linear::trains) || self.norms().any(|norm| norm.weight.requires_grad())
     }
 
     /// Computes the layer. Where `keep`, returns what [`Self::backward`] needs.
@@ -139,18 +126,14 @@ impl Block {
         let middle = x.f_add(&self.output.forward(&mixed, around.mode)?)?;
         drop(mixed);
         let normed = self.feed_norm.forward(&middle)?;
-        let gate = self.gate.forward(&normed, around.mode)?;
-        let up = self.up.forward(&normed, around.mode)?;
-        drop(normed);
-        let product = gate.f_silu()?.f_mul(&up)?;
-        let result = middle.f_add(&self.down.forward(&product, around.mode)?)?;
-        let kept = keep.then_some(Kept {
+        let (added, feed) = self.feed.forward(normed, around, keep)?;
+        let result = middle.f_add(&added)?;
+        let kept = feed.map(|feed| Kept {
             x,
             raw,
             spans,
             middle,
-            gate,
-            up,
+            feed,
         });
         Ok((result, kept))
     }
@@ -176,7 +159,7 @@ impl Block {
     pub(crate) fn backward(
         &self,
         kept: Kept,
-        out: Tensor,
+        mut out: Tensor,
         around: &Around,
         wanted: bool,
     ) -> Result<Option<Tensor>, BackendError> {
@@ -186,11 +169,14 @@ impl Block {
             raw,
             spans,
             middle,
-            gate,
-            up,
+            feed,
         } = kept;
-        let mut out = self.backward_feed(&middle, gate, up, out, mode)?;
-        drop(middle);
+        let normed = || self.feed_norm.forward(&middle);
+        let inner = self.feed.backward(feed, &out, &normed, around)?;
+        let part = self.feed_norm.backward(&middle, &inner)?;
+        drop((inner, middle));
+        out = out.f_add_(&part)?;
+        drop(part);
         let mixed = attention::result(&spans)?;
         let inner = self.output.backward(&mixed, &out, None, true, mode)?;
         drop(mixed);
@@ -226,37 +212,4 @@ impl Block {
             None
         })
     }
-
-    /// The backward pass from the result to the middle.
-    fn backward_feed(
-        &self,
-        middle: &Tensor,
-        gate: Tensor,
-        up: Tensor,
-        mut out: Tensor,
-        mode: Mode,
-    ) -> Result<Tensor, BackendError> {
-        let open = gate.f_silu()?;
-        let product = open.f_mul(&up)?;
-        let inner = self.down.backward(&product, &out, None, true, mode)?;
-        let inner = inner.ok_or_else(nothing)?;
-        drop(product);
-        let mut open = open;
-        let for_up = open.f_mul_(&inner)?;
-        let mut inner = inner;
-        let for_gate = gate.f_silu_backward(&inner.f_mul_(&up)?)?;
-        drop((gate, up, inner));
-        let normed = self.feed_norm.forward(middle)?;
-        let sum = self.gate.backward(&normed, &for_gate, None, true, mode)?;
-        drop(for_gate);
-        let sum = self.up.backward(&normed, &for_up, sum, true, mode)?;
-        let sum = sum.ok_or_else(nothing)?;
-        let part = self.feed_norm.backward(middle, &sum)?;
-        Ok(out.f_add_(&part)?)
-    }
-}
-
-/// A gradient was asked for and not given: a fault of this crate.
-fn nothing() -> BackendError {
-    BackendError::Library("a layer gave no gradient of its input".to_owned())
 }

@@ -1,15 +1,16 @@
 //! `config.json`: the shape of a model.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::BackendError;
+use crate::files::bounded;
+use crate::mixture::Mixture;
 use crate::rope::Scaling;
 
 /// The kinds of model that [`crate::Model`] computes, as error messages name them.
-pub(crate) const KNOWN: &str = "llama, mistral, qwen2, qwen3";
+pub(crate) const KNOWN: &str = "llama, mistral, qwen2, qwen3, qwen3_moe";
 
 /// A configuration file is a few kilobytes; more is not one.
 const LARGEST: u64 = 4 << 20;
@@ -21,12 +22,14 @@ const LARGEST: u64 = 4 << 20;
     reason = "each is one switch of the file"
 )]
 pub struct ModelConfig {
-    /// `llama`, `mistral`, `qwen2` or `qwen3`.
+    /// `llama`, `mistral`, `qwen2`, `qwen3` or `qwen3_moe`.
     pub kind: String,
     /// Width of the residual stream.
     pub hidden: i64,
-    /// Width inside the feed-forward block.
+    /// Width inside the feed-forward block of layers without experts.
     pub feed_forward: i64,
+    /// The experts of layers that have some.
+    pub mixture: Option<Mixture>,
     /// Number of blocks.
     pub layers: i64,
     /// Query heads.
@@ -62,17 +65,7 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Reads and checks `config.json`.
     pub fn read(path: &Path) -> Result<Self, BackendError> {
-        let size = fs::metadata(path)
-            .map_err(BackendError::reading(path))?
-            .len();
-        if size > LARGEST {
-            return Err(BackendError::malformed(
-                path,
-                format!("{size} bytes"),
-                format!("at most {LARGEST} bytes"),
-            ));
-        }
-        let text = fs::read(path).map_err(BackendError::reading(path))?;
+        let text = bounded(path, LARGEST)?;
         let value = serde_json::from_slice(&text)
             .map_err(|e| BackendError::malformed(path, e.to_string(), "JSON"))?;
         Self::from_json(path, &value)
@@ -82,7 +75,7 @@ impl ModelConfig {
     pub fn from_json(path: &Path, value: &Value) -> Result<Self, BackendError> {
         let fields = Fields { path, value };
         let kind = value["model_type"].as_str().unwrap_or("none").to_owned();
-        if !matches!(kind.as_str(), "llama" | "mistral" | "qwen2" | "qwen3") {
+        if !KNOWN.split(", ").any(|known| known == kind) {
             return Err(BackendError::UnknownArchitecture {
                 path: path.to_owned(),
                 found: kind,
@@ -91,7 +84,9 @@ impl ModelConfig {
         }
         fields.must_be("hidden_act", |v| v.is_null() || v == "silu")?;
         fields.must_be("mlp_bias", |v| v != &Value::Bool(true))?;
-        fields.must_be("quantization_config", Value::is_null)?;
+        fields.must_be("quantization_config", |v| {
+            v.is_null() || (v["quant_method"] == "bitsandbytes" && v["load_in_4bit"] == true)
+        })?;
         let positions = fields
             .optional_count("max_position_embeddings", 1 << 24)?
             .unwrap_or(2048);
@@ -132,6 +127,11 @@ impl ModelConfig {
         Ok(Self {
             hidden,
             feed_forward: fields.count("intermediate_size", 1 << 22)?,
+            mixture: if kind == "qwen3_moe" {
+                Some(Mixture::read(&fields, layers)?)
+            } else {
+                None
+            },
             layers,
             heads,
             key_heads,
@@ -141,20 +141,21 @@ impl ModelConfig {
             rope_base,
             rope,
             windows: fields.windows(&kind, layers)?,
-            head_norms: kind == "qwen3",
+            head_norms: matches!(kind.as_str(), "qwen3" | "qwen3_moe"),
             positions,
             tied: value["tie_word_embeddings"].as_bool().unwrap_or(false),
             qkv_bias: kind == "qwen2" || attention_bias,
-            output_bias: matches!(kind.as_str(), "llama" | "qwen3") && attention_bias,
+            output_bias: matches!(kind.as_str(), "llama" | "qwen3" | "qwen3_moe") && attention_bias,
             end_tokens,
             kind,
         })
     }
 }
 
-struct Fields<'a> {
-    path: &'a Path,
-    value: &'a Value,
+/// The fields of a configuration, read one by one; `path` is for messages.
+pub(crate) struct Fields<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) value: &'a Value,
 }
 
 impl Fields<'_> {
@@ -163,7 +164,11 @@ impl Fields<'_> {
             .ok_or_else(|| self.wrong(name, &format!("a number from 1 to {most}")))
     }
 
-    fn optional_count(&self, name: &str, most: i64) -> Result<Option<i64>, BackendError> {
+    pub(crate) fn optional_count(
+        &self,
+        name: &str,
+        most: i64,
+    ) -> Result<Option<i64>, BackendError> {
         match &self.value[name] {
             Value::Null => Ok(None),
             number => match number.as_i64() {
@@ -190,7 +195,7 @@ impl Fields<'_> {
         })
     }
 
-    /// How far each layer looks back: Mistral's layers alike, Qwen's where `layer_types` or the older switches say so.
+    /// How far each layer looks back: Mistral's layers alike, Qwen's dense ones where `layer_types` or the older switches say so.
     fn windows(&self, kind: &str, layers: i64) -> Result<Vec<Option<i64>>, BackendError> {
         let usual = |window: i64| self.value.get("sliding_window").is_none().then_some(window);
         let window = self.optional_count("sliding_window", 1 << 24)?;
@@ -199,7 +204,8 @@ impl Fields<'_> {
             _ => window.filter(|_| self.value["use_sliding_window"] == true),
         };
         let slides: Box<dyn Fn(i64) -> bool> = match (kind, &self.value["layer_types"]) {
-            ("mistral", _) => Box::new(|_| true),
+            // Qwen3-MoE has one mask for all layers.
+            ("mistral" | "qwen3_moe", _) => Box::new(|_| true),
             ("qwen2" | "qwen3", Value::Array(types)) => {
                 let known = ["full_attention", "sliding_attention"];
                 if types.len() as i64 != layers
@@ -234,7 +240,7 @@ impl Fields<'_> {
         })
     }
 
-    fn wrong(&self, name: &str, expected: &str) -> BackendError {
+    pub(crate) fn wrong(&self, name: &str, expected: &str) -> BackendError {
         let found = format!("`{name}`: {}", self.value[name]);
         BackendError::malformed(self.path, found, format!("`{name}`: {expected}"))
     }

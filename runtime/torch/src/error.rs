@@ -122,6 +122,9 @@ pub enum BackendError {
         /// What was asked for.
         what: &'static str,
     },
+    /// Experts that were to be written in four bits.
+    #[error("the experts of this model cannot be exported in four bits")]
+    NoPackedExperts,
     /// A weight is infinite or no number.
     #[error("`{tensor}` is not finite in {numbers}")]
     NotFinite {
@@ -129,6 +132,21 @@ pub enum BackendError {
         tensor: String,
         /// The number format it was to be written in.
         numbers: &'static str,
+    },
+    /// A weight of the model or adapter is infinite or no number, so that nothing computed with it means anything.
+    #[error("the weight `{tensor}` holds infinite numbers or none at all")]
+    BrokenWeight {
+        /// The tensor.
+        tensor: String,
+    },
+    /// A result that is no number, of weights that are all finite.
+    #[error("the model's result is not a number, though its weights are")]
+    NoNumber,
+    /// Memory ran out, on the processor or on an accelerator.
+    #[error("memory ran out: {reason}")]
+    OutOfMemory {
+        /// What the library said.
+        reason: String,
     },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
@@ -139,9 +157,21 @@ impl From<TchError> for BackendError {
     fn from(error: TchError) -> Self {
         // The first line is the message; what follows is a C++ call stack.
         let text = error.to_string();
-        Self::Library(text.lines().next().unwrap_or_default().to_owned())
+        let reason = text.lines().next().unwrap_or_default().to_owned();
+        if NO_MEMORY.iter().any(|words| text.contains(words)) {
+            return Self::OutOfMemory { reason };
+        }
+        Self::Library(reason)
     }
 }
+
+/// How libtorch's allocators, the system and vendors' libraries say that memory ran out.
+const NO_MEMORY: [&str; 4] = [
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "Cannot allocate memory",
+];
 
 impl BackendError {
     pub(crate) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
@@ -187,7 +217,11 @@ impl Diagnose for BackendError {
             Self::BadBatch { .. } => "torch.bad-batch",
             Self::TooLong { .. } => "torch.too-long",
             Self::NotOnPacked { .. } => "torch.not-on-packed",
+            Self::NoPackedExperts => "torch.no-packed-experts",
             Self::NotFinite { .. } => "torch.not-finite",
+            Self::BrokenWeight { .. } => "torch.broken-weight",
+            Self::NoNumber => "torch.no-number",
+            Self::OutOfMemory { .. } => "torch.out-of-memory",
             Self::Library(_) => "torch.library",
         }
     }
@@ -245,7 +279,11 @@ impl Diagnose for BackendError {
             Self::NoSuchTarget { name, known } => {
                 vec![("name", name.clone()), ("known", known.clone())]
             }
-            Self::BadBatch { reason } | Self::Library(reason) => vec![("reason", reason.clone())],
+            Self::BadBatch { reason } | Self::OutOfMemory { reason } | Self::Library(reason) => {
+                vec![("reason", reason.clone())]
+            }
+            Self::BrokenWeight { tensor } => vec![("tensor", tensor.clone())],
+            Self::NoNumber | Self::NoPackedExperts => Vec::new(),
             Self::NotFinite { tensor, numbers } => vec![
                 ("tensor", tensor.clone()),
                 ("numbers", (*numbers).to_owned()),
@@ -259,9 +297,31 @@ impl Diagnose for BackendError {
 
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Unreadable { .. } | Self::Unwritable { .. } => Outcome::HostFault,
-            Self::NoSuchTarget { .. } | Self::NotOnPacked { .. } => Outcome::Usage,
+            Self::Unreadable { .. } | Self::Unwritable { .. } | Self::OutOfMemory { .. } => {
+                Outcome::HostFault
+            }
+            Self::NoSuchTarget { .. } | Self::NotOnPacked { .. } | Self::NoPackedExperts => {
+                Outcome::Usage
+            }
             _ => Outcome::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn memory_that_runs_out_is_told_from_other_faults() {
+        // More than a process can address.
+        let huge = Tensor::f_zeros([1 << 46], (Kind::Float, Device::Cpu)).unwrap_err();
+        let error = BackendError::from(huge);
+        assert_eq!(error.code(), "torch.out-of-memory", "{error}");
+        let one = |sides: [i64; 2]| Tensor::zeros(sides, (Kind::Float, Device::Cpu));
+        let wrong = one([2, 3]).f_mm(&one([2, 3])).unwrap_err();
+        assert_eq!(BackendError::from(wrong).code(), "torch.library");
     }
 }

@@ -9,7 +9,7 @@
 //! One matrix at a time is in memory beside the mapped base, so a model is exported in little more than its largest
 //! tensor. The folder is made beside its place and renamed: nobody sees half of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use report::{Sink, Step};
@@ -18,11 +18,14 @@ use tch::{Kind, Tensor};
 use train::ExportNumbers;
 
 use crate::config::ModelConfig;
-use crate::files::{self, TensorFiles};
+use crate::files::{self, Head, TensorFiles};
+use crate::four_bit::Packed;
+use crate::load::is_finite;
 use crate::lora::Linear;
 use crate::model::Model;
+use crate::settings::Quantization;
 use crate::source::ModelFiles;
-use crate::{BackendError, adapter, cache, output, value_head};
+use crate::{BackendError, adapter, cache, output, prequantized, value_head};
 
 /// What an export makes of a model.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,8 @@ pub struct ExportOptions<'a> {
     pub adapters: &'a [PathBuf],
     /// Number format of the result; none: the one that the model's configuration names.
     pub numbers: Option<ExportNumbers>,
+    /// How the matrices are packed.
+    pub quantization: Quantization,
     /// Bytes of a file, at most, unless a single tensor is larger.
     pub shard_size: u64,
 }
@@ -48,6 +53,8 @@ pub struct Exported {
     pub tensors: usize,
     /// Number format, as configurations name it.
     pub numbers: &'static str,
+    /// Bits of a number of the packed matrices, if any are packed.
+    pub bits: Option<u32>,
 }
 
 impl ModelFiles {
@@ -65,6 +72,14 @@ impl ModelFiles {
         let config = ModelConfig::read(&self.folder().join("config.json"))?;
         let tied = config.tied;
         let mut model = Model::load_stored(config, &mut TensorFiles::open_folder(self.folder())?)?;
+        if model.is_packed() {
+            return Err(BackendError::NotOnPacked { what: "an export" });
+        }
+        let packs = options.quantization != Quantization::None;
+        if packs && model.config.mixture.is_some() {
+            // transformers keeps experts in one tensor, which bitsandbytes does not pack.
+            return Err(BackendError::NoPackedExperts);
+        }
         if let Some((last, first)) = options.adapters.split_last() {
             model.merge_adapters(first)?;
             model.load_adapter(last, 0.0)?;
@@ -73,19 +88,21 @@ impl ModelFiles {
             Some(numbers) => kind_of(numbers),
             None => self.named_kind()?,
         };
-        let tensors = tensors(&model);
-        let shards = shards(&tensors, kind, options.shard_size);
+        let tensors = tensors(&model, kind, options.quantization)?;
+        let shards = shards(&tensors, options.shard_size);
         // An adapter that brings an output layer unties the model.
         let unties = tied && model.output.is_some();
         let mut exported = Exported {
             files: Vec::new(),
             bytes: 0,
-            tensors: tensors.len(),
+            tensors: tensors.iter().map(|part| part.heads.len()).sum(),
             numbers: name_of(kind),
+            bits: packs.then_some(4),
         };
         output::placed_folder(folder, |fresh| {
             tch::no_grad(|| exported.write_shards(&tensors, &shards, kind, fresh, sink))?;
-            self.write_config(fresh, name_of(kind), unties)?;
+            let packed = prequantized::config(options.quantization, name_of(kind));
+            self.write_config(fresh, name_of(kind), unties, packed)?;
             self.copy_tokenizer(fresh)?;
             self.copy_value_head(options, fresh)?;
             output::json(&fresh.join("export.json"), &self.record(options, kind)?)
@@ -126,6 +143,7 @@ impl ModelFiles {
         Ok(json!({
             "format": 1, "program": concat!("ferry-runtime ", env!("CARGO_PKG_VERSION")),
             "base": options.base, "base_config": config, "adapters": adapters, "dtype": name_of(kind),
+            "quantization": prequantized::config(options.quantization, name_of(kind)),
         }))
     }
 }
@@ -139,28 +157,32 @@ impl Exported {
         folder: &Path,
         sink: &dyn Sink,
     ) -> Result<(), BackendError> {
-        let total: u64 = tensors.iter().map(|part| part.bytes(kind)).sum();
+        let total: u64 = tensors.iter().map(Part::bytes).sum();
         let step = Step::start(sink, "step.export", "", Some(total), "bytes");
         let mut places = BTreeMap::new();
         for (number, shard) in shards.iter().enumerate() {
             let name = shard_name(number, shards.len());
             let parts = &tensors[shard.clone()];
-            let heads: Vec<_> = parts
-                .iter()
-                .map(|part| (part.name.as_str(), part.shape.as_slice()))
-                .collect();
-            files::write_as(&folder.join(&name), &heads, kind, |at| {
-                let value = parts[at].value(kind)?;
-                self.bytes += parts[at].bytes(kind);
+            let heads: Vec<&Head> = parts.iter().flat_map(|part| &part.heads).collect();
+            // A part that becomes several tensors is computed once, when the first of them is due.
+            let (mut coming, mut due) = (parts.iter(), VecDeque::new());
+            files::write_as(&folder.join(&name), &heads, |at| {
+                if due.is_empty()
+                    && let Some(part) = coming.next()
+                {
+                    due.extend(part.values(kind)?);
+                }
+                self.bytes += heads[at].bytes();
                 step.progress(self.bytes);
-                Ok(value)
+                due.pop_front().ok_or_else(|| {
+                    BackendError::Library(format!("`{}` has no value", heads[at].name))
+                })
             })?;
-            places.extend(parts.iter().map(|part| (part.name.clone(), name.clone())));
+            places.extend(heads.iter().map(|head| (head.name.clone(), name.clone())));
             self.files.push(name);
         }
         if shards.len() > 1 {
-            let count: u64 = tensors.iter().map(|part| part.bytes(kind)).sum::<u64>()
-                / kind.elt_size_in_bytes() as u64;
+            let count: u64 = tensors.iter().map(|part| part.numbers).sum();
             let index = json!({
                 "metadata": {"total_parameters": count, "total_size": total}, "weight_map": places,
             });
@@ -171,11 +193,14 @@ impl Exported {
     }
 }
 
-/// One tensor of the result.
+/// One tensor of the model, and the tensors of the result that it becomes.
 struct Part<'a> {
     name: String,
-    shape: Vec<i64>,
+    /// How many numbers it has.
+    numbers: u64,
+    heads: Vec<Head>,
     content: Content<'a>,
+    packing: Quantization,
 }
 
 enum Content<'a> {
@@ -186,48 +211,74 @@ enum Content<'a> {
 }
 
 impl Part<'_> {
-    fn bytes(&self, kind: Kind) -> u64 {
-        self.shape.iter().product::<i64>() as u64 * kind.elt_size_in_bytes() as u64
+    fn bytes(&self) -> u64 {
+        self.heads.iter().map(Head::bytes).sum()
     }
 
-    fn value(&self, kind: Kind) -> Result<Tensor, BackendError> {
+    fn values(&self, kind: Kind) -> Result<Vec<Tensor>, BackendError> {
         let value = match self.content {
             Content::Own(tensor) => tensor.f_to_kind(kind)?,
             Content::Corrected(linear) => linear.merged()?.f_to_kind(kind)?,
         };
-        if value.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        if !is_finite(&value)? {
             return Err(BackendError::NotFinite {
                 tensor: self.name.clone(),
                 numbers: name_of(kind),
             });
         }
-        Ok(value)
+        match self.packing {
+            Quantization::None => Ok(vec![value]),
+            Quantization::FourBit { code, double } => {
+                prequantized::values(&Packed::of(&value, code, double)?, name_of(kind))
+            }
+        }
     }
 }
 
 /// Every tensor of the model, in the order of its files.
-fn tensors(model: &Model) -> Vec<Part<'_>> {
-    let corrected = model.linears().filter(|layer| layer.correction.is_some());
-    let corrected: BTreeMap<String, &Linear> = corrected
+fn tensors(
+    model: &Model,
+    kind: Kind,
+    packing: Quantization,
+) -> Result<Vec<Part<'_>>, BackendError> {
+    let linears: BTreeMap<String, &Linear> = model
+        .linears()
         .map(|layer| (format!("{}.weight", layer.name), layer))
         .collect();
     let own = model.own_tensors().into_iter();
-    own.map(|(name, tensor)| Part {
-        shape: tensor.size(),
-        content: match corrected.get(&name) {
-            Some(layer) => Content::Corrected(layer),
-            None => Content::Own(tensor),
-        },
-        name,
+    own.map(|(name, tensor)| {
+        let layer = linears.get(&name).copied();
+        let (packing, heads) =
+            if let (Quantization::FourBit { code, double }, Some(layer)) = (packing, layer) {
+                let size = layer.weight.size()?;
+                (packing, prequantized::heads(&name, size, code, double))
+            } else {
+                let head = Head {
+                    name: name.clone(),
+                    shape: tensor.size(),
+                    kind,
+                };
+                (Quantization::None, vec![head])
+            };
+        Ok(Part {
+            numbers: tensor.numel() as u64,
+            content: match layer.filter(|layer| layer.correction.is_some()) {
+                Some(layer) => Content::Corrected(layer),
+                None => Content::Own(tensor),
+            },
+            heads,
+            packing,
+            name,
+        })
     })
     .collect()
 }
 
 /// Runs of tensors that fit into a file each.
-fn shards(tensors: &[Part], kind: Kind, limit: u64) -> Vec<std::ops::Range<usize>> {
+fn shards(tensors: &[Part], limit: u64) -> Vec<std::ops::Range<usize>> {
     let (mut shards, mut start, mut size) = (Vec::new(), 0, 0);
     for (at, tensor) in tensors.iter().enumerate() {
-        let bytes = tensor.bytes(kind);
+        let bytes = tensor.bytes();
         if at > start && size + bytes > limit {
             shards.push(start..at);
             (start, size) = (at, 0);
@@ -264,13 +315,16 @@ fn name_of(kind: Kind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
 
     use report::Silent;
 
     use super::*;
     use crate::model::Pass;
+    use crate::settings::{FourBitCode, Holding, LoraSettings, Method};
     use crate::source::open;
+    use crate::{AdamSettings, LibtorchTrainer};
 
     fn golden() -> ModelFiles {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/model");
@@ -287,6 +341,7 @@ mod tests {
             base: "golden",
             adapters: &[],
             numbers: Some(numbers),
+            quantization: Quantization::None,
             shard_size,
         };
         golden().export(&options, folder, &Silent).unwrap()
@@ -342,5 +397,149 @@ mod tests {
                 .double_value(&[]);
             assert!(gap < 0.1, "{name}: {gap}");
         }
+    }
+
+    fn export_packed(code: FourBitCode, double: bool, folder: &Path) -> Exported {
+        let options = ExportOptions {
+            base: "golden",
+            adapters: &[],
+            numbers: Some(ExportNumbers::Float32),
+            quantization: Quantization::FourBit { code, double },
+            shard_size: 40_000,
+        };
+        golden().export(&options, folder, &Silent).unwrap()
+    }
+
+    fn code_of<T: std::fmt::Debug>(result: Result<T, BackendError>) -> &'static str {
+        report::Diagnose::code(&result.unwrap_err())
+    }
+
+    #[test]
+    fn four_bits_are_read_back_as_they_were_packed() {
+        let place = tempfile::tempdir().unwrap();
+        let whole = export(
+            u64::MAX,
+            ExportNumbers::Float32,
+            &place.path().join("whole"),
+        );
+        for (code, double) in [
+            (FourBitCode::Nf4, true),
+            (FourBitCode::Nf4, false),
+            (FourBitCode::Fp4, true),
+        ] {
+            let folder = place.path().join(format!("{code:?}{double}"));
+            let exported = export_packed(code, double, &folder);
+            assert!(exported.bytes < whole.bytes / 2 && exported.files.len() > 1);
+            let again = open(&folder, Path::new("unused"), &Silent).unwrap();
+            let held = Holding {
+                quantization: Quantization::FourBit { code, double },
+                ..Holding::default()
+            };
+            let pass = Pass::of_text(&[5, 17, 300, 9]);
+            let model = golden().load_as(held).unwrap();
+            let wanted = tch::no_grad(|| model.logits(&pass, false).unwrap());
+            assert_eq!(logits(&again), wanted, "{code:?} {double}");
+
+            // An adapter is trained beside it; the packed weights themselves are neither trained nor written anew.
+            let train = |method: Method| {
+                let adam = AdamSettings::default();
+                LibtorchTrainer::new(again.clone(), "packed", method.into(), adam, 1)
+            };
+            let lora = train(Method::Lora {
+                settings: LoraSettings::of_rank(2),
+                merge_first: Vec::new(),
+                start_from: None,
+            });
+            lora.unwrap();
+            assert_eq!(code_of(train(Method::Full)), "torch.not-on-packed");
+            let options = ExportOptions {
+                base: "packed",
+                adapters: &[],
+                numbers: None,
+                quantization: Quantization::None,
+                shard_size: u64::MAX,
+            };
+            let twice = again.export(&options, &place.path().join("twice"), &Silent);
+            assert_eq!(code_of(twice), "torch.not-on-packed");
+        }
+    }
+
+    #[test]
+    fn packed_weights_that_lie_are_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("packed");
+        export_packed(FourBitCode::Nf4, true, &folder);
+        let index = fs::read(folder.join(files::INDEX)).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let matrix = "model.layers.0.mlp.up_proj.weight";
+        for (tensor, from, to, wanted) in [
+            (
+                "quant_state.bitsandbytes__nf4",
+                "\"blocksize\":64",
+                "\"blocksize\":32",
+                "torch.malformed",
+            ),
+            (
+                "quant_state.bitsandbytes__nf4",
+                "[192,64]",
+                "[64,192]",
+                "torch.malformed",
+            ),
+            ("quant_state.bitsandbytes__nf4", "{", "x", "torch.malformed"),
+            ("quant_map", "", "", "torch.unsupported-setting"),
+            ("nested_absmax", "", "", "torch.malformed"),
+        ] {
+            let name = format!("{matrix}.{tensor}");
+            let path = folder.join(index["weight_map"][&name].as_str().unwrap());
+            let right = fs::read(&path).unwrap();
+            let length = u64::from_le_bytes(right[..8].try_into().unwrap()) as usize;
+            let header: Value = serde_json::from_slice(&right[8..8 + length]).unwrap();
+            let at = |side: usize| header[&name]["data_offsets"][side].as_u64().unwrap() as usize;
+            let range = 8 + length + at(0)..8 + length + at(1);
+            let mut wrong = right.clone();
+            if from.is_empty() {
+                wrong[range.start..range.start + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+                if tensor == "quant_map" {
+                    wrong[range.start..range.start + 4].copy_from_slice(&0.5_f32.to_le_bytes());
+                }
+            } else {
+                let text = String::from_utf8(right[range.clone()].to_vec()).unwrap();
+                let text = text.replacen(from, to, 1);
+                assert_eq!(text.len(), range.len(), "{from}");
+                wrong[range].copy_from_slice(text.as_bytes());
+            }
+            fs::write(&path, wrong).unwrap();
+            let again = open(&folder, Path::new("unused"), &Silent).unwrap();
+            assert_eq!(code_of(again.load()), wanted, "{tensor}: {from}");
+            fs::write(&path, right).unwrap();
+        }
+    }
+
+    #[test]
+    fn experts_are_written_one_by_one_and_not_in_four_bits() {
+        let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/families");
+        let files = open(&families.join("qwen3_moe"), Path::new("unused"), &Silent).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("out");
+        let mut options = ExportOptions {
+            base: "experts",
+            adapters: &[],
+            numbers: None,
+            quantization: Quantization::FourBit {
+                code: FourBitCode::Nf4,
+                double: true,
+            },
+            shard_size: u64::MAX,
+        };
+        let packed = files.export(&options, &folder, &Silent);
+        assert_eq!(code_of(packed), "torch.no-packed-experts");
+        assert!(!folder.exists());
+        options.quantization = Quantization::None;
+        files.export(&options, &folder, &Silent).unwrap();
+        let names = |folder: &Path| -> BTreeSet<String> {
+            let file = Tensor::read_safetensors(folder.join("model.safetensors")).unwrap();
+            file.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(&folder), names(files.folder()));
     }
 }

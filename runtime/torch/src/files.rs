@@ -11,18 +11,22 @@
 //! them again. Others are read and converted one at a time, so that loading needs no second copy of the model.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
+use crate::load::is_finite;
 use crate::{BackendError, stream};
 
 /// As the reference implementation limits it.
 const LARGEST_HEADER: u64 = 100_000_000;
 const MOST_TENSORS: usize = 1_000_000;
+/// Bytes of a tensor that are read and converted at a time.
+const PIECE: u64 = 4 << 20;
 
 /// Names the shard of each tensor.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
@@ -149,16 +153,73 @@ impl Shard {
     }
 
     fn read(&mut self, name: &str, kind: Kind) -> Result<Tensor, BackendError> {
-        let stored = self.kind(name)?;
+        let entry = &self.entries[name];
+        let ((from, to), shape) = (entry.data_offsets, entry.shape.clone());
+        self.read_range(name, from..to, &shape, kind)
+    }
+
+    fn read_bytes(&mut self, name: &str, most: u64) -> Result<Vec<u8>, BackendError> {
         let entry = &self.entries[name];
         let (from, to) = entry.data_offsets;
-        let mut bytes = vec![0; (to - from) as usize];
+        if entry.dtype != "U8" || to - from > most {
+            return Err(BackendError::malformed(
+                &self.path,
+                format!("`{name}` of {} {:?}", entry.dtype, entry.shape),
+                format!("at most {most} bytes"),
+            ));
+        }
+        self.bytes_at(from..to)
+    }
+
+    fn bytes_at(&mut self, range: Range<u64>) -> Result<Vec<u8>, BackendError> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
         self.file
-            .seek(SeekFrom::Start(self.data + from))
+            .seek(SeekFrom::Start(self.data + range.start))
             .and_then(|_| self.file.read_exact(&mut bytes))
             .map_err(BackendError::reading(&self.path))?;
-        Ok(Tensor::f_from_data_size(&bytes, &entry.shape, stored)?.f_to_kind(kind)?)
+        Ok(bytes)
     }
+
+    /// Reads the bytes at `range` of the data as a part of the tensor `name`, of the given shape.
+    fn read_range(
+        &mut self,
+        name: &str,
+        range: Range<u64>,
+        shape: &[i64],
+        kind: Kind,
+    ) -> Result<Tensor, BackendError> {
+        let stored = self.kind(name)?;
+        // The room first: where there is none, nothing has been read in vain.
+        let result = Tensor::f_empty(shape, (kind, Device::Cpu))?;
+        let flat = result.f_view([-1])?;
+        let (mut from, mut done) = (range.start, 0);
+        while from < range.end {
+            let to = range.end.min(from + PIECE);
+            let bytes = self.bytes_at(from..to)?;
+            let count = (bytes.len() / stored.elt_size_in_bytes()) as i64;
+            let part = Tensor::f_from_data_size(&bytes, &[count], stored)?;
+            flat.f_narrow(0, done, count)?.f_copy_(&part)?;
+            (from, done) = (to, done + count);
+        }
+        Ok(result)
+    }
+}
+
+/// The content of a file of at most `most` bytes.
+pub(crate) fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, BackendError> {
+    let file = File::open(path).map_err(BackendError::reading(path))?;
+    let mut text = Vec::new();
+    file.take(most + 1)
+        .read_to_end(&mut text)
+        .map_err(BackendError::reading(path))?;
+    if text.len() as u64 > most {
+        return Err(BackendError::malformed(
+            path,
+            format!("more than {most} bytes"),
+            format!("at most {most} bytes"),
+        ));
+    }
+    Ok(text)
 }
 
 fn element_count(shape: &[i64]) -> Option<u64> {
@@ -204,7 +265,7 @@ impl TensorFiles {
         if !index.is_file() {
             return Self::open_file(&folder.join("model.safetensors"));
         }
-        let text = fs::read(&index).map_err(BackendError::reading(&index))?;
+        let text = bounded(&index, LARGEST_HEADER)?;
         let parsed: ShardIndex = serde_json::from_slice(&text)
             .map_err(|e| BackendError::malformed(&index, e.to_string(), "a `weight_map`"))?;
         let mut names: Vec<&String> = parsed.weight_map.values().collect();
@@ -212,7 +273,7 @@ impl TensorFiles {
         names.dedup();
         if let Some(name) = names
             .iter()
-            .find(|n| n.contains(['/', '\\']) || n.starts_with('.'))
+            .find(|n| n.is_empty() || n.contains(['/', '\\']) || n.starts_with('.'))
         {
             return Err(BackendError::malformed(
                 &index,
@@ -325,9 +386,51 @@ impl TensorFiles {
         self.shards[place].read(name, kind)
     }
 
+    /// Matrix `number` of a tensor of the expected shape, in memory of its own; the others are not read.
+    pub(crate) fn read_slice(
+        &mut self,
+        name: &str,
+        expected: &[i64; 3],
+        number: i64,
+        kind: Kind,
+    ) -> Result<Tensor, BackendError> {
+        let place = self.checked(name, expected)?;
+        let shard = &mut self.shards[place];
+        let (from, to) = shard.entries[name].data_offsets;
+        let [count, rows, columns] = *expected;
+        // The header was checked: the tensor's bytes are those of its shape.
+        let bytes = (to - from) / count.max(1) as u64;
+        let from = from + bytes * number as u64;
+        shard.read_range(name, from..from + bytes, &[rows, columns], kind)
+    }
+
+    /// The bytes of a tensor of numbers from 0 to 255, at most `most` of them.
+    pub(crate) fn read_bytes(&mut self, name: &str, most: u64) -> Result<Vec<u8>, BackendError> {
+        let place = self.place(name)?;
+        self.shards[place].read_bytes(name, most)
+    }
+
     /// Reads a tensor of the expected shape as `f32`.
     pub(crate) fn read(&mut self, name: &str, expected: &[i64]) -> Result<Tensor, BackendError> {
         self.read_as(name, expected, Kind::Float)
+    }
+
+    /// The same, of tensors that a run goes on from: infinite numbers or none are refused.
+    pub(crate) fn read_finite(
+        &mut self,
+        name: &str,
+        expected: &[i64],
+    ) -> Result<Tensor, BackendError> {
+        let tensor = self.read(name, expected)?;
+        if is_finite(&tensor)? {
+            return Ok(tensor);
+        }
+        let place = self.place(name)?;
+        Err(BackendError::malformed(
+            &self.shards[place].path,
+            format!("infinite numbers or none in `{name}`"),
+            "finite numbers",
+        ))
     }
 }
 
@@ -338,39 +441,55 @@ pub(crate) fn write<'a>(
 ) -> Result<(), BackendError> {
     let tensors: Vec<_> = tensors.into_iter().collect();
     let sizes: Vec<_> = tensors.iter().map(|(_, tensor)| tensor.size()).collect();
-    let heads = tensors.iter().zip(&sizes);
+    let heads = tensors.iter().zip(sizes);
     let heads: Vec<_> = heads
-        .map(|((name, _), size)| (*name, size.as_slice()))
+        .map(|((name, _), shape)| Head {
+            name: (*name).to_owned(),
+            shape,
+            kind: Kind::Float,
+        })
         .collect();
-    write_as(path, &heads, Kind::Float, |at| {
-        Ok(tensors[at].1.shallow_clone())
-    })
+    let heads: Vec<&Head> = heads.iter().collect();
+    write_as(path, &heads, |at| Ok(tensors[at].1.shallow_clone()))
 }
 
-/// Writes tensors with these names and shapes in the number format `kind`. `value` yields each one, by its place in the
-/// list, when it is due, so that one at a time need be in memory.
+/// A tensor to be written: what the header says of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<i64>,
+    pub(crate) kind: Kind,
+}
+
+impl Head {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shape.iter().product::<i64>() as u64 * self.kind.elt_size_in_bytes() as u64
+    }
+}
+
+/// Writes these tensors. `value` yields each one, by its place in the list, when it is due, so that one at a time need
+/// be in memory.
 pub(crate) fn write_as(
     path: &Path,
-    tensors: &[(&str, &[i64])],
-    kind: Kind,
+    tensors: &[&Head],
     mut value: impl FnMut(usize) -> Result<Tensor, BackendError>,
 ) -> Result<(), BackendError> {
     let mut entries = serde_json::Map::new();
     let mut end = 0;
-    for (name, shape) in tensors {
+    for tensor in tensors {
         let from = end;
-        end += shape.iter().product::<i64>() as usize * kind.elt_size_in_bytes();
-        entries.insert(
-            (*name).to_owned(),
-            serde_json::json!({"dtype": dtype(kind), "shape": shape, "data_offsets": [from, end]}),
-        );
+        end += tensor.bytes();
+        let entry = serde_json::json!({
+            "dtype": dtype(tensor.kind), "shape": tensor.shape, "data_offsets": [from, end],
+        });
+        entries.insert(tensor.name.clone(), entry);
     }
     let head = stream::head(entries);
     let file = File::create(path).map_err(BackendError::writing(path))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(&head).map_err(BackendError::writing(path))?;
-    for at in 0..tensors.len() {
-        let bytes = little_endian(&value(at)?, kind)?;
+    for (at, tensor) in tensors.iter().enumerate() {
+        let bytes = little_endian(&value(at)?, tensor.kind)?;
         out.write_all(&bytes).map_err(BackendError::writing(path))?;
     }
     let file = out
@@ -384,6 +503,7 @@ fn dtype(kind: Kind) -> &'static str {
     match kind {
         Kind::BFloat16 => "BF16",
         Kind::Half => "F16",
+        Kind::Uint8 => "U8",
         _ => "F32",
     }
 }
@@ -404,6 +524,8 @@ fn little_endian(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>, BackendError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn file_of(header: &str, data: &[u8]) -> Vec<u8> {

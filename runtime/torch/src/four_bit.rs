@@ -22,9 +22,9 @@ use crate::dynamic_map::DYNAMIC;
 use crate::settings::FourBitCode;
 
 /// Numbers that share a scale.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 /// Scales that share a scale of theirs.
-const SCALES: usize = 256;
+pub(crate) const SCALES: usize = 256;
 /// Blocks that one thread works on at a time.
 const PIECE: usize = 1024;
 
@@ -92,13 +92,14 @@ impl Nearest {
 }
 
 /// The 256 values of the scales' numbers: those of the table, the same below zero, zero and one.
-static SCALE_VALUES: LazyLock<Vec<f32>> = LazyLock::new(|| {
+pub(crate) static SCALE_VALUES: LazyLock<Vec<f32>> = LazyLock::new(|| {
     let below = DYNAMIC.iter().rev().map(|value| -value);
     below.chain([0.0]).chain(DYNAMIC).chain([1.0]).collect()
 });
 
+/// The scale of each block.
 #[derive(Debug)]
-enum Scales {
+pub(crate) enum Scales {
     Plain(Vec<f32>),
     Double {
         numbers: Vec<u8>,
@@ -110,11 +111,11 @@ enum Scales {
 /// A matrix in four bits.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    rows: i64,
-    columns: i64,
-    code: FourBitCode,
-    bytes: Vec<u8>,
-    scales: Scales,
+    pub(crate) rows: i64,
+    pub(crate) columns: i64,
+    pub(crate) code: FourBitCode,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) scales: Scales,
 }
 
 impl Packed {

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::BackendError;
+use crate::load::is_finite;
 use crate::model::{Memory, Model};
 
 /// How the next token is chosen.
@@ -44,6 +45,12 @@ pub fn generate(
         let mut fresh = prompt.to_vec();
         while made.len() < limit {
             let logits = model.next_logits(&fresh, &mut memory)?;
+            if !is_finite(&logits)? {
+                return Err(match model.broken_weight()? {
+                    Some(tensor) => BackendError::BrokenWeight { tensor },
+                    None => BackendError::NoNumber,
+                });
+            }
             let token = choose(&logits, sampling)?;
             made.push(token);
             if end.contains(&token) || !each(token) {

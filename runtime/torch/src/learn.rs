@@ -5,6 +5,7 @@
 
 use tch::Tensor;
 
+use crate::balance::Balance;
 use crate::block::{Around, Kept};
 use crate::model::{Model, Pass};
 use crate::{BackendError, head};
@@ -25,10 +26,12 @@ impl Model {
         pass: &Pass,
         loss: impl FnOnce(&Tensor) -> Result<(T, Tensor), BackendError>,
     ) -> Result<T, BackendError> {
-        tch::no_grad(|| self.go_and_return(pass, loss))
+        let (value, _) = tch::no_grad(|| self.go_and_return(pass, None, loss))?;
+        Ok(value)
     }
 
-    /// Adds the gradients of the cross-entropy at the wanted positions, each divided by `items`; returns the sum.
+    /// Adds the gradients of the cross-entropy at the wanted positions, each divided by `items`, and of the loss of how
+    /// evenly experts are used, where the model has one; returns the sum.
     pub(crate) fn learn_tokens(
         &self,
         pass: &Pass,
@@ -42,9 +45,11 @@ impl Model {
             });
         }
         let targets = Tensor::from_slice(targets);
-        self.learn(pass, |rows| {
+        let loss = |rows: &Tensor| {
             head::cross_entropy(rows, self.output_matrix(), &targets, items, self.kind())
-        })
+        };
+        let (value, uneven) = tch::no_grad(|| self.go_and_return(pass, self.balance(), loss))?;
+        Ok(value + uneven)
     }
 
     /// Like [`Self::learn`], with a loss that libtorch differentiates: `loss` gets the logits of the wanted positions and
@@ -65,13 +70,16 @@ impl Model {
         })
     }
 
+    /// Returns the value of `loss`, and that of `balance`.
     fn go_and_return<T>(
         &self,
         pass: &Pass,
+        balance: Option<Balance>,
         loss: impl FnOnce(&Tensor) -> Result<(T, Tensor), BackendError>,
-    ) -> Result<T, BackendError> {
+    ) -> Result<(T, f64), BackendError> {
         self.check(pass)?;
-        let around = self.around(pass, 0, self.mode(true))?;
+        let mut around = self.around(pass, 0, self.mode(true))?;
+        around.balance = balance;
         let tokens = Tensor::from_slice(&pass.tokens);
         let first = self.lowest();
         let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
@@ -87,6 +95,7 @@ impl Model {
                 None => {}
             }
         }
+        let uneven = around.balance.as_ref().map_or(Ok(0.0), Balance::settle)?;
         let wanted = Tensor::from_slice(&pass.wanted);
         let rows = x.f_index_select(0, &wanted)?;
         drop(x);
@@ -99,7 +108,7 @@ impl Model {
         if let Some(out) = self.go_back(trails, out, &around, first)? {
             self.reach_embedding(&tokens, &out)?;
         }
-        Ok(value)
+        Ok((value, uneven))
     }
 
     /// The lowest layer whose gradients are wanted; zero where the embedding trains.

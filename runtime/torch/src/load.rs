@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use crate::BackendError;
 use crate::block::Block;
 use crate::config::ModelConfig;
+use crate::feed::{Feed, Gated};
 use crate::files::TensorFiles;
 use crate::four_bit::Packed;
 use crate::lora::Linear;
@@ -12,6 +12,7 @@ use crate::model::Model;
 use crate::norm::Norm;
 use crate::settings::{Holding, Precision, Quantization};
 use crate::weight::Weight;
+use crate::{BackendError, prequantized};
 
 /// Names in the files.
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -19,9 +20,9 @@ const FINAL_NORM: &str = "model.norm";
 const OUTPUT: &str = "lm_head.weight";
 
 /// Reads tensors in the number format that a model is held in.
-struct Reader<'a> {
-    files: &'a mut TensorFiles,
-    holding: Holding,
+pub(crate) struct Reader<'a> {
+    pub(crate) files: &'a mut TensorFiles,
+    pub(crate) holding: Holding,
     /// Tensors stay in the number format of the files, so that all of them are mapped.
     stored: bool,
     epsilon: f64,
@@ -29,14 +30,14 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match self.holding.precision {
             Precision::Float32 => Kind::Float,
             Precision::Bfloat16 | Precision::PureBfloat16 => Kind::BFloat16,
         }
     }
 
-    fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, BackendError> {
+    pub(crate) fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, BackendError> {
         let kind = if self.stored {
             self.files.kind(name)?
         } else {
@@ -61,22 +62,57 @@ impl Reader<'_> {
         bias: bool,
     ) -> Result<Linear, BackendError> {
         let (weight, shape) = (format!("{name}.weight"), [rows, columns]);
-        let weight = match self.holding.quantization {
-            Quantization::None => Weight::Numbers(self.tensor(&weight, &shape)?),
+        let weight = if let Some(packed) = prequantized::read(self.files, &weight, (rows, columns))?
+        {
+            Weight::Packed(packed)
+        } else if self.holding.quantization == Quantization::None {
+            Weight::Numbers(self.tensor(&weight, &shape)?)
+        } else {
             // One matrix at a time is in memory as numbers.
-            Quantization::FourBit { code, double } => {
-                let numbers = self.files.read_as(&weight, &shape, self.kind())?;
-                Weight::Packed(Packed::of(&numbers, code, double)?)
-            }
+            let numbers = self.files.read_as(&weight, &shape, self.kind())?;
+            self.packed(&weight, numbers)?
         };
         let bias = bias.then(|| self.tensor(&format!("{name}.bias"), &[rows]));
+        let bias = bias.transpose()?;
+        Ok(self.counted(name, weight, bias))
+    }
+
+    /// A matrix of the tensor `name` as it is held.
+    pub(crate) fn packed(&self, name: &str, numbers: Tensor) -> Result<Weight, BackendError> {
+        let Quantization::FourBit { code, double } = self.holding.quantization else {
+            return Ok(Weight::Numbers(numbers));
+        };
+        // What is no number has no nearest value: packed, it would be taken for one.
+        if !is_finite(&numbers)? {
+            return Err(BackendError::BrokenWeight {
+                tensor: name.to_owned(),
+            });
+        }
+        Packed::of(&numbers, code, double).map(Weight::Packed)
+    }
+
+    pub(crate) fn counted(&mut self, name: String, weight: Weight, bias: Option<Tensor>) -> Linear {
         self.linears += 1;
-        Ok(Linear {
+        Linear {
             number: self.linears,
             weight,
-            bias: bias.transpose()?,
+            bias,
             name,
             correction: None,
+        }
+    }
+
+    pub(crate) fn gated(
+        &mut self,
+        at: &str,
+        hidden: i64,
+        feed: i64,
+    ) -> Result<Gated, BackendError> {
+        let part = |name: &str| format!("{at}.{name}");
+        Ok(Gated {
+            gate: self.linear(part("gate_proj"), feed, hidden, false)?,
+            up: self.linear(part("up_proj"), feed, hidden, false)?,
+            down: self.linear(part("down_proj"), hidden, feed, false)?,
         })
     }
 
@@ -98,9 +134,12 @@ impl Reader<'_> {
             },
             output: self.linear(at("self_attn.o_proj"), hidden, queries, config.output_bias)?,
             feed_norm: self.norm(at("post_attention_layernorm"), hidden)?,
-            gate: self.linear(at("mlp.gate_proj"), feed, hidden, false)?,
-            up: self.linear(at("mlp.up_proj"), feed, hidden, false)?,
-            down: self.linear(at("mlp.down_proj"), hidden, feed, false)?,
+            feed: match &config.mixture {
+                Some(mixture) if mixture.layers.get(number as usize) == Some(&true) => {
+                    Feed::Experts(Box::new(self.experts(&at("mlp"), hidden, mixture)?))
+                }
+                _ => Feed::Dense(Box::new(self.gated(&at("mlp"), hidden, feed)?)),
+            },
             window: config.windows.get(number as usize).copied().flatten(),
             width,
         })
@@ -173,6 +212,16 @@ impl Model {
         all
     }
 
+    /// The first tensor of the model or its adapter that holds infinite numbers or none.
+    pub(crate) fn broken_weight(&self) -> Result<Option<String>, BackendError> {
+        for (name, tensor) in self.own_tensors().into_iter().chain(self.adapter_tensors()) {
+            if !is_finite(tensor)? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
     /// Shows the same to `visit`, to change them.
     pub(crate) fn visit_own(
         &mut self,
@@ -198,4 +247,14 @@ impl Model {
             None => Ok(()),
         }
     }
+}
+
+/// Whether every number of a tensor is one. The ends of their range tell, without a tensor of as many truths beside it:
+/// what is no number is both ends.
+pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool, BackendError> {
+    if tensor.numel() == 0 {
+        return Ok(true);
+    }
+    let (least, most) = tensor.f_detach()?.f_aminmax(None, false)?;
+    Ok(least.f_double_value(&[])?.is_finite() && most.f_double_value(&[])?.is_finite())
 }

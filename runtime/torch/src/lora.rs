@@ -61,6 +61,20 @@ impl Linear {
         self.name.rsplit('.').next().unwrap_or(&self.name)
     }
 
+    /// Whether the layer is an expert's or chooses experts.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.name.contains(".mlp.experts.") || self.name.ends_with(".mlp.gate")
+    }
+
+    /// Whether `lora_target` means this layer. `all` leaves experts and their routers alone, as the original with
+    /// transformers 5 does, where they are no linear layers; by name they can be chosen.
+    pub(crate) fn is_meant(&self, targets: &Targets) -> bool {
+        match targets {
+            Targets::All => !self.is_routed(),
+            Targets::Named(names) => names.iter().any(|name| name == self.short_name()),
+        }
+    }
+
     /// Whether a backward pass has gradients to add here.
     pub(crate) fn trains(&self) -> bool {
         self.weight.trains()
@@ -184,25 +198,38 @@ impl Linear {
     /// The random numbers are drawn as PEFT draws them, which makes both matrices as torch's linear layers and then
     /// A once more: after the same seed the same job starts from the same adapter there and here.
     pub(crate) fn correct(&mut self, settings: &LoraSettings) -> Result<(), BackendError> {
-        let (rows, columns) = self.weight.size()?;
-        let options = (Kind::Float, tch::Device::Cpu);
         let (a, b) = if let Some(rounds) = settings.pissa {
             self.split(settings, rounds)?
         } else {
-            let linear = |rows: i64, columns: i64| -> Result<Tensor, BackendError> {
-                // Kaiming-uniform with a = sqrt(5), in torch's order of operations.
-                let deviation = (2.0_f64 / 6.0).sqrt() / (columns as f64).sqrt();
-                let bound = 3.0_f64.sqrt() * deviation;
-                Ok(Tensor::f_empty([rows, columns], options)?.f_uniform_(-bound, bound)?)
-            };
-            let _overwritten = (
-                linear(settings.rank, columns)?,
-                linear(rows, settings.rank)?,
-            );
-            let a = linear(settings.rank, columns)?;
-            (a, Tensor::f_zeros([rows, settings.rank], options)?)
+            self.fresh(settings.rank)?
         };
         self.set_correction(a, b, None, settings)
+    }
+
+    /// A and B as PEFT draws them.
+    fn fresh(&self, rank: i64) -> Result<(Tensor, Tensor), BackendError> {
+        let (rows, columns) = self.weight.size()?;
+        let options = (Kind::Float, tch::Device::Cpu);
+        let linear = |rows: i64, columns: i64| -> Result<Tensor, BackendError> {
+            // Kaiming-uniform with a = sqrt(5), in torch's order of operations.
+            let deviation = (2.0_f64 / 6.0).sqrt() / (columns as f64).sqrt();
+            let bound = 3.0_f64.sqrt() * deviation;
+            Ok(Tensor::f_empty([rows, columns], options)?.f_uniform_(-bound, bound)?)
+        };
+        let _overwritten = (linear(rank, columns)?, linear(rows, rank)?);
+        Ok((
+            linear(rank, columns)?,
+            Tensor::f_zeros([rows, rank], options)?,
+        ))
+    }
+
+    /// Draws what PEFT draws for a correction before it reads the saved one over it, so that what is drawn afterwards
+    /// is the same here and there.
+    pub(crate) fn pass_over(&self) -> Result<(), BackendError> {
+        if let Some(correction) = &self.correction {
+            let _dropped = self.fresh(correction.a.size()[0])?;
+        }
+        Ok(())
     }
 
     /// Puts given matrices in place. Fresh `DoRA` lengths are those of the corrected weight's rows.
@@ -257,7 +284,7 @@ impl Linear {
         tch::no_grad(|| {
             let wide = weight.f_to_kind(Kind::Float)?;
             let (left, strengths, right) = match rounds {
-                None => Tensor::f_linalg_svd(&wide, false, "")?,
+                None => decomposed(&wide)?,
                 Some(rounds) => low_rank(&wide, settings.rank, rounds)?,
             };
             let roots = strengths
@@ -372,8 +399,15 @@ fn low_rank(
         basis = Tensor::f_linalg_qr(&weight.f_mm(&back)?, "reduced")?.0;
     }
     let small = basis.f_transpose(0, 1)?.f_mm(weight)?;
-    let (left, strengths, right) = Tensor::f_linalg_svd(&small, false, "")?;
+    let (left, strengths, right) = decomposed(&small)?;
     Ok((basis.f_mm(&left)?, strengths, right))
+}
+
+/// All singular directions: left as columns, right as rows. Not by `linalg_svd`, whose driver cannot be left open through
+/// tch, and which refuses any that is named on a processor.
+fn decomposed(matrix: &Tensor) -> Result<(Tensor, Tensor, Tensor), BackendError> {
+    let (left, strengths, right) = matrix.f_svd(true, true)?;
+    Ok((left, strengths, right.f_transpose(0, 1)?))
 }
 
 /// Two numbers as one seed (splitmix64), so that neighbouring layers and steps draw unrelated noise.
@@ -395,7 +429,13 @@ pub(crate) fn chosen(
     kinds.sort_unstable();
     kinds.dedup();
     match &settings.targets {
-        Targets::All => Ok(kinds.into_iter().map(str::to_owned).collect()),
+        Targets::All => {
+            let meant = |kind: &&str| {
+                let mut layers = layers.iter().filter(|layer| layer.short_name() == *kind);
+                layers.any(|layer| layer.is_meant(&settings.targets))
+            };
+            Ok(kinds.into_iter().filter(meant).map(str::to_owned).collect())
+        }
         Targets::Named(names) => {
             for name in names {
                 if !kinds.contains(&name.as_str()) {

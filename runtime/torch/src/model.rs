@@ -1,4 +1,4 @@
-//! The decoder of Llama, Mistral, Qwen2 and Qwen3.
+//! The decoder of Llama, Mistral, Qwen2, Qwen3 and Qwen3-MoE.
 //!
 //! ```text
 //! tokens -> embedding -> block x layers -> norm -> output
@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 
 use crate::BackendError;
 use crate::attention::Angles;
+use crate::balance::Balance;
 use crate::block::{Around, Block, Remembered};
 use crate::config::ModelConfig;
 use crate::lora::{Linear, Mode};
@@ -110,6 +111,11 @@ impl Model {
         self.blocks.iter_mut().flat_map(Block::linears_mut)
     }
 
+    /// Whether any matrix is packed into four bits.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.linears().any(|layer| layer.weight.is_packed())
+    }
+
     /// The matrix of the output layer, `[vocabulary, hidden]`.
     pub(crate) fn output_matrix(&self) -> &Tensor {
         self.output.as_ref().unwrap_or(&self.embedding)
@@ -152,6 +158,23 @@ impl Model {
         self.logits_in(pass, mode)
     }
 
+    /// The logits, and the loss of how evenly experts are used, where the model has one.
+    pub(crate) fn logits_and_balance(&self, pass: &Pass) -> Result<(Tensor, f64), BackendError> {
+        self.check(pass)?;
+        let mut around = self.around(pass, 0, self.mode(false))?;
+        around.balance = self.balance();
+        let last = self.hidden_within(pass, None, &around)?;
+        let uneven = around.balance.as_ref().map_or(Ok(0.0), Balance::settle)?;
+        let wanted = Tensor::from_slice(&pass.wanted);
+        Ok((self.head(&last.f_index_select(0, &wanted)?)?, uneven))
+    }
+
+    /// What gathers the use of experts in a pass, where a loss asks for that.
+    pub(crate) fn balance(&self) -> Option<Balance> {
+        let weight = self.config.mixture.as_ref()?.balance?;
+        Some(Balance::new(weight))
+    }
+
     fn logits_in(&self, pass: &Pass, mode: Mode) -> Result<Tensor, BackendError> {
         let last = self.hidden_in(pass, None, mode)?;
         let wanted = Tensor::from_slice(&pass.wanted);
@@ -191,17 +214,26 @@ impl Model {
     fn hidden_in(
         &self,
         pass: &Pass,
-        mut memory: Option<&mut Memory>,
+        memory: Option<&mut Memory>,
         mode: Mode,
     ) -> Result<Tensor, BackendError> {
         self.check(pass)?;
         let seen = memory.as_ref().map_or(0, |m| m.length());
         let around = self.around(pass, seen, mode)?;
+        self.hidden_within(pass, memory, &around)
+    }
+
+    fn hidden_within(
+        &self,
+        pass: &Pass,
+        mut memory: Option<&mut Memory>,
+        around: &Around,
+    ) -> Result<Tensor, BackendError> {
         let tokens = Tensor::from_slice(&pass.tokens);
         let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
         for (number, block) in self.blocks.iter().enumerate() {
             let slot = memory.as_mut().map(|m| &mut m.0[number]);
-            x = block.forward(x, &around, slot, false)?.0;
+            x = block.forward(x, around, slot, false)?.0;
         }
         self.norm.forward(&x)
     }
@@ -228,6 +260,7 @@ impl Model {
             angles: Angles::of(&positions, &steps, factor, mode.kind)?,
             segments: &pass.segments,
             mode,
+            balance: None,
         })
     }
 

@@ -39,6 +39,8 @@ impl Default for AdamSettings {
 
 /// Names in a file of optimizer state.
 const STEPS: &str = "steps";
+/// Whole numbers up to this one are exact in 32 bits.
+const MOST_STEPS: f64 = 16_777_216.0;
 const MEAN: &str = ".mean";
 const SQUARE: &str = ".square";
 
@@ -118,12 +120,18 @@ impl AdamW {
             for slot in &mut self.slots {
                 let shape = slot.mean.size();
                 slot.mean
-                    .f_copy_(&saved.read(&format!("{}{MEAN}", slot.name), &shape)?)?;
+                    .f_copy_(&saved.read_finite(&format!("{}{MEAN}", slot.name), &shape)?)?;
                 slot.square
-                    .f_copy_(&saved.read(&format!("{}{SQUARE}", slot.name), &shape)?)?;
+                    .f_copy_(&saved.read_finite(&format!("{}{SQUARE}", slot.name), &shape)?)?;
             }
-            let steps = saved.read(STEPS, &[1])?.f_double_value(&[0])?;
-            // Whole numbers of this size are exact in 32 bits.
+            let steps = saved.read_finite(STEPS, &[1])?.f_double_value(&[0])?;
+            if !(0.0..=MOST_STEPS).contains(&steps) {
+                return Err(BackendError::malformed(
+                    path,
+                    format!("{steps} steps"),
+                    "steps of a run",
+                ));
+            }
             self.steps = steps as i32;
             Ok(())
         })
@@ -139,7 +147,7 @@ impl AdamW {
         tch::no_grad(|| {
             let chosen = |slot: &&mut Slot| slot.name.starts_with(prefix) == with;
             for slot in self.slots.iter_mut().filter(chosen) {
-                let saved = weights.read(&slot.name, &slot.parameter.size())?;
+                let saved = weights.read_finite(&slot.name, &slot.parameter.size())?;
                 slot.parameter.f_copy_(&saved)?;
             }
             Ok(())
@@ -153,6 +161,10 @@ impl AdamW {
 
     fn apply(&mut self, rate: f64) -> Result<f64, BackendError> {
         let norm = self.gradient_norm()?;
+        if !norm.is_finite() {
+            // The weights stay as they were; the loop ends the run.
+            return Ok(norm);
+        }
         let limit = self.settings.max_grad_norm;
         let shrink = if limit > 0.0 {
             (limit / (norm + 1e-6)).min(1.0)

@@ -98,16 +98,17 @@ impl ModelFiles {
 
     /// Writes `config.json` for weights saved as `f32`, and copies the generation settings.
     pub(crate) fn copy_config(&self, folder: &Path) -> Result<(), BackendError> {
-        self.write_config(folder, "float32", false)
+        self.write_config(folder, "float32", false, None)
     }
 
     /// Writes `config.json` for weights in the named number format, with an output layer of its own where it is `untied`,
-    /// and copies the generation settings.
+    /// and what it says of `packed` ones, and copies the generation settings.
     pub(crate) fn write_config(
         &self,
         folder: &Path,
         numbers: &str,
         untied: bool,
+        packed: Option<serde_json::Value>,
     ) -> Result<(), BackendError> {
         let mut config = self.config()?;
         for name in ["dtype", "torch_dtype"] {
@@ -117,6 +118,9 @@ impl ModelFiles {
         }
         if untied {
             config["tie_word_embeddings"] = false.into();
+        }
+        if let Some(packed) = packed {
+            config["quantization_config"] = packed;
         }
         output::json(&folder.join("config.json"), &config)?;
         let generation = self.folder.join("generation_config.json");

@@ -18,7 +18,7 @@ impl Model {
         let layers: Vec<&Linear> = self.linears().collect();
         let names = chosen(settings, &layers)?;
         for layer in self.linears_mut() {
-            if names.iter().any(|name| name == layer.short_name()) {
+            if layer.is_meant(&settings.targets) {
                 layer.correct(settings)?;
             }
         }
@@ -85,12 +85,14 @@ impl Model {
                 });
             }
         }
-        let chosen = |name: &&String| match in_layer(name) {
-            Some((layer, module)) => {
+        let chosen = |name: &&String| {
+            // As the original finds them: `norm` is every tensor with that in its name, those of the layers, too.
+            let extra = settings.extra_modules.iter().any(|m| name.contains(m));
+            let inside = in_layer(name).is_some_and(|(layer, module)| {
                 let module = settings.modules.iter().any(|m| m == "all" || m == module);
                 layers.contains(&layer) && module
-            }
-            None => settings.extra_modules.iter().any(|m| name.contains(m)),
+            });
+            inside || extra
         };
         Ok(all.iter().filter(chosen).cloned().collect())
     }
@@ -183,11 +185,11 @@ impl Model {
     }
 }
 
-/// Whether a tensor belongs to a module called `wanted`, or by a name that ends so.
+/// Whether a tensor belongs to a module whose name ends with `wanted`, as PEFT compares them: `norm` is `input_layernorm`,
+/// too.
 pub(crate) fn is_of(name: &str, wanted: &str) -> bool {
     let module = name.rsplit_once('.').map_or("", |(module, _)| module);
-    let rest = module.strip_suffix(wanted);
-    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    module.ends_with(wanted)
 }
 
 /// The layer and module of a tensor inside of a layer: 3 and `mlp` of `model.layers.3.mlp.up_proj.weight`.

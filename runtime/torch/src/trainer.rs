@@ -11,11 +11,11 @@ use train::{Objective, StepReport, TrainError, Trainer};
 use train_data::{Batch, IGNORED};
 
 use crate::files::TensorFiles;
-use crate::lora::mixed;
+use crate::lora::{Linear, mixed};
 use crate::model::{Model, Pass};
 use crate::optimizer::{AdamSettings, AdamW};
 use crate::preference::{Compared, compare};
-use crate::settings::{LoraSettings, Method, Quantization, Tuning};
+use crate::settings::{LoraSettings, Method, Tuning};
 use crate::source::ModelFiles;
 use crate::value_head::{self, ValueHead};
 use crate::{BackendError, adapter, files, output};
@@ -58,17 +58,21 @@ impl LibtorchTrainer {
         tch::manual_seed(seed as i64);
         let Tuning { method, holding } = tuning;
         let lora = matches!(method, Method::Lora { .. });
-        if !lora && holding.quantization != Quantization::None {
-            return Err(BackendError::NotOnPacked {
-                what: "full and freeze tuning",
-            });
-        }
         let start_from = match &method {
             Method::Lora { start_from, .. } => start_from.clone(),
             Method::Freeze(_) | Method::Full => None,
         };
         let mut model = source.load_as(holding)?;
+        if !lora && model.is_packed() {
+            return Err(BackendError::NotOnPacked {
+                what: "full and freeze tuning",
+            });
+        }
         let (lora, own, start) = prepare(&mut model, method)?;
+        // Found out now, before anything is written: a run on such weights would diverge at its first step.
+        if let Some(tensor) = model.broken_weight()? {
+            return Err(BackendError::BrokenWeight { tensor });
+        }
         model.free(&|name| own.contains(name))?;
         model.free_corrections()?;
         let mut parameters = model.adapter_tensors();
@@ -107,6 +111,18 @@ impl LibtorchTrainer {
         Ok(self)
     }
 
+    /// Adds the loss of how evenly experts are used, with this weight instead of what `config.json` says. Models without
+    /// experts have no such loss.
+    #[must_use]
+    pub fn with_router_loss(mut self, weight: Option<f64>) -> Self {
+        if let Some(weight) = weight
+            && let Some(mixture) = &mut self.model.config.mixture
+        {
+            mixture.balance = Some(weight);
+        }
+        self
+    }
+
     /// The model as it is now.
     pub fn model(&self) -> &Model {
         &self.model
@@ -126,7 +142,7 @@ impl LibtorchTrainer {
         let packed: usize = self
             .model
             .linears()
-            .filter(|layer| layer.weight.numbers().is_none())
+            .filter(|layer| layer.weight.is_packed())
             .map(|layer| layer.weight.count())
             .sum();
         (
@@ -153,19 +169,29 @@ impl LibtorchTrainer {
         }
         let mut loss = 0.0;
         for batch in batches {
-            let (pass, targets) = lay_out(batch)?;
+            let (pass, targets) = self.lay_out(batch)?;
             if targets.is_empty() {
                 continue;
             }
             loss += self.model.learn_tokens(&pass, &targets, labels as f64)?;
         }
-        let grad_norm = self.optimizer.step(rate)?;
+        let grad_norm = self.apply(loss, rate)?;
         Ok(StepReport {
             loss,
             grad_norm,
             tokens,
             metrics: Vec::new(),
         })
+    }
+
+    /// Updates the weights and returns the length of the gradients, unless the loss is no number: the weights then stay
+    /// as they are.
+    fn apply(&mut self, loss: f64, rate: f64) -> Result<f64, BackendError> {
+        if loss.is_finite() {
+            self.optimizer.step(rate)
+        } else {
+            Ok(f64::NAN)
+        }
     }
 
     fn compare(&mut self, batch: &Batch, training: bool) -> Result<Compared, BackendError> {
@@ -207,7 +233,7 @@ impl LibtorchTrainer {
         }
         let means = figures.into_iter();
         report.metrics = means.map(|(name, sum, all)| (name, sum / all)).collect();
-        report.grad_norm = self.optimizer.step(rate)?;
+        report.grad_norm = self.apply(report.loss, rate)?;
         Ok(report)
     }
 
@@ -216,18 +242,23 @@ impl LibtorchTrainer {
             let compared = tch::no_grad(|| self.compare(batch, false))?;
             return Ok(compared.loss.f_double_value(&[])?);
         }
-        let (pass, targets) = lay_out(batch)?;
+        let (pass, targets) = self.lay_out(batch)?;
         if targets.is_empty() {
             return Ok(0.0);
         }
         tch::no_grad(|| {
-            let logits = self.model.logits(&pass, false)?;
+            let (logits, uneven) = self.model.logits_and_balance(&pass)?;
             let targets = Tensor::from_slice(&targets);
             let none = None::<&Tensor>;
             let mean =
                 logits.f_cross_entropy_loss(&targets, none, Reduction::Mean, IGNORED, 0.0)?;
-            Ok(mean.f_double_value(&[])?)
+            Ok(mean.f_double_value(&[])? + uneven)
         })
+    }
+
+    /// The batch as a pass. Where the use of experts is part of the loss, every token counts.
+    fn lay_out(&self, batch: &Batch) -> Result<(Pass, Vec<i64>), BackendError> {
+        lay_out_up_to(batch, self.model.balance().is_some())
     }
 
     fn try_load(&mut self, folder: &Path, state: bool) -> Result<(), BackendError> {
@@ -272,18 +303,12 @@ impl LibtorchTrainer {
 impl Trainer for LibtorchTrainer {
     fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<StepReport, TrainError> {
         self.try_step(batches, learning_rate)
-            .map_err(|source| TrainError::Backend {
-                action: "compute an optimizer step".to_owned(),
-                source: Box::new(source),
-            })
+            .map_err(failed("compute an optimizer step"))
     }
 
     fn evaluate(&mut self, batch: &Batch) -> Result<f64, TrainError> {
         self.try_evaluate(batch)
-            .map_err(|source| TrainError::Backend {
-                action: "compute the loss of an evaluation batch".to_owned(),
-                source: Box::new(source),
-            })
+            .map_err(failed("compute the loss of an evaluation batch"))
     }
 
     fn save(&mut self, folder: &Path) -> Result<(), TrainError> {
@@ -297,11 +322,8 @@ impl Trainer for LibtorchTrainer {
     }
 
     fn load(&mut self, folder: &Path, state: bool) -> Result<(), TrainError> {
-        self.try_load(folder, state)
-            .map_err(|source| TrainError::Backend {
-                action: format!("load the checkpoint `{}`", folder.display()),
-                source: Box::new(source),
-            })
+        let action = format!("load the checkpoint `{}`", folder.display());
+        self.try_load(folder, state).map_err(failed(action))
     }
 }
 
@@ -330,9 +352,14 @@ fn prepare(model: &mut Model, method: Method) -> Result<Prepared, BackendError> 
             merge_first,
             start_from,
         } => {
-            model.merge_adapters(&merge_first)?;
+            for folder in &merge_first {
+                model.load_adapter(folder, 0.0)?;
+                model.linears().try_for_each(Linear::pass_over)?;
+                model.merge()?;
+            }
             let (settings, own) = if let Some(folder) = start_from {
                 let settings = model.load_adapter(&folder, settings.dropout)?;
+                model.linears().try_for_each(Linear::pass_over)?;
                 let own = model.whole_modules(&settings.whole_modules)?;
                 (settings, own)
             } else {
@@ -346,16 +373,32 @@ fn prepare(model: &mut Model, method: Method) -> Result<Prepared, BackendError> 
     }
 }
 
-fn saving(folder: &Path) -> impl FnOnce(BackendError) -> TrainError + '_ {
-    move |source| TrainError::Backend {
-        action: format!("save to `{}`", folder.display()),
-        source: Box::new(source),
+fn saving(folder: &Path) -> impl FnOnce(BackendError) -> TrainError {
+    failed(format!("save to `{}`", folder.display()))
+}
+
+/// The loop's error for one of this crate. Memory that ran out is told apart: there is something to do about it.
+fn failed(action: impl Into<String>) -> impl FnOnce(BackendError) -> TrainError {
+    let action = action.into();
+    move |source| {
+        let memory = matches!(source, BackendError::OutOfMemory { .. });
+        let source = Box::new(source);
+        if memory {
+            TrainError::OutOfMemory { action, source }
+        } else {
+            TrainError::Backend { action, source }
+        }
     }
 }
 
 /// Lays the rows of a batch end to end, without padding and without the tokens after the last one that predicts a label:
 /// a decoder looks only back, so these change no loss. Returns what to compute, and the label of each wanted position.
 pub(crate) fn lay_out(batch: &Batch) -> Result<(Pass, Vec<i64>), BackendError> {
+    lay_out_up_to(batch, false)
+}
+
+/// The same; where `whole`, with those last tokens.
+fn lay_out_up_to(batch: &Batch, whole: bool) -> Result<(Pass, Vec<i64>), BackendError> {
     let bad = |reason: &str| BackendError::BadBatch {
         reason: reason.to_owned(),
     };
@@ -385,6 +428,7 @@ pub(crate) fn lay_out(batch: &Batch) -> Result<(Pass, Vec<i64>), BackendError> {
                 targets.push(*label);
             }
         }
+        let used = if whole { length } else { used };
         if used > 0 {
             let ids = &batch.input_ids[cells.clone()];
             pass.tokens.extend_from_slice(&ids[..used]);

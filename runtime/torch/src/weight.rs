@@ -50,6 +50,11 @@ impl Weight {
         }
     }
 
+    /// Whether it is packed into four bits.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self, Self::Packed(_))
+    }
+
     /// Whether gradients are wanted for it.
     pub(crate) fn trains(&self) -> bool {
         self.numbers().is_some_and(Tensor::requires_grad)

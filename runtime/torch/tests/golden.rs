@@ -34,9 +34,13 @@ fn json(rest: &str) -> Value {
 }
 
 fn source() -> ModelFiles {
+    source_of(&golden("model"))
+}
+
+fn source_of(folder: &Path) -> ModelFiles {
     // One thread, as the traces were made, so that sums are added in the same order.
     use_threads(Threads::Exactly(1));
-    open(&golden("model"), Path::new("unused"), &Silent).unwrap()
+    open(folder, Path::new("unused"), &Silent).unwrap()
 }
 
 fn batches(run: &str) -> Vec<Batch> {
@@ -72,6 +76,7 @@ fn batches(run: &str) -> Vec<Batch> {
 /// How a run is replayed, and how far it may be off: losses in nats, gradient norms as a share.
 struct Replay {
     run: &'static str,
+    model: PathBuf,
     method: Method,
     holding: Holding,
     loss: f64,
@@ -82,6 +87,7 @@ impl Replay {
     fn exact(run: &'static str, method: Method) -> Self {
         Self {
             run,
+            model: golden("model"),
             method,
             holding: Holding::default(),
             loss: 1e-5,
@@ -94,6 +100,7 @@ impl Replay {
 fn replay(replay: Replay) -> LibtorchTrainer {
     let Replay {
         run,
+        model,
         method,
         holding,
         loss,
@@ -106,8 +113,10 @@ fn replay(replay: Replay) -> LibtorchTrainer {
         b_rate: config["loraplus_lr_ratio"].as_f64().unwrap_or(1.0),
         ..AdamSettings::default()
     };
-    let mut trainer =
-        LibtorchTrainer::new(source(), "model", Tuning { method, holding }, adam, 42).unwrap();
+    let tuning = Tuning { method, holding };
+    let mut trainer = LibtorchTrainer::new(source_of(&model), "model", tuning, adam, 42)
+        .unwrap()
+        .with_router_loss(config["moe_aux_loss_coef"].as_f64());
     let counts = trainer.parameter_counts();
     assert_eq!(
         counts.0 as u64,
@@ -362,6 +371,188 @@ fn bf16_follows_the_trace() {
     });
     let folder = tempfile::tempdir().unwrap();
     assert_adapter("sft_lora_bf16", &mut trainer, folder.path());
+}
+
+/// The end of the trace `sft_lora` as an adapter, its strength times `factor`: what some runs started from.
+fn ended(place: &Path, name: &str, factor: f64) -> PathBuf {
+    let folder = place.join(name);
+    fs::create_dir(&folder).unwrap();
+    let config = json("traces/sft_lora/adapter_config.json").to_string();
+    fs::write(folder.join("adapter_config.json"), config).unwrap();
+    let weights = golden("traces/sft_lora/final_trainable.safetensors");
+    let weights = Tensor::read_safetensors(weights).unwrap().into_iter();
+    let weights: Vec<(String, Tensor)> = weights
+        .map(|(name, tensor)| {
+            let factor = if name.contains("lora_B") { factor } else { 1.0 };
+            (name.replace(".default", ""), tensor * factor)
+        })
+        .collect();
+    Tensor::write_safetensors(&weights, folder.join("adapter_model.safetensors")).unwrap();
+    folder
+}
+
+fn fresh(settings: LoraSettings) -> Method {
+    Method::Lora {
+        settings: LoraSettings {
+            alpha: 16.0,
+            ..settings
+        },
+        merge_first: Vec::new(),
+        start_from: None,
+    }
+}
+
+#[test]
+fn adapters_that_are_merged_or_gone_on_with_follow_the_traces() {
+    let place = tempfile::tempdir().unwrap();
+    let (first, second) = (
+        ended(place.path(), "first", 1.0),
+        ended(place.path(), "second", 0.5),
+    );
+    let method = Method::Lora {
+        settings: LoraSettings::of_rank(8),
+        merge_first: vec![first.clone()],
+        start_from: Some(second.clone()),
+    };
+    let mut trainer = replay(Replay::exact("sft_from_adapter", method));
+    let saved = assert_adapter("sft_from_adapter", &mut trainer, place.path());
+    assert_final("sft_from_adapter", &saved, 1e-4);
+    let method = Method::Lora {
+        settings: LoraSettings::of_rank(8),
+        merge_first: vec![first, second],
+        start_from: None,
+    };
+    let mut trainer = replay(Replay::exact("sft_merged_then_new", method));
+    let saved = assert_adapter("sft_merged_then_new", &mut trainer, place.path());
+    assert_final("sft_merged_then_new", &saved, 1e-4);
+}
+
+#[test]
+fn rank_stabilised_lora_plus_follows_the_trace() {
+    let method = fresh(LoraSettings {
+        rank_stabilised: true,
+        ..LoraSettings::of_rank(8)
+    });
+    let mut trainer = replay(Replay::exact("sft_rslora_loraplus", method));
+    let place = tempfile::tempdir().unwrap();
+    let saved = assert_adapter("sft_rslora_loraplus", &mut trainer, place.path());
+    assert_final("sft_rslora_loraplus", &saved, 1e-4);
+}
+
+#[test]
+fn modules_trained_whole_follow_the_trace() {
+    let method = fresh(LoraSettings {
+        whole_modules: vec!["embed_tokens".to_owned(), "norm".to_owned()],
+        ..LoraSettings::of_rank(8)
+    });
+    let mut trainer = replay(Replay::exact("sft_additional_target", method));
+    let place = tempfile::tempdir().unwrap();
+    assert_adapter("sft_additional_target", &mut trainer, place.path());
+    // What was saved is what PEFT saves: read back, it answers as the trained model does.
+    let mut again = source().load().unwrap();
+    again.load_adapter(place.path(), 0.0).unwrap();
+    let pass = Pass::of_text(&[766, 305, 198, 266, 267]);
+    let logits = |model: &Model| tch::no_grad(|| model.logits(&pass, false)).unwrap();
+    assert!(largest_gap(&logits(&again), &logits(trainer.model())) < 1e-5);
+}
+
+#[test]
+fn pissa_follows_the_trace_and_is_converted_to_the_same_adapter() {
+    let method = fresh(LoraSettings {
+        pissa: Some(None),
+        ..LoraSettings::of_rank(8)
+    });
+    let mut trainer = replay(Replay {
+        norm: 1e-3,
+        loss: 1e-4,
+        ..Replay::exact("sft_pissa", method)
+    });
+    let place = tempfile::tempdir().unwrap();
+    trainer.save(place.path()).unwrap();
+    let saved = Tensor::read_safetensors(place.path().join("adapter_model.safetensors")).unwrap();
+    let wanted = json("traces/sft_pissa/pissa_converted.lengths.json");
+    assert_eq!(saved.len(), wanted.as_object().unwrap().len());
+    for (name, tensor) in &saved {
+        // A direction and its opposite are the same one: only lengths can be compared.
+        let off = tensor.norm().double_value(&[]) / wanted[name].as_f64().unwrap() - 1.0;
+        assert!(off.abs() < 1e-3, "{name}: {off}");
+    }
+}
+
+#[test]
+fn pure_bf16_follows_the_trace() {
+    let place = tempfile::tempdir().unwrap();
+    let weights = Tensor::read_safetensors(golden("model/model.safetensors")).unwrap();
+    let weights: Vec<(String, Tensor)> = weights
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.to_kind(tch::Kind::BFloat16)))
+        .collect();
+    Tensor::write_safetensors(&weights, place.path().join("model.safetensors")).unwrap();
+    fs::copy(
+        golden("model/config.json"),
+        place.path().join("config.json"),
+    )
+    .unwrap();
+    replay(Replay {
+        model: place.path().to_owned(),
+        holding: Holding {
+            precision: Precision::PureBfloat16,
+            ..Holding::default()
+        },
+        loss: 2e-2,
+        norm: 1e-1,
+        ..Replay::exact("sft_pure_bf16", fresh(LoraSettings::of_rank(8)))
+    });
+}
+
+#[test]
+fn a_mixture_of_experts_follows_the_traces() {
+    let of_moe = |run, method| Replay {
+        model: golden("model_moe"),
+        loss: 2e-5,
+        ..Replay::exact(run, method)
+    };
+    let mut trainer = replay(of_moe("moe_lora", fresh(LoraSettings::of_rank(8))));
+    let place = tempfile::tempdir().unwrap();
+    let saved = assert_adapter("moe_lora", &mut trainer, place.path());
+    assert_final("moe_lora", &saved, 1e-4);
+
+    replay(of_moe("moe_full", Method::Full));
+
+    let mut trainer = replay(of_moe(
+        "moe_freeze",
+        Method::Freeze(FreezeSettings {
+            layers: 2,
+            modules: vec!["all".to_owned()],
+            extra_modules: Vec::new(),
+        }),
+    ));
+    trainer.save(place.path()).unwrap();
+    let saved = Tensor::read_safetensors(place.path().join("model.safetensors")).unwrap();
+    let stats = json("traces/moe_freeze/final_stats.json");
+    for (name, wanted) in stats.as_object().unwrap() {
+        // The original keeps all experts of a layer in one tensor, and writes them one by one as we do.
+        let (layer, both) = match name.split_once(".experts.") {
+            Some((layer, "gate_up_proj")) => (layer, ["gate_proj", "up_proj"]),
+            Some((layer, part)) => (layer, [part, part]),
+            None => (name.as_str(), [""; 2]),
+        };
+        let fits = |saved: &str| match both {
+            ["", _] => saved == name,
+            parts => {
+                let inside = saved.strip_prefix(&format!("{layer}.experts."));
+                inside.is_some_and(|rest| {
+                    parts.iter().any(|p| rest.ends_with(&format!("{p}.weight")))
+                })
+            }
+        };
+        let parts = saved.iter().filter(|(saved, _)| fits(saved));
+        let square: f64 = parts
+            .map(|(_, t)| t.square().sum(tch::Kind::Double).double_value(&[]))
+            .sum();
+        let off = square.sqrt() / wanted["l2"].as_f64().unwrap() - 1.0;
+        assert!(off.abs() < 1e-4, "{name}: {off}");
+    }
 }
 
 #[test]

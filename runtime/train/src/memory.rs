@@ -12,6 +12,9 @@ const NUMBER: u64 = 4;
 /// What the program and its libraries take before any model is loaded, measured with libtorch on CPU.
 const PROGRAM: u64 = 170 << 20;
 
+/// More numbers than any machine holds: what is above it is cut, so that sums stay below 64 bits.
+const MOST: u64 = 1 << 56;
+
 /// Bytes that a run needs at its peak, by what they are for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct Memory {
@@ -36,15 +39,15 @@ pub struct Memory {
 impl Memory {
     /// Foresees what `job` needs to train a model of `shape` on `items`.
     pub fn of(job: &Job, shape: &ModelShape, items: &[Item]) -> Result<Self, ShapeError> {
-        let trained = shape.trainable(&job.fine_tuning)?;
-        let all = shape.parameters();
+        let trained = shape.trainable(&job.fine_tuning)?.min(MOST);
+        let all = shape.parameters().min(MOST);
         let adapter = match &job.fine_tuning {
             FineTuning::Lora(_) => trained,
             FineTuning::Freeze(_) | FineTuning::Full => 0,
         };
         let (tokens, labels) = longest(items, job.batch_size);
         Ok(Self {
-            weights: all * NUMBER,
+            weights: held(job, shape, all),
             reference: if adapter == 0 && job.objective.needs_reference() {
                 all * NUMBER
             } else {
@@ -53,8 +56,11 @@ impl Memory {
             adapter: adapter * NUMBER,
             gradients: trained * NUMBER,
             optimizer: 2 * trained * NUMBER,
-            activations: tokens * held_for_a_token(job, shape) * NUMBER,
-            logits: 3 * labels * shape.vocabulary * NUMBER,
+            activations: tokens
+                .saturating_mul(held_for_a_token(job, shape))
+                .min(MOST)
+                * NUMBER,
+            logits: labels.saturating_mul(3 * shape.vocabulary).min(MOST) * NUMBER,
             program: PROGRAM,
         })
     }
@@ -79,23 +85,52 @@ impl Memory {
     }
 }
 
+/// Bytes that hold a model of `all` numbers. In four bits a number takes half a byte and its share of a scale; while one
+/// matrix is packed or used, it is there as numbers, twice.
+fn held(job: &Job, shape: &ModelShape, all: u64) -> u64 {
+    let packing = match &job.fine_tuning {
+        FineTuning::Lora(lora) => lora.quantization,
+        FineTuning::Freeze(_) | FineTuning::Full => None,
+    };
+    let Some(packing) = packing else {
+        return all * NUMBER;
+    };
+    let (packed, largest) = shape.packed();
+    let (packed, largest) = (packed.min(all), largest.min(MOST));
+    let scales = packed / 64;
+    let scales = if packing.double {
+        scales + scales / 64
+    } else {
+        scales * NUMBER
+    };
+    (all - packed) * NUMBER + packed / 2 + scales + 2 * largest * NUMBER
+}
+
 /// Numbers that are held of each token at the peak.
 ///
 /// Of a block the way back needs its input and middle (2 widths), queries and attention's result (2 query widths), keys
-/// and values, gate and up (2 feed-forward widths); where activations are recomputed, of all blocks but one the input
-/// alone. Beside it the block that is gone back through works on about as much again. A loss that compares
-/// answers goes back through libtorch's graph, which keeps about twice as much.
+/// and values, gate and up (2 feed-forward widths, of each expert that a token is sent to); where activations are
+/// recomputed, of all blocks but one the input alone. Beside it the block that is gone back through works on about as
+/// much again. A loss that compares answers goes back through libtorch's graph, which keeps about twice as much.
 fn held_for_a_token(job: &Job, shape: &ModelShape) -> u64 {
-    let (hidden, queries, feed) = (shape.hidden, shape.queries, shape.feed_forward);
-    let work = 2 * (hidden + queries + feed);
-    let kept = work + 2 * shape.keys;
+    let (hidden, queries) = (shape.hidden, shape.queries);
+    let feeds: Vec<u64> = (0..shape.layers)
+        .map(|number| shape.width(number))
+        .collect();
+    let largest = feeds.iter().copied().max().unwrap_or(0);
+    let all = |of_one: &dyn Fn(u64) -> u64| {
+        let each = feeds.iter().map(|feed| of_one(*feed));
+        each.fold(0, u64::saturating_add)
+    };
+    let work = |feed: u64| 2 * (hidden + queries + feed);
+    let kept = |feed: u64| work(feed) + 2 * shape.keys;
     if job.objective != Objective::Tokens {
-        return shape.layers * (4 * hidden + 5 * queries + 4 * feed) + 2 * hidden;
+        return all(&|feed| 4 * hidden + 5 * queries + 4 * feed) + 2 * hidden;
     }
     if job.recomputation_asked {
-        return shape.layers * hidden + kept + work;
+        return shape.layers * hidden + kept(largest) + work(largest);
     }
-    shape.layers * kept + work
+    all(&kept).saturating_add(work(largest))
 }
 
 /// Tokens and labels of the longest micro-batch that a shuffle can deal.
@@ -144,6 +179,14 @@ mod tests {
         let less = Job::parse("job.yaml", text, &less).unwrap();
         let less = Memory::of(&less, &shape, &items).unwrap();
         assert!(less.activations < memory.activations);
+        let four = ["quantization_bit=4".to_owned()];
+        let four = Job::parse("job.yaml", text, &four).unwrap();
+        let four = Memory::of(&four, &shape, &items).unwrap();
+        // The embedding, norms and biases stay; a matrix of 192 times 64 is there twice.
+        let matrices = 246_848 - 768 * 64 - (9 * 64 + 4 * 128);
+        let packed = matrices / 2 + matrices / 64 + matrices / 64 / 64;
+        let rest = (246_848 - matrices) * 4;
+        assert_eq!(four.weights, packed + rest + 2 * 4 * 192 * 64);
         let full = Job::parse("job.yaml", text, &["finetuning_type=full".to_owned()]).unwrap();
         let full = Memory::of(&full, &shape, &items).unwrap();
         assert_eq!((full.adapter, full.gradients), (0, full.weights));

@@ -15,10 +15,12 @@ pub struct ModelShape {
     pub family: String,
     /// Width of the residual stream.
     pub hidden: u64,
-    /// Width inside the feed-forward block.
+    /// Width inside the feed-forward block of layers without experts.
     pub feed_forward: u64,
     /// Blocks.
     pub layers: u64,
+    /// The experts of layers that have some.
+    pub mixture: Option<Mixture>,
     /// Width of all query heads together.
     pub queries: u64,
     /// Width of all key heads together.
@@ -31,6 +33,21 @@ pub struct ModelShape {
     pub tied: bool,
     /// Numbers of each block beside its matrices: norms and biases.
     small: u64,
+    /// Those of the norms of queries' and keys' heads.
+    head_norms: u64,
+}
+
+/// Experts, of which each token is sent to some.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mixture {
+    /// Experts of a layer.
+    pub experts: u64,
+    /// Experts that each token is sent to.
+    pub chosen: u64,
+    /// Width inside an expert.
+    pub feed_forward: u64,
+    /// For each layer, whether it has experts.
+    pub layers: Vec<bool>,
 }
 
 /// A model's folder that cannot be understood.
@@ -100,8 +117,10 @@ impl Diagnose for ShapeError {
     }
 }
 
-/// No side of a model is longer; keeps every product below 64 bits.
+/// No side of a model is longer.
 const LONGEST_SIDE: u64 = 1 << 24;
+/// No model has more layers.
+const MOST_LAYERS: u64 = 1 << 12;
 
 impl ModelShape {
     /// Reads `config.json` in a model's folder.
@@ -143,40 +162,136 @@ impl ModelShape {
         } else {
             0
         };
-        let head_norms = if family == "qwen3" { 2 * width } else { 0 };
+        let head_norms = if matches!(family.as_str(), "qwen3" | "qwen3_moe") {
+            2 * width
+        } else {
+            0
+        };
+        let layers = needed("num_hidden_layers")?;
+        if layers > MOST_LAYERS {
+            let found = format!("`num_hidden_layers`: {layers}");
+            return Err(malformed(found, "a number from 1 to 4096"));
+        }
+        let mixture = if family == "qwen3_moe" {
+            let sparse = sparse_layers(&config, layers, side("decoder_sparse_step")?.unwrap_or(1));
+            let experts = match side("num_experts")? {
+                Some(experts) => experts,
+                None => side("num_local_experts")?.unwrap_or(128),
+            };
+            Some(Mixture {
+                experts,
+                chosen: side("num_experts_per_tok")?.unwrap_or(8),
+                feed_forward: side("moe_intermediate_size")?.unwrap_or(768),
+                layers: sparse,
+            })
+        } else {
+            None
+        };
         Ok(Self {
             hidden,
             feed_forward: needed("intermediate_size")?,
-            layers: needed("num_hidden_layers")?,
+            layers,
+            mixture,
             queries,
             keys,
             vocabulary: needed("vocab_size")?,
             positions: side("max_position_embeddings")?.unwrap_or(2048),
             tied: config["tie_word_embeddings"].as_bool().unwrap_or(false),
             small: 2 * hidden + biases + head_norms,
+            head_norms,
             family,
         })
     }
 
-    /// The matrices of a block: name, inputs, outputs.
-    fn matrices(&self) -> [(&'static str, u64, u64); 7] {
-        let (hidden, feed) = (self.hidden, self.feed_forward);
-        [
-            ("q_proj", hidden, self.queries),
-            ("k_proj", hidden, self.keys),
-            ("v_proj", hidden, self.keys),
-            ("o_proj", self.queries, hidden),
-            ("gate_proj", hidden, feed),
-            ("up_proj", hidden, feed),
-            ("down_proj", feed, hidden),
+    /// Whether layer `number` has experts.
+    fn has_experts(&self, number: u64) -> bool {
+        let layers = self.mixture.as_ref().map(|mixture| &mixture.layers);
+        layers.is_some_and(|layers| layers.get(number as usize) == Some(&true))
+    }
+
+    /// Width inside of the feed-forward half of layer `number`, as wide as one token's work is.
+    pub(crate) fn width(&self, number: u64) -> u64 {
+        match &self.mixture {
+            Some(mixture) if self.has_experts(number) => {
+                mixture.chosen.saturating_mul(mixture.feed_forward)
+            }
+            _ => self.feed_forward,
+        }
+    }
+
+    /// The matrices of attention: name, inputs, outputs, and how many of them a layer has.
+    fn attention(&self) -> Vec<Matrix> {
+        let matrix = |name, inputs, outputs| Matrix {
+            name,
+            inputs,
+            outputs,
+            count: 1,
+        };
+        vec![
+            matrix("q_proj", self.hidden, self.queries),
+            matrix("k_proj", self.hidden, self.keys),
+            matrix("v_proj", self.hidden, self.keys),
+            matrix("o_proj", self.queries, self.hidden),
         ]
+    }
+
+    /// Those of the feed-forward half of layer `number`.
+    fn feed(&self, number: u64) -> Vec<Matrix> {
+        let hidden = self.hidden;
+        let three = |width, count| {
+            [
+                ("gate_proj", hidden, width),
+                ("up_proj", hidden, width),
+                ("down_proj", width, hidden),
+            ]
+            .map(|(name, inputs, outputs)| Matrix {
+                name,
+                inputs,
+                outputs,
+                count,
+            })
+        };
+        match &self.mixture {
+            Some(mixture) if self.has_experts(number) => {
+                let mut all = vec![Matrix {
+                    name: "gate",
+                    inputs: hidden,
+                    outputs: mixture.experts,
+                    count: 1,
+                }];
+                all.extend(three(mixture.feed_forward, mixture.experts));
+                all
+            }
+            _ => three(self.feed_forward, 1).into(),
+        }
+    }
+
+    /// Numbers of the matrices of layer `number`.
+    fn layer(&self, number: u64) -> u64 {
+        let all = self.attention().into_iter().chain(self.feed(number));
+        sum(all.map(|matrix| matrix.numbers()))
+    }
+
+    /// Numbers of the matrices that can be held in four bits, and of the largest of them. Routers stay as they are.
+    pub(crate) fn packed(&self) -> (u64, u64) {
+        let (mut all, mut largest) = (0_u64, 0);
+        for number in 0..self.layers {
+            for matrix in self.attention().into_iter().chain(self.feed(number)) {
+                if matrix.name != "gate" {
+                    all = all.saturating_add(matrix.numbers());
+                    largest = largest.max(matrix.inputs.saturating_mul(matrix.outputs));
+                }
+            }
+        }
+        (all, largest)
     }
 
     /// Numbers that the model consists of.
     pub fn parameters(&self) -> u64 {
         let tables = if self.tied { 1 } else { 2 };
-        let block: u64 = self.matrices().iter().map(|(_, i, o)| i * o).sum();
-        tables * self.vocabulary * self.hidden + self.layers * (block + self.small) + self.hidden
+        let table = self.vocabulary.saturating_mul(self.hidden);
+        let layers = (0..self.layers).map(|number| self.layer(number).saturating_add(self.small));
+        sum(layers.chain([table.saturating_mul(tables), self.hidden]))
     }
 
     /// Numbers that `tuning` trains.
@@ -186,50 +301,120 @@ impl ModelShape {
             FineTuning::Freeze(freeze) => return Ok(self.freed(freeze)),
             FineTuning::Lora(lora) => lora,
         };
-        let matrices = self.matrices();
+        let layers = (0..self.layers).map(|number| (self.has_experts(number), self.feed(number)));
+        let layers: Vec<(bool, Vec<Matrix>)> = layers.collect();
+        let mut known: Vec<&str> = self.attention().iter().map(|matrix| matrix.name).collect();
+        for matrix in layers.iter().flat_map(|(_, feed)| feed) {
+            if !known.contains(&matrix.name) {
+                known.push(matrix.name);
+            }
+        }
         for name in lora.targets.iter().flatten() {
-            if !matrices.iter().any(|(known, _, _)| known == name) {
+            if !known.iter().any(|known| known == name) {
                 return Err(ShapeError::NoSuchTarget {
                     name: name.clone(),
-                    known: matrices.map(|(known, _, _)| known).join(", "),
+                    known: known.join(", "),
                 });
             }
         }
-        let chosen = |name: &str| {
-            let targets = lora.targets.as_ref();
-            targets.is_none_or(|targets| targets.iter().any(|target| target == name))
-        };
         let rank = lora.rank as u64;
         let lengths = u64::from(lora.dora);
-        let sides = matrices.iter().filter(|(name, _, _)| chosen(name));
-        let each = sides.map(|(_, inputs, outputs)| rank * (inputs + outputs) + lengths * outputs);
+        let corrected = |matrix: &Matrix, routed: bool| {
+            // `all` leaves experts and their routers alone.
+            let meant = match &lora.targets {
+                None => !routed,
+                Some(names) => names.iter().any(|name| name == matrix.name),
+            };
+            let each = rank
+                .saturating_mul(matrix.inputs.saturating_add(matrix.outputs))
+                .saturating_add(lengths * matrix.outputs);
+            if meant {
+                each.saturating_mul(matrix.count)
+            } else {
+                0
+            }
+        };
+        let attention = self.attention();
+        let attention = sum(attention.iter().map(|matrix| corrected(matrix, false)));
+        let feeds = layers.iter().map(|(routed, feed)| {
+            let own = sum(feed.iter().map(|matrix| corrected(matrix, *routed)));
+            own.saturating_add(attention)
+        });
         let whole = lora.whole_modules.iter().map(|name| self.outside(name));
-        Ok(self.layers * each.sum::<u64>() + whole.sum::<u64>())
+        Ok(sum(feeds.chain(whole)))
     }
 
     /// Numbers of the layers and modules that freeze tuning trains.
     fn freed(&self, freeze: &FreezeSettings) -> u64 {
-        let sizes = self.matrices().map(|(_, inputs, outputs)| inputs * outputs);
-        let (attention, feed) = sizes.split_at(4);
-        let (attention, feed): (u64, u64) = (attention.iter().sum(), feed.iter().sum());
-        let module = |name: &String| match name.as_str() {
-            "all" => attention + feed + self.small,
-            "self_attn" => attention + self.small - 2 * self.hidden,
-            "mlp" => feed,
-            _ => self.hidden,
+        let attention = sum(self.attention().iter().map(Matrix::numbers));
+        let count = freeze.layers.unsigned_abs().min(self.layers);
+        let numbers = if freeze.layers > 0 {
+            self.layers - count..self.layers
+        } else {
+            0..count
         };
-        let layer: u64 = freeze.modules.iter().map(module).sum();
+        let layer = |number: u64| {
+            let feed = sum(self.feed(number).iter().map(Matrix::numbers));
+            let module = |name: &String| match name.as_str() {
+                "all" => sum([attention, feed, self.small]),
+                "self_attn" => attention.saturating_add(self.small - 2 * self.hidden),
+                "mlp" => feed,
+                _ => self.hidden,
+            };
+            sum(freeze.modules.iter().map(module))
+        };
         let extra = freeze.extra_modules.iter().map(|name| self.outside(name));
-        freeze.layers.unsigned_abs().min(self.layers) * layer + extra.sum::<u64>()
+        sum(numbers.map(layer).chain(extra))
     }
 
-    /// Numbers of a module outside of the layers: a table, or a norm.
+    /// Numbers of the modules whose names end with `name`: tables and norms.
     fn outside(&self, name: &str) -> u64 {
-        match name {
-            "embed_tokens" | "lm_head" => self.vocabulary * self.hidden,
-            _ => self.hidden,
-        }
+        let table = self.vocabulary.saturating_mul(self.hidden);
+        let (norms, heads) = (self.layers * self.hidden, self.layers * self.head_norms / 2);
+        let all = [
+            ("embed_tokens", table),
+            ("lm_head", table),
+            ("norm", self.hidden),
+            ("input_layernorm", norms),
+            ("post_attention_layernorm", norms),
+            ("q_norm", heads),
+            ("k_norm", heads),
+        ];
+        let meant = all.into_iter().filter(|(known, _)| known.ends_with(name));
+        sum(meant.map(|(_, numbers)| numbers))
     }
+}
+
+/// The matrices of one name in a layer.
+struct Matrix {
+    name: &'static str,
+    inputs: u64,
+    outputs: u64,
+    /// One, or one an expert.
+    count: u64,
+}
+
+impl Matrix {
+    fn numbers(&self) -> u64 {
+        let one = self.inputs.saturating_mul(self.outputs);
+        one.saturating_mul(self.count)
+    }
+}
+
+/// The sum, or the largest number where a configuration describes what no machine holds.
+fn sum(parts: impl IntoIterator<Item = u64>) -> u64 {
+    parts.into_iter().fold(0, u64::saturating_add)
+}
+
+/// Which layers have experts: each that `step` hits, but for those named as dense.
+fn sparse_layers(config: &Value, layers: u64, step: u64) -> Vec<bool> {
+    let dense = config["mlp_only_layers"].as_array();
+    let is_dense = |layer: u64| {
+        let mut named = dense.into_iter().flatten();
+        named.any(|number| number.as_u64() == Some(layer))
+    };
+    let sparse = |layer: u64| (layer + 1).is_multiple_of(step) && !is_dense(layer);
+    (0..layers).map(sparse).collect()
 }
 
 #[cfg(test)]
@@ -284,10 +469,68 @@ mod tests {
             ..plain
         });
         assert_eq!(shape.trainable(&dora).unwrap(), counted("sft_dora"));
+        let FineTuning::Lora(plain) = lora(None) else {
+            panic!("not LoRA");
+        };
+        let whole = FineTuning::Lora(LoraSettings {
+            whole_modules: vec!["embed_tokens".to_owned(), "norm".to_owned()],
+            ..plain
+        });
+        let trained = shape.trainable(&whole).unwrap();
+        assert_eq!(trained, counted("sft_additional_target"));
         let some = shape.trainable(&lora(Some(&["q_proj", "v_proj"]))).unwrap();
         assert_eq!(some, 4 * 8 * (64 + 64 + 64 + 32));
         let error = shape.trainable(&lora(Some(&["query"]))).unwrap_err();
         assert!(error.to_string().contains("q_proj, k_proj"), "{error}");
+    }
+
+    #[test]
+    fn counts_with_experts_are_those_of_the_original() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model_moe");
+        let shape = ModelShape::read(Path::new(root)).unwrap();
+        assert_eq!(shape.parameters(), counted("moe_full"));
+        assert_eq!(
+            shape.trainable(&FineTuning::Full).unwrap(),
+            counted("moe_full")
+        );
+        assert_eq!(shape.trainable(&lora(None)).unwrap(), counted("moe_lora"));
+        let freeze = FreezeSettings {
+            layers: 2,
+            modules: vec!["all".to_owned()],
+            extra_modules: Vec::new(),
+        };
+        let trained = shape.trainable(&FineTuning::Freeze(freeze)).unwrap();
+        assert_eq!(trained, counted("moe_freeze"));
+        // By name, experts and their router are meant, too: two layers of eight, and the dense one.
+        let named = shape
+            .trainable(&lora(Some(&["gate_proj", "gate"])))
+            .unwrap();
+        assert_eq!(named, 8 * (2 * 8 * (32 + 16) + (32 + 48) + 2 * (32 + 8)));
+    }
+
+    #[test]
+    fn the_largest_sides_there_can_be_overflow_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            "hidden_size",
+            "intermediate_size",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "vocab_size",
+            "num_experts",
+            "num_experts_per_tok",
+            "moe_intermediate_size",
+        ];
+        let mut config =
+            serde_json::json!({"model_type": "qwen3_moe", "num_hidden_layers": MOST_LAYERS});
+        for name in names {
+            config[name] = LONGEST_SIDE.into();
+        }
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let shape = ModelShape::read(folder.path()).unwrap();
+        assert_eq!(shape.parameters(), u64::MAX);
+        assert!(shape.trainable(&lora(None)).unwrap() > 1 << 50);
     }
 
     #[test]
@@ -300,6 +543,14 @@ mod tests {
             ("{}", "no `hidden_size`"),
             (r#"{"hidden_size": -1}"#, "`hidden_size`: -1"),
             (r#"{"hidden_size": 99999999999}"#, "from 1 to 16777216"),
+            (
+                r#"{"hidden_size": 8, "num_attention_heads": 0}"#,
+                "`num_attention_heads`: 0",
+            ),
+            (
+                r#"{"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 16777216}"#,
+                "from 1 to 4096",
+            ),
         ] {
             fs::write(folder.path().join("config.json"), text).unwrap();
             assert!(read().contains(expected), "{}", read());

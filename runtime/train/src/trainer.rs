@@ -57,6 +57,14 @@ pub enum TrainError {
         /// What the library said.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// Memory ran out.
+    #[error("memory ran out: cannot {action}")]
+    OutOfMemory {
+        /// What was tried.
+        action: String,
+        /// What the library said.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A file of the run cannot be written.
     #[error("cannot write `{path}`")]
     Write {
@@ -115,6 +123,7 @@ impl Diagnose for TrainError {
         match self {
             Self::Diverged { .. } => "train.diverged",
             Self::Backend { .. } => "train.backend",
+            Self::OutOfMemory { .. } => "train.out-of-memory",
             Self::Write { .. } => "train.write",
             Self::OutputTaken { .. } => "train.output-taken",
             Self::InUse { .. } => "train.in-use",
@@ -136,7 +145,9 @@ impl Diagnose for TrainError {
                 ("loss", loss.to_string()),
                 ("grad_norm", grad_norm.to_string()),
             ],
-            Self::Backend { action, .. } => vec![("action", action.clone())],
+            Self::Backend { action, .. } | Self::OutOfMemory { action, .. } => {
+                vec![("action", action.clone())]
+            }
             Self::Write { path, .. }
             | Self::OutputTaken { path }
             | Self::InUse { path }
@@ -168,7 +179,9 @@ impl Diagnose for TrainError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Diverged { .. } => Outcome::Failed,
-            Self::Backend { .. } | Self::Write { .. } => Outcome::HostFault,
+            Self::Backend { .. } | Self::OutOfMemory { .. } | Self::Write { .. } => {
+                Outcome::HostFault
+            }
             Self::OutputTaken { .. }
             | Self::InUse { .. }
             | Self::NoCheckpoint { .. }

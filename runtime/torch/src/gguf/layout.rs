@@ -9,7 +9,7 @@ use crate::BackendError;
 use crate::rope;
 
 /// Kinds of model that GGUF names and this program computes. Mistral's files call themselves llama.
-const KNOWN: &str = "llama, qwen2, qwen3";
+const KNOWN: &str = "llama, qwen2, qwen3, qwen3moe";
 
 /// A tensor to be converted.
 #[derive(Debug)]
@@ -20,15 +20,39 @@ pub(super) struct Piece {
     pub(super) to: String,
     /// The heads whose rows [`in_halves`] puts in order.
     pub(super) heads: Option<i64>,
+    /// Which of the matrices in the GGUF file's tensor it is; none: all of it.
+    pub(super) part: Option<usize>,
+}
+
+impl Piece {
+    /// Bytes that it has in the GGUF file.
+    pub(super) fn stored_bytes(&self, file: &Gguf) -> u64 {
+        let whole = file.stored_bytes(&self.from);
+        let parts = file.shape(&self.from).map_or(1, |shape| shape[0].max(1));
+        match self.part {
+            None => whole,
+            Some(_) => whole / parts as u64,
+        }
+    }
+
+    /// The shape of the tensor that it becomes.
+    pub(super) fn shape<'a>(&self, file: &'a Gguf) -> Result<&'a [i64], BackendError> {
+        let whole = file.shape(&self.from)?;
+        Ok(match self.part {
+            None => whole,
+            Some(_) => whole.get(1..).unwrap_or_default(),
+        })
+    }
 }
 
 /// Builds the content of `config.json`.
 pub(super) fn config(file: &Gguf) -> Result<Json, BackendError> {
     let kind = file.text("general.architecture")?;
-    let class = match kind {
-        "llama" => "LlamaForCausalLM",
-        "qwen2" => "Qwen2ForCausalLM",
-        "qwen3" => "Qwen3ForCausalLM",
+    let (class, model_type) = match kind {
+        "llama" => ("LlamaForCausalLM", kind),
+        "qwen2" => ("Qwen2ForCausalLM", kind),
+        "qwen3" => ("Qwen3ForCausalLM", kind),
+        "qwen3moe" => ("Qwen3MoeForCausalLM", "qwen3_moe"),
         other => {
             return Err(BackendError::UnknownArchitecture {
                 path: file.path().to_owned(),
@@ -55,8 +79,8 @@ pub(super) fn config(file: &Gguf) -> Result<Json, BackendError> {
     let optional = |key: &str| file.integer(key).ok();
     let hidden = whole("embedding_length")?;
     let width = whole("attention.key_length").unwrap_or(hidden / heads.max(1));
-    Ok(json!({
-        "architectures": [class], "model_type": kind, "hidden_act": "silu",
+    let mut config = json!({
+        "architectures": [class], "model_type": model_type, "hidden_act": "silu",
         "hidden_size": hidden,
         "intermediate_size": whole("feed_forward_length")?,
         "num_hidden_layers": whole("block_count")?,
@@ -71,7 +95,19 @@ pub(super) fn config(file: &Gguf) -> Result<Json, BackendError> {
         "eos_token_id": optional("tokenizer.ggml.eos_token_id"),
         "pad_token_id": optional("tokenizer.ggml.padding_token_id"),
         "torch_dtype": "float32",
-    }))
+    });
+    if model_type == "qwen3_moe" {
+        for (name, key) in [
+            ("num_experts", "expert_count"),
+            ("num_experts_per_tok", "expert_used_count"),
+            ("moe_intermediate_size", "expert_feed_forward_length"),
+        ] {
+            config[name] = whole(key)?.into();
+        }
+        // Not in the file: readers of the format always scale the shares of this kind of model to one.
+        config["norm_topk_prob"] = true.into();
+    }
+    Ok(config)
 }
 
 fn refused(file: &Gguf, key: &str) -> BackendError {
@@ -140,9 +176,17 @@ pub(super) fn pieces(file: &Gguf, config: &Json) -> Result<Vec<Piece>, BackendEr
     let count = |name: &str| config[name].as_i64().unwrap_or(0);
     let turned = |heads: &str| (config["model_type"] == "llama").then(|| count(heads));
     let (heads, key_heads) = (turned("num_attention_heads"), turned("num_key_value_heads"));
+    let mixed = config["model_type"] == "qwen3_moe";
+    let head_norms = mixed || config["model_type"] == "qwen3";
     let mut pieces = Vec::new();
-    let mut add =
-        |from: String, to: String, heads: Option<i64>| pieces.push(Piece { from, to, heads });
+    let mut add = |from: String, to: String, heads: Option<i64>| {
+        pieces.push(Piece {
+            from,
+            to,
+            heads,
+            part: None,
+        });
+    };
     add(
         "token_embd.weight".into(),
         "model.embed_tokens.weight".into(),
@@ -165,7 +209,8 @@ pub(super) fn pieces(file: &Gguf, config: &Json) -> Result<Vec<Piece>, BackendEr
             let of_heads = from.ends_with("_q_norm") || from.ends_with("_k_norm");
             for part in ["weight", "bias"] {
                 let from = format!("blk.{number}.{from}.{part}");
-                let must = part == "weight" && (!of_heads || config["model_type"] == "qwen3");
+                let dense = from.contains(".ffn_") && !from.contains("_norm.");
+                let must = part == "weight" && (!of_heads || head_norms) && !(mixed && dense);
                 if must || file.has(&from) {
                     add(from, format!("model.layers.{number}.{to}.{part}"), heads);
                 }
@@ -180,6 +225,11 @@ pub(super) fn pieces(file: &Gguf, config: &Json) -> Result<Vec<Piece>, BackendEr
     if file.has("output.weight") {
         add("output.weight".into(), "lm_head.weight".into(), None);
     }
+    if mixed {
+        for number in 0..count("num_hidden_layers") {
+            pieces.extend(experts(file, number, count("num_experts"))?);
+        }
+    }
     for piece in &pieces {
         file.shape(&piece.from)?;
     }
@@ -193,6 +243,39 @@ pub(super) fn pieces(file: &Gguf, config: &Json) -> Result<Vec<Piece>, BackendEr
             "only tensors that a model of its kind has",
         )),
     }
+}
+
+/// The router of a layer, and its experts, whose matrices share a tensor in the file.
+fn experts(file: &Gguf, layer: i64, count: i64) -> Result<Vec<Piece>, BackendError> {
+    let place = |from: &str| format!("blk.{layer}.{from}.weight");
+    let mut pieces = vec![Piece {
+        from: place("ffn_gate_inp"),
+        to: format!("model.layers.{layer}.mlp.gate.weight"),
+        heads: None,
+        part: None,
+    }];
+    for (from, to) in [
+        ("ffn_gate_exps", "gate_proj"),
+        ("ffn_up_exps", "up_proj"),
+        ("ffn_down_exps", "down_proj"),
+    ] {
+        let from = place(from);
+        let shape = file.shape(&from)?;
+        if shape.len() != 3 || shape[0] != count {
+            return Err(BackendError::malformed(
+                file.path(),
+                format!("`{from}` of {shape:?}"),
+                format!("{count} matrices"),
+            ));
+        }
+        pieces.extend((0..count).map(|number| Piece {
+            from: from.clone(),
+            to: format!("model.layers.{layer}.mlp.experts.{number}.{to}.weight"),
+            heads: None,
+            part: Some(number as usize),
+        }));
+    }
+    Ok(pieces)
 }
 
 /// Undoes the row order that GGUF gives Llama's queries and keys: pairs that turn together lie side by side there, and

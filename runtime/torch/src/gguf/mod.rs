@@ -156,17 +156,29 @@ impl Gguf {
     /// Reads a tensor's values as `f32`, on all cores.
     pub(crate) fn read(&self, name: &str) -> Result<Vec<f32>, BackendError> {
         let place = self.place(name)?;
+        self.read_at(place, place.offset, place.bytes)
+    }
+
+    /// Reads one of the parts that a tensor's slowest side counts.
+    pub(crate) fn read_part(&self, name: &str, part: usize) -> Result<Vec<f32>, BackendError> {
+        let place = self.place(name)?;
+        // Blocks run along the fastest side, in whole blocks a row: a part of rows is one of bytes.
+        let bytes = place.bytes / place.shape[0].max(1) as u64;
+        self.read_at(place, place.offset + bytes * part as u64, bytes)
+    }
+
+    fn read_at(&self, place: &Place, start: u64, bytes: u64) -> Result<Vec<f32>, BackendError> {
         let (block, block_bytes) = (place.format.block(), place.format.block_bytes());
         // A piece is large enough to be worth a thread and small enough to stay in its cache.
         let blocks = ((1 << 17) / block) as usize;
-        let count = place.bytes / block_bytes * block;
+        let count = bytes / block_bytes * block;
         let mut values = vec![0.0; count as usize];
         values
             .par_chunks_mut(blocks * block as usize)
             .enumerate()
             .try_for_each_init(Vec::new, |bytes: &mut Vec<u8>, (number, piece)| {
                 bytes.resize(piece.len() / block as usize * block_bytes as usize, 0);
-                let from = place.offset + (number * blocks) as u64 * block_bytes;
+                let from = start + (number * blocks) as u64 * block_bytes;
                 self.file.read_exact_at(bytes, from)?;
                 place.format.widen(bytes, piece);
                 Ok(())
@@ -348,12 +360,15 @@ impl<R: Read> Head<'_, R> {
 pub(super) mod tests {
     use super::*;
 
+    /// A tensor's name, its sides, the fastest first, and its numbers.
+    pub(in crate::gguf) type Stored = (String, Vec<u64>, Vec<f32>);
+
     /// A setting: its value's type and bytes.
-    fn setting(key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    pub(in crate::gguf) fn setting(key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
         [string(key).as_slice(), &kind.to_le_bytes(), value].concat()
     }
 
-    fn texts(list: &[&str]) -> Vec<u8> {
+    pub(in crate::gguf) fn texts(list: &[&str]) -> Vec<u8> {
         let mut bytes = 8_u32.to_le_bytes().to_vec();
         bytes.extend((list.len() as u64).to_le_bytes());
         for text in list {
@@ -395,15 +410,26 @@ pub(super) mod tests {
             ("blk.0.ffn_down.weight", &[8, 4]),
             ("output_norm.weight", &[4]),
         ];
+        let mut number = 0_u16;
+        let tensors = shapes.map(|(name, shape)| {
+            let values = (0..shape.iter().product::<u64>()).map(|_| {
+                number += 1;
+                f32::from(number) / 100.0
+            });
+            (name.to_owned(), shape.to_vec(), values.collect())
+        });
+        file(&settings, &tensors)
+    }
+
+    /// A whole file with these settings and F32 tensors.
+    pub(in crate::gguf) fn file(settings: &[Vec<u8>], tensors: &[Stored]) -> Vec<u8> {
         let mut bytes = b"GGUF".to_vec();
         bytes.extend(3_u32.to_le_bytes());
-        bytes.extend((shapes.len() as u64).to_le_bytes());
+        bytes.extend((tensors.len() as u64).to_le_bytes());
         bytes.extend((settings.len() as u64).to_le_bytes());
-        for setting in &settings {
-            bytes.extend(setting);
-        }
-        let (mut data, mut number) = (Vec::new(), 0_u16);
-        for (name, shape) in shapes {
+        bytes.extend(settings.concat());
+        let mut data = Vec::new();
+        for (name, shape, values) in tensors {
             bytes.extend(string(name));
             bytes.extend((shape.len() as u32).to_le_bytes());
             for side in shape {
@@ -411,9 +437,8 @@ pub(super) mod tests {
             }
             bytes.extend(0_u32.to_le_bytes());
             bytes.extend((data.len() as u64).to_le_bytes());
-            for _ in 0..shape.iter().product() {
-                number += 1;
-                data.extend((f32::from(number) / 100.0).to_le_bytes());
+            for value in values {
+                data.extend(value.to_le_bytes());
             }
             data.resize(data.len().next_multiple_of(32), 0);
         }
@@ -422,7 +447,7 @@ pub(super) mod tests {
         bytes
     }
 
-    fn string(text: &str) -> Vec<u8> {
+    pub(in crate::gguf) fn string(text: &str) -> Vec<u8> {
         let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
         bytes.extend(text.as_bytes());
         bytes

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::error::JobError;
 use super::fields::Fields;
 use super::parse::key_faults;
+use super::tuning::{self, Quantization};
 
 /// Adapters to add to a model for good, and the folder that the result goes to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,6 +24,8 @@ pub struct ExportJob {
     pub shard_size: u64,
     /// Number format of the result; none: the one that the model's configuration names.
     pub numbers: Option<ExportNumbers>,
+    /// The matrices are packed into four bits, as bitsandbytes keeps them.
+    pub four_bit: Option<Quantization>,
 }
 
 /// Number format of exported weights.
@@ -64,6 +67,10 @@ impl ExportJob {
             overwrite: fields.flag("overwrite_output_dir")?,
             shard_size: gigabytes.saturating_mul(1_000_000_000),
             numbers,
+            four_bit: match fields.whole("export_quantization_bit", 0)?.unwrap_or(0) {
+                0 => None,
+                _ => Some(tuning::four_bit(&fields)?),
+            },
         })
     }
 
@@ -89,6 +96,13 @@ fn export_faults(fields: &Fields) -> Vec<JobError> {
         let mut given = fields.iter().filter(|(name, _, _)| *name == key);
         given.any(|(_, _, value)| !matches!(value, Value::Null | Value::Bool(false)))
     };
+    let four = fields
+        .iter()
+        .any(|(name, _, value)| name == "export_quantization_bit" && (value == 4 || value == 0));
+    if asked("export_quantization_bit") && !four {
+        let reason = "four bits in the format of bitsandbytes are there, which need no calibration";
+        faults.push(fields.unsupported("export_quantization_bit", reason));
+    }
     for (key, reason) in REFUSED {
         if asked(key) {
             faults.push(fields.unsupported(key, reason));
@@ -98,11 +112,7 @@ fn export_faults(fields: &Fields) -> Vec<JobError> {
 }
 
 /// What an export alone cannot do.
-const REFUSED: [(&str, &str); 3] = [
-    (
-        "export_quantization_bit",
-        "weights are written as numbers; quantize the exported folder where it will be served",
-    ),
+const REFUSED: [(&str, &str); 2] = [
     (
         "export_legacy_format",
         "that format runs code when it is loaded; safetensors are written",
@@ -137,8 +147,26 @@ mod tests {
                 overwrite: false,
                 shard_size: 2_000_000_000,
                 numbers: Some(ExportNumbers::Bfloat16),
+                four_bit: None,
             }
         );
+        let (nf4, fp4) = (
+            Quantization {
+                fp4: false,
+                double: true,
+            },
+            Quantization {
+                fp4: true,
+                double: false,
+            },
+        );
+        assert_eq!(
+            parse("export_quantization_bit: 4").unwrap().four_bit,
+            Some(nf4)
+        );
+        let other =
+            "export_quantization_bit: 4\nquantization_type: fp4\ndouble_quantization: false";
+        assert_eq!(parse(other).unwrap().four_bit, Some(fp4));
         let plain = ExportJob::parse("x", "model_name_or_path: m\nexport_dir: out", &[]).unwrap();
         assert_eq!((plain.shard_size, plain.numbers), (5_000_000_000, None));
         assert!(plain.adapters.is_empty());
@@ -148,8 +176,8 @@ mod tests {
     fn what_cannot_be_exported_is_named_with_its_line() {
         for (more, expected) in [
             (
-                "export_quantization_bit: 4",
-                "line 6: `export_quantization_bit: 4` is not supported",
+                "export_quantization_bit: 8",
+                "line 6: `export_quantization_bit: 8` is not supported",
             ),
             ("export_legacy_format: true", "safetensors are written"),
             ("quantization_bit: 4", "the model's own numbers"),

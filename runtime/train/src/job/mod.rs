@@ -36,6 +36,8 @@ pub struct Job {
     pub fine_tuning: FineTuning,
     /// Number format of the computation.
     pub numeric: Numeric,
+    /// Weight of the loss that keeps a model's experts equally busy, where it is not the model's own.
+    pub router_loss: Option<f64>,
     /// What is read, and how it becomes rows.
     pub data: DataSettings,
     /// When and on what the model is evaluated.

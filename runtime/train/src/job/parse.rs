@@ -30,11 +30,13 @@ impl Job {
         let objective = objective::objective(&fields)?;
         let fine_tuning = tuning::fine_tuning(&fields)?;
         reference_is_left(&fields, objective, &fine_tuning)?;
+        let router_loss = fields.number("moe_aux_loss_coef", 0.0, 1e3)?;
         Ok(Self {
             model: fields.required("model_name_or_path")?,
             objective,
             fine_tuning,
             numeric: tuning::numeric(&fields)?,
+            router_loss: (router_loss > 0.0).then_some(router_loss),
             data,
             evaluation,
             saving,

@@ -233,16 +233,21 @@ fn quantization(fields: &Fields) -> Result<Option<Quantization>, JobError> {
         let reason = "only the format of bitsandbytes (`bnb`) is there";
         return Err(fields.unsupported("quantization_method", reason));
     }
+    four_bit(fields).map(Some)
+}
+
+/// Which four bits are meant.
+pub(super) fn four_bit(fields: &Fields) -> Result<Quantization, JobError> {
     let fp4 = match fields.text("quantization_type")?.as_deref() {
         None | Some("nf4") => false,
         Some("fp4") => true,
         Some(_) => return Err(fields.wrong("quantization_type", "nf4 or fp4")),
     };
     let given = fields.text_of_flag("double_quantization")?;
-    Ok(Some(Quantization {
+    Ok(Quantization {
         fp4,
         double: given.unwrap_or(true),
-    }))
+    })
 }
 
 pub(super) fn numeric(fields: &Fields) -> Result<Numeric, JobError> {
