@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use bundle_mirror::{Cache, DockerLogins, MirrorError, Patience, Rewrite, Secret, Web};
+use bundle_mirror::{Cache, DockerLogins, Helpers, MirrorError, Patience, Rewrite, Secret, Web};
 use console::View;
 use manifest_schema::plan::Login;
 use report::Trouble;
@@ -112,7 +113,7 @@ pub(crate) fn with_registries(
     Ok(web)
 }
 
-/// The file that `docker login` or `podman login` wrote: the first that is there.
+/// The file that `docker login` or `podman login` wrote: the first that is there; with the programs that it names.
 fn docker_logins() -> Result<DockerLogins, MirrorError> {
     let below = |name: &str, rest: &str| Some(PathBuf::from(variable(name)?).join(rest));
     let places = [
@@ -128,7 +129,12 @@ fn docker_logins() -> Result<DockerLogins, MirrorError> {
         DockerLogins::parse(&bytes)
             .map_err(|problem| io::Error::new(ErrorKind::InvalidData, problem))
     });
-    read.map_err(|source| MirrorError::File { path, source })
+    let logins = read.map_err(|source| MirrorError::File { path, source })?;
+    let folders = variable("PATH").unwrap_or_default();
+    Ok(logins.with_helpers(Helpers {
+        folders: env::split_paths(&folders).collect(),
+        patience: Duration::from_mins(1),
+    }))
 }
 
 /// The values of headers whose secrets stand in variables.

@@ -37,7 +37,7 @@ pub use error::MirrorError;
 pub use filter::Filter;
 pub use hub::{Hub, HubFile, HubKind};
 pub use image::{
-    Blob, DockerLogins, Layout, Registry, Saved, Taken, Tarball, Wanted, docker_archive,
+    Blob, DockerLogins, Helpers, Layout, Registry, Saved, Taken, Tarball, Wanted, docker_archive,
     registry_address,
 };
 pub use modelscope::{ModelScope, ScopeFile};

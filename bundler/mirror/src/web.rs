@@ -81,6 +81,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) range: Option<(u64, Option<u64>)>,
     /// Whether a container registry is asked: its challenge is answered.
     pub(crate) registry: bool,
+    /// A form to send; it holds a secret, so no redirect may have it.
+    pub(crate) form: Option<&'a Secret>,
 }
 
 impl Web {
@@ -202,7 +204,17 @@ impl Web {
                 if status.is_success() {
                     return Ok(response);
                 }
-                return Err(refusal(&at, response, ask.registry));
+                let refused = refusal(&at, response, ask.registry);
+                if ask.registry && answered && at.origin() == home {
+                    return Err(self.doorman.explained(refused, &at));
+                }
+                return Err(refused);
+            }
+            if ask.form.is_some() {
+                return Err(MirrorError::Redirect {
+                    url: shown(&at),
+                    problem: "with a token that is for this server alone".to_owned(),
+                });
             }
             let location = header(response.headers(), LOCATION.as_str()).unwrap_or_default();
             let next = at.join(&location).map_err(|error| MirrorError::Redirect {
@@ -273,7 +285,14 @@ impl Web {
     }
 
     fn send(&self, url: &Url, ask: Ask) -> Result<Response, MirrorError> {
-        let mut request = self.client.get(url.clone());
+        let mut request = match ask.form {
+            None => self.client.get(url.clone()),
+            Some(form) => self
+                .client
+                .post(url.clone())
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.reveal().to_owned()),
+        };
         // The lock pins bytes, so no server may repack them on the way.
         request = request.header(ACCEPT_ENCODING, "identity");
         if let Some(accept) = ask.accept {

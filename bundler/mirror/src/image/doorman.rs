@@ -1,7 +1,7 @@
 //! Who is let in at a registry: its challenge, the login that answers it, and the token that comes of it.
 //!
 //! A token goes to the registry that asked for it, for the repository that it was asked for, and nowhere else: not
-//! along a redirect, not to a mirror. A password goes to the registry's own token server.
+//! along a redirect, not to a mirror. A password or an identity token goes to the registry's own token server.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +13,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
 use super::DockerLogins;
+use super::login::Login;
 use crate::web::{Ask, Credential, parse, shown};
 use crate::{MirrorError, Secret, Web};
 
@@ -54,11 +55,7 @@ impl Doorman {
             problem: problem.to_owned(),
         };
         let door = door(url).ok_or_else(|| refused("it wants a login for something else"))?;
-        let login = self.login(url, &door.1);
-        let basic = login.map(|(user, password)| {
-            let pair = format!("{user}:{}", password.reveal());
-            Secret::new(&format!("Basic {}", STANDARD.encode(pair)))
-        });
+        let (login, _) = self.login(url, &door.1);
         let pass = match challenge(headers) {
             Some(Challenge::Bearer {
                 realm,
@@ -66,11 +63,25 @@ impl Doorman {
                 scope,
             }) => {
                 let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", door.1));
-                let realm = token_address(url, &realm, service.as_deref(), &scope)?;
-                let token = token(web, &realm, basic)?;
+                let server = token_server(url, &realm)?;
+                let token = match &login {
+                    Some(Login::Registry(token)) => token.reveal().to_owned(),
+                    Some(Login::Identity(token)) => {
+                        exchange(web, &server, service.as_deref(), &scope, token)?
+                    }
+                    Some(Login::Password(..)) | None => {
+                        let server = asked(server, service.as_deref(), &scope);
+                        let basic = login.as_ref().and_then(basic);
+                        token(web, &server, basic).map_err(|error| self.explained(error, url))?
+                    }
+                };
                 Secret::new(&format!("Bearer {token}"))
             }
-            Some(Challenge::Basic) => basic.ok_or_else(|| refused(self.no_login()))?,
+            Some(Challenge::Basic) => match &login {
+                Some(login) => basic(login)
+                    .ok_or_else(|| refused("it wants a user name and a password, not a token"))?,
+                None => return Err(self.explained(refused(NO_LOGIN), url)),
+            },
             None => return Err(refused("it does not say how to log in")),
         };
         if HeaderValue::from_str(pass.reveal()).is_err() {
@@ -84,29 +95,44 @@ impl Doorman {
         Ok(())
     }
 
-    fn login(&self, url: &Url, repository: &str) -> Option<(&str, &Secret)> {
+    /// Adds to a refusal by the registry at `url` why a credential helper could not be asked.
+    pub(crate) fn explained(&self, error: MirrorError, url: &Url) -> MirrorError {
+        let MirrorError::Login { registry, problem } = error else {
+            return error;
+        };
+        let repository = door(url).map(|door| door.1).unwrap_or_default();
+        let problem = match self.login(url, &repository) {
+            (None, Some(helper)) => format!("{problem}; {helper}"),
+            _ => problem,
+        };
+        MirrorError::Login { registry, problem }
+    }
+
+    fn login(&self, url: &Url, repository: &str) -> (Option<Login>, Option<String>) {
         let own = self
             .logins
             .iter()
             .find(|(home, _, _)| home.origin() == url.origin());
         if let Some((_, user, password)) = own {
-            return Some((user, password));
+            return (Some(Login::Password(user.clone(), password.clone())), None);
         }
-        let mut host = url.host_str()?.to_owned();
-        if let Some(port) = url.port() {
-            host = format!("{host}:{port}");
+        let Some(host) = url.host_str() else {
+            return (None, None);
+        };
+        match url.port() {
+            Some(port) => self.files.find(&format!("{host}:{port}"), repository),
+            None => self.files.find(host, repository),
         }
-        let (user, password) = self.files.find(&host, repository)?;
-        Some((user, password))
     }
+}
 
-    fn no_login(&self) -> &'static str {
-        if self.files.has_helper() {
-            "it wants a user name and a password; those that a credential helper keeps are not read"
-        } else {
-            "it wants a user name and a password"
-        }
-    }
+/// The header for a user name and a password.
+fn basic(login: &Login) -> Option<Secret> {
+    let Login::Password(user, password) = login else {
+        return None;
+    };
+    let pair = format!("{user}:{}", password.reveal());
+    Some(Secret::new(&format!("Basic {}", STANDARD.encode(pair))))
 }
 
 /// What a pass opens: a registry's scheme, host and port, and a repository.
@@ -120,13 +146,8 @@ fn door(url: &Url) -> Option<(String, String)> {
 }
 
 /// Where a token is asked for. A registry that is spoken to in secret has no public token server.
-fn token_address(
-    registry: &Url,
-    realm: &str,
-    service: Option<&str>,
-    scope: &str,
-) -> Result<Url, MirrorError> {
-    let mut address = parse(realm)?;
+fn token_server(registry: &Url, realm: &str) -> Result<Url, MirrorError> {
+    let address = parse(realm)?;
     let secret = address.scheme() == "https";
     if !secret && (registry.scheme() == "https" || address.scheme() != "http") {
         return Err(MirrorError::Login {
@@ -134,21 +155,22 @@ fn token_address(
             problem: "its token server is not asked over HTTPS".to_owned(),
         });
     }
-    let mut query = address.query_pairs_mut();
+    Ok(address)
+}
+
+/// The address with its question, as a server that is asked by `GET` wants it.
+fn asked(mut server: Url, service: Option<&str>, scope: &str) -> Url {
+    let mut query = server.query_pairs_mut();
     if let Some(service) = service {
         query.append_pair("service", service);
     }
     query.append_pair("scope", scope);
     drop(query);
-    Ok(address)
+    server
 }
 
+/// Asks for a token with a user name and a password, or for one that everybody gets.
 fn token(web: &Web, address: &Url, basic: Option<Secret>) -> Result<String, MirrorError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        token: Option<String>,
-        access_token: Option<String>,
-    }
     let with_login = basic.is_some();
     let credentials: Vec<Credential> = basic
         .into_iter()
@@ -162,20 +184,58 @@ fn token(web: &Web, address: &Url, basic: Option<Secret>) -> Result<String, Mirr
         credentials: &credentials,
         ..Ask::default()
     };
+    let why = if with_login {
+        "it does not take the login"
+    } else {
+        NO_LOGIN
+    };
+    given(web, address, ask, why)
+}
+
+/// Has a token made of an identity token, as OAuth 2 refreshes one.
+fn exchange(
+    web: &Web,
+    server: &Url,
+    service: Option<&str>,
+    scope: &str,
+    identity: &Secret,
+) -> Result<String, MirrorError> {
+    // The address' own way to write a form.
+    let mut form = server.clone();
+    form.set_query(None);
+    form.query_pairs_mut()
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("service", service.unwrap_or_default())
+        .append_pair("client_id", "ferry-bundler")
+        .append_pair("scope", scope)
+        .append_pair("refresh_token", identity.reveal());
+    let form = Secret::new(form.query().unwrap_or_default());
+    let ask = Ask {
+        form: Some(&form),
+        ..Ask::default()
+    };
+    given(web, server, ask, "it does not take the identity token")
+}
+
+/// The token in a server's answer. `why` says what it means that the server gives none.
+fn given(web: &Web, server: &Url, ask: Ask, why: &str) -> Result<String, MirrorError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        token: Option<String>,
+        access_token: Option<String>,
+    }
     let refused = |problem: &str| MirrorError::Login {
-        registry: shown(address),
+        registry: shown(server),
         problem: problem.to_owned(),
     };
     let page = web
-        .text(address.as_str(), ask, LARGEST_TOKEN)
+        .text(server.as_str(), ask, LARGEST_TOKEN)
         .map_err(|error| match error {
-            MirrorError::Status { status, .. } if status == 401 || status == 403 => {
-                refused(if with_login {
-                    "it does not take the login"
-                } else {
-                    "it wants a user name and a password"
-                })
-            }
+            // A refresh token that is too old is a bad request.
+            MirrorError::Status { status: 400, .. } if ask.form.is_some() => refused(why),
+            MirrorError::Status {
+                status: 401 | 403, ..
+            } => refused(why),
             other => other,
         })?;
     let answer: Option<Answer> = serde_json::from_slice(&page.body).ok();
@@ -185,6 +245,7 @@ fn token(web: &Web, address: &Url, basic: Option<Secret>) -> Result<String, Mirr
         .ok_or_else(|| refused("its answer has no token"))
 }
 
+const NO_LOGIN: &str = "it wants a user name and a password";
 const LARGEST_TOKEN: u64 = 1 << 20;
 
 /// The challenge that can be answered; a token before a password.
@@ -300,16 +361,14 @@ mod tests {
     #[test]
     fn a_token_is_not_asked_for_in_the_open() {
         let registry = Url::parse("https://a/v2/").unwrap();
-        let address = token_address(&registry, "https://b/t?x=1", Some("s"), "r:a:pull").unwrap();
+        let server = token_server(&registry, "https://b/t?x=1").unwrap();
+        let address = asked(server, Some("s"), "r:a:pull");
         assert_eq!(
             address.as_str(),
             "https://b/t?x=1&service=s&scope=r%3Aa%3Apull"
         );
         for realm in ["http://b/t", "ftp://b/t"] {
-            assert!(
-                token_address(&registry, realm, None, "").is_err(),
-                "{realm}"
-            );
+            assert!(token_server(&registry, realm).is_err(), "{realm}");
         }
     }
 }

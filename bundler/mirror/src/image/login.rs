@@ -1,25 +1,46 @@
-//! The logins that docker and podman keep in a file.
+//! The logins that docker and podman keep: in a file, or by way of the programs that the file names.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
+use super::Helpers;
 use crate::Secret;
 
-/// User names and passwords by registry, as `config.json` or `auth.json` has them.
-#[derive(Clone, Debug, Default)]
+/// What opens a registry.
+#[derive(Clone, Debug)]
+pub(super) enum Login {
+    /// A user name and a password.
+    Password(String, Secret),
+    /// What a token server takes instead of a password, as a refresh token.
+    Identity(Secret),
+    /// What the registry itself takes.
+    Registry(Secret),
+}
+
+/// What helpers said, by program and server.
+type Answers = BTreeMap<(String, String), Result<Option<Login>, String>>;
+
+/// Logins by registry, as `config.json` or `auth.json` has them.
+#[derive(Debug, Default)]
 pub struct DockerLogins {
-    /// `host[:port][/namespace]` to user name and password.
-    logins: BTreeMap<String, (String, Secret)>,
-    /// Some logins are kept by a helper program, which is not run.
-    helper: bool,
+    /// `host[:port][/namespace]` to its login.
+    logins: BTreeMap<String, Login>,
+    /// The helper of a registry, by its name.
+    helpers: BTreeMap<String, String>,
+    /// The helper of all others.
+    store: Option<String>,
+    /// How helpers are run. Without it none is.
+    programs: Option<Helpers>,
+    /// Each is asked once.
+    asked: Mutex<Answers>,
 }
 
 impl DockerLogins {
-    /// Reads the file. Entries without a password are passed over.
+    /// Reads the file. Entries that are no login are passed over.
     ///
     /// # Errors
     /// Says what is wrong; never what stands in the file.
@@ -29,47 +50,101 @@ impl DockerLogins {
             #[serde(default)]
             auths: BTreeMap<String, Entry>,
             #[serde(rename = "credsStore")]
-            store: Option<IgnoredAny>,
-            #[serde(rename = "credHelpers")]
-            helpers: Option<IgnoredAny>,
-        }
-        #[derive(Deserialize)]
-        struct Entry {
-            auth: Option<String>,
-            username: Option<String>,
-            password: Option<String>,
+            store: Option<String>,
+            #[serde(rename = "credHelpers", default)]
+            helpers: BTreeMap<String, String>,
         }
         let file: File = serde_json::from_slice(text)
             .map_err(|error| format!("line {}, column {}", error.line(), error.column()))?;
-        let mut logins = BTreeMap::new();
-        for (registry, entry) in file.auths {
-            let encoded = entry.auth.as_deref().and_then(decode);
-            let plain = entry.username.zip(entry.password);
-            if let Some((user, password)) = encoded.or(plain) {
-                logins.insert(place(&registry), (user, Secret::new(&password)));
-            }
-        }
+        let logins = file.auths.into_iter();
+        let logins =
+            logins.filter_map(|(registry, entry)| Some((place(&registry), entry.login()?)));
+        let helpers = file.helpers.into_iter();
         Ok(Self {
-            logins,
-            helper: file.store.is_some() || file.helpers.is_some(),
+            logins: logins.collect(),
+            helpers: helpers
+                .map(|(registry, name)| (place(&registry), name))
+                .collect(),
+            store: file.store.filter(|name| !name.is_empty()),
+            ..Self::default()
         })
     }
 
-    /// The login for a repository: that of the longest entry which it lies below.
-    pub(crate) fn find(&self, host: &str, repository: &str) -> Option<&(String, Secret)> {
+    /// Runs the credential helpers that the file names.
+    #[must_use]
+    pub fn with_helpers(mut self, helpers: Helpers) -> Self {
+        self.programs = Some(helpers);
+        self
+    }
+
+    /// The login for a repository: what the registry's helper has, else the file's entry for the longest name that
+    /// the repository lies below.
+    ///
+    /// Beside it stands why a helper could not be asked, which matters only where the login is missed.
+    pub(super) fn find(&self, host: &str, repository: &str) -> (Option<Login>, Option<String>) {
+        let mut problem = None;
+        match self.of_helper(&place(host)) {
+            Ok(Some(login)) => return (Some(login), None),
+            Ok(None) => {}
+            Err(error) => problem = Some(error),
+        }
         let mut wanted = place(&format!("{host}/{repository}"));
         loop {
             if let Some(login) = self.logins.get(&wanted) {
-                return Some(login);
+                return (Some(login.clone()), problem);
             }
-            let shorter = wanted.rfind('/')?;
+            let Some(shorter) = wanted.rfind('/') else {
+                return (None, problem);
+            };
             wanted.truncate(shorter);
         }
     }
 
-    /// Whether a helper program may have what the file has not.
-    pub(crate) fn has_helper(&self) -> bool {
-        self.helper
+    /// Asks the helper of a registry, once.
+    fn of_helper(&self, registry: &str) -> Result<Option<Login>, String> {
+        let name = self.helpers.get(registry).or(self.store.as_ref());
+        let (Some(name), Some(programs)) = (name, &self.programs) else {
+            return Ok(None);
+        };
+        // The name under which docker keeps the login of its own registry.
+        let server = match registry {
+            "docker.io" => "https://index.docker.io/v1/",
+            other => other,
+        };
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.clone(), server.to_owned());
+        let answer = asked.entry(key);
+        answer.or_insert_with(|| programs.ask(name, server)).clone()
+    }
+}
+
+/// What the file has of a registry.
+#[derive(Deserialize)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
+}
+
+impl Entry {
+    /// A token is newer than the password that it was given for.
+    fn login(self) -> Option<Login> {
+        let secret = |text: Option<String>| text.filter(|text| !text.is_empty());
+        if let Some(token) = secret(self.identitytoken) {
+            return Some(Login::Identity(Secret::new(&token)));
+        }
+        if let Some(token) = secret(self.registrytoken) {
+            return Some(Login::Registry(Secret::new(&token)));
+        }
+        let encoded = self.auth.as_deref().and_then(decode);
+        let (user, password) = encoded.or(self.username.zip(self.password))?;
+        let password = Secret::new(&password);
+        Some(match user.as_str() {
+            "<token>" => Login::Identity(password),
+            _ => Login::Password(user, password),
+        })
     }
 }
 
@@ -109,21 +184,31 @@ mod tests {
         let encoded = STANDARD.encode("me:hush:hush");
         let text = format!(
             r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{encoded}"}},"quay.io":{{}},
-            "quay.io/org":{{"username":"robot","password":"p"}},"localhost:5000":{{"auth":"{encoded}"}}}},
+            "quay.io/org":{{"username":"robot","password":"p"}},"localhost:5000":{{"auth":"{encoded}"}},
+            "a.azurecr.io":{{"auth":"{encoded}","identitytoken":"hush"}},"b.example":{{"registrytoken":"hush"}}}},
             "credsStore":"desktop"}}"#
         );
         let logins = DockerLogins::parse(text.as_bytes()).unwrap();
-        let user = |host, repository| logins.find(host, repository).map(|(user, _)| user.as_str());
-        assert_eq!(user("registry-1.docker.io", "library/a"), Some("me"));
-        assert_eq!(user("localhost:5000", "a"), Some("me"));
-        assert_eq!(user("localhost:5001", "a"), None);
-        assert_eq!(user("quay.io", "org/a"), Some("robot"));
-        assert_eq!(user("quay.io", "other/a"), None);
-        assert!(logins.has_helper());
+        let found = |host, repository| logins.find(host, repository).0;
+        let user = |host, repository| match found(host, repository) {
+            Some(Login::Password(user, _)) => Some(user),
+            _ => None,
+        };
         assert_eq!(
-            logins.find("docker.io", "a").unwrap().1.reveal(),
-            "hush:hush"
+            user("registry-1.docker.io", "library/a").as_deref(),
+            Some("me")
         );
+        assert_eq!(user("localhost:5000", "a").as_deref(), Some("me"));
+        assert_eq!(user("localhost:5001", "a"), None);
+        assert_eq!(user("quay.io", "org/a").as_deref(), Some("robot"));
+        assert_eq!(user("quay.io", "other/a"), None);
+        assert!(matches!(
+            found("a.azurecr.io", "x"),
+            Some(Login::Identity(_))
+        ));
+        assert!(matches!(found("b.example", "x"), Some(Login::Registry(_))));
+        assert!(matches!(found("docker.io", "a"),
+            Some(Login::Password(_, password)) if password.reveal() == "hush:hush"));
         assert!(!format!("{logins:?}").contains("hush"));
         let wrong = DockerLogins::parse(br#"{"auths": "hush"}"#).unwrap_err();
         assert!(!wrong.contains("hush"), "{wrong}");

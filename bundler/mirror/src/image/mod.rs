@@ -10,6 +10,7 @@
 
 mod docker;
 mod doorman;
+mod helper;
 mod layout;
 mod login;
 mod manifest;
@@ -19,6 +20,7 @@ mod tarball;
 
 pub use docker::{Saved, docker_archive};
 pub(crate) use doorman::Doorman;
+pub use helper::Helpers;
 pub use layout::{Blob, Layout};
 pub use login::DockerLogins;
 pub use registry::{Registry, registry_address};

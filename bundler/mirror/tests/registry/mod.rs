@@ -144,9 +144,11 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// `login` is what the token server wants, `user:password`; without one it gives tokens to all.
-    /// Each token is good for `uses` requests.
+    /// `login` is what the token server wants, `user:password`, or `<token>:` and an identity token; without one it
+    /// gives tokens to all. Each token is good for `uses` requests.
     pub fn new(shelf: Shelf, login: Option<&str>, uses: usize) -> Self {
+        let identity = login.and_then(|pair| pair.strip_prefix("<token>:"));
+        let identity = identity.map(|token| format!("refresh_token={token}"));
         let wanted = login.map(|pair| {
             use base64::Engine as _;
             let pair = base64::engine::general_purpose::STANDARD.encode(pair);
@@ -155,11 +157,21 @@ impl Guarded {
         let good: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
         let given = Arc::clone(&good);
         let tokens = Server::new(move |number, asked| {
-            let right = wanted
-                .as_deref()
-                .is_none_or(|w| asked.header("authorization") == Some(w));
-            let scope = asked.path.contains("scope=repository%3Ademo%2Fapp%3Apull");
-            if !right || !scope || !asked.path.contains("service=demo") {
+            let (question, right) = match &identity {
+                Some(identity) => {
+                    let mut fields = asked.body.split('&');
+                    let refresh = asked.body.contains("grant_type=refresh_token");
+                    let right = asked.method == "POST" && refresh;
+                    (&asked.body, right && fields.any(|field| field == identity))
+                }
+                None => {
+                    let shown = asked.header("authorization");
+                    let right = wanted.as_deref().is_none_or(|w| shown == Some(w));
+                    (&asked.path, right && asked.method == "GET")
+                }
+            };
+            let scope = question.contains("scope=repository%3Ademo%2Fapp%3Apull");
+            if !right || !scope || !question.contains("service=demo") {
                 return Answer::new(401, b"{}");
             }
             let token = format!("token-{number}");

@@ -7,110 +7,23 @@
     reason = "a test says what it expects by unwrapping"
 )]
 
+mod logins;
+mod pull;
+#[path = "../registry/mod.rs"]
 mod registry;
+#[path = "../server/mod.rs"]
 mod server;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bundle_mirror::{
-    Cache, DockerLogins, Download, Downloader, MirrorError, Patience, Registry, Secret, Taken,
-    Wanted, Web,
-};
-use manifest_schema::plan::OciSource;
-use manifest_schema::{ByteSize, Descriptor, Digest, ImageTag, Platform};
-use registry::{Guarded, INDEX, LAYER, MANIFEST, Shelf, descriptor, layer, unknown};
-use report::{Diagnose as _, Silent};
+use bundle_mirror::{Cache, Taken};
+use manifest_schema::Digest;
+use pull::{Pull, digest, of, web};
+use registry::{INDEX, LAYER, MANIFEST, Shelf, descriptor, layer, unknown};
+use report::Diagnose as _;
 use serde_json::{Value, json};
 use server::{Answer, Asked, Server, honest};
-
-const QUICK: Patience = Patience {
-    attempts: 3,
-    first_pause: Duration::from_millis(1),
-    longest_pause: Duration::from_secs(3),
-};
-
-/// What to ask of which registries.
-struct Pull<'a> {
-    web: &'a Web,
-    endpoints: Vec<&'a str>,
-    digest: Option<Digest>,
-    platforms: &'a [&'a str],
-    referrers: bool,
-}
-
-impl<'a> Pull<'a> {
-    fn of(web: &'a Web, endpoints: &[&'a str]) -> Self {
-        Self {
-            web,
-            endpoints: endpoints.to_vec(),
-            digest: None,
-            platforms: &[],
-            referrers: false,
-        }
-    }
-
-    fn registry(&self) -> Registry<'a> {
-        let mirrors = self.endpoints[1..].iter().map(|url| (*url).to_owned());
-        let source = OciSource {
-            endpoint: Some(self.endpoints[0].to_owned()),
-            mirrors: mirrors.collect(),
-            ..OciSource::default()
-        };
-        let name = "registry.example/demo/app".parse().unwrap();
-        Registry::new(self.web, &name, &source, &Silent).unwrap()
-    }
-
-    fn take(&self) -> Result<Taken, MirrorError> {
-        let platforms = self.platforms.iter();
-        let platforms: Vec<Platform> = platforms.map(|one| one.parse().unwrap()).collect();
-        let wanted = Wanted {
-            platforms: &platforms,
-            referrers: self.referrers,
-        };
-        let tag: ImageTag = "1".parse().unwrap();
-        self.registry().take(Some(&tag), self.digest, wanted)
-    }
-
-    /// Fetches a blob into `cache` as a build would.
-    fn fetch(&self, blob: &Descriptor, cache: &Cache) -> Result<(), MirrorError> {
-        let registry = self.registry();
-        let accept = Registry::accept(blob).map(|kind| ("Accept".to_owned(), kind.to_owned()));
-        let download = Download {
-            digest: blob.digest,
-            size: blob.size.0,
-            file_name: "app layer 1/1".to_owned(),
-            urls: registry.urls(blob),
-            git_sha1: None,
-            headers: accept.into_iter().collect(),
-            secret_headers: Vec::new(),
-            registry: true,
-        };
-        let downloader = Downloader {
-            web: self.web,
-            cache,
-            rewrites: &[],
-            limit: None,
-        };
-        downloader.fetch(&download, &Silent)
-    }
-}
-
-fn web() -> Web {
-    Web::new(QUICK).unwrap()
-}
-
-fn digest(entry: &Value) -> Digest {
-    entry["digest"].as_str().unwrap().parse().unwrap()
-}
-
-fn of(entry: &Value) -> Descriptor {
-    Descriptor {
-        media_type: entry["mediaType"].as_str().unwrap().to_owned(),
-        digest: digest(entry),
-        size: ByteSize(entry["size"].as_u64().unwrap()),
-    }
-}
 
 #[track_caller]
 fn fails(shelf: Shelf, code: &str, expected: &str) {
@@ -169,129 +82,6 @@ fn an_index_is_kept_as_it_is_and_its_platforms_are_taken_by_name() {
     pull.platforms = &[];
     pull.digest = Some(digest(&root));
     assert_eq!(pull.take().unwrap().root, of(&root));
-}
-
-#[test]
-fn a_token_is_fetched_once_shown_to_its_registry_alone_and_renewed() {
-    let mut shelf = Shelf::default();
-    shelf.both("1");
-    for login in [None, Some("me:hush:hush")] {
-        let place = Guarded::new(shelf.clone(), login, 3);
-        let url = place.registry.url.clone();
-        let mut web = web();
-        if login.is_some() {
-            let password = Secret::new("hush:hush");
-            web = web.with_registry_login(&url, "me", &password).unwrap();
-        }
-        let pull = Pull::of(&web, &[&url]);
-        let taken = pull.take().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path()).unwrap();
-        for platform in &taken.platforms {
-            for blob in platform.blobs() {
-                pull.fetch(blob, &cache).unwrap();
-            }
-        }
-        let with_token = place.registry.asked();
-        let with_token = with_token
-            .iter()
-            .filter(|a| a.header("authorization").is_some());
-        assert!(
-            with_token
-                .clone()
-                .all(|a| a.header("authorization").unwrap().starts_with("Bearer "))
-        );
-        let tokens = place.tokens.asked().len();
-        assert!(
-            (3..=5).contains(&tokens),
-            "renewed after three uses, not asked for each time: {tokens}"
-        );
-        let storage = place.storage.asked();
-        assert_eq!(
-            storage.len(),
-            4 + 2,
-            "configurations while locking too: {storage:?}"
-        );
-        assert!(
-            storage
-                .iter()
-                .all(|asked| asked.header("authorization").is_none())
-        );
-    }
-}
-
-#[test]
-fn a_login_that_is_wanted_refused_or_kept_elsewhere_is_said_so_without_a_secret() {
-    let mut shelf = Shelf::default();
-    shelf.both("1");
-    let guarded = Guarded::new(shelf.clone(), Some("me:right"), 9);
-    let url = guarded.registry.url.clone();
-    let basic = Server::new(move |_, asked| match asked.header("authorization") {
-        Some("Basic bWU6cmlnaHQ=") => shelf.answer(asked),
-        _ => Answer::new(401, b"").with("WWW-Authenticate", "Basic realm=\"x\""),
-    });
-    let silent = Server::new(|_, _| {
-        Answer::new(
-            401,
-            br#"{"errors":[{"code":"UNAUTHORIZED","message":"no\u001b[1m"}]}"#,
-        )
-    });
-    let with = |url: &str, password: &str| {
-        web()
-            .with_registry_login(url, "me", &Secret::new(password))
-            .unwrap()
-    };
-    let helper = DockerLogins::parse(br#"{"credsStore": "desktop"}"#).unwrap();
-    for (web, url, expected) in [
-        (web(), &url, "wants a user name"),
-        (with(&url, "hush"), &url, "does not take the login"),
-        (web(), &basic.url, "wants a user name"),
-        (
-            web().with_docker_logins(helper),
-            &basic.url,
-            "credential helper",
-        ),
-        (with(&basic.url, "hush"), &basic.url, "401"),
-        (with(&silent.url, "hush"), &silent.url, "does not say how"),
-    ] {
-        let error = Pull::of(&web, &[url]).take().unwrap_err();
-        assert_eq!(error.code(), "mirror.login", "{expected}: {error}");
-        assert!(error.to_string().contains(expected), "{expected}: {error}");
-        assert!(!error.to_string().contains("hush"), "{error}");
-    }
-    let host = basic.url.trim_start_matches("http://");
-    let file = format!(r#"{{"auths": {{"{host}": {{"auth": "bWU6cmlnaHQ="}}}}}}"#);
-    let web = web().with_docker_logins(DockerLogins::parse(file.as_bytes()).unwrap());
-    Pull::of(&web, &[&basic.url]).take().unwrap();
-}
-
-#[test]
-fn a_password_follows_no_redirect_and_goes_to_no_mirror() {
-    let mut shelf = Shelf::default();
-    shelf.both("1");
-    let mirror = shelf.serve();
-    let other = Server::new(|_, _| Answer::new(200, br#"{"token":"x"}"#));
-    let elsewhere = format!("{}/token", other.url);
-    let tokens = Server::new(move |_, _| Answer::new(302, b"").with("Location", &elsewhere));
-    let challenge = format!("Bearer realm=\"{}/token\"", tokens.url);
-    let registry =
-        Server::new(move |_, _| Answer::new(401, b"").with("WWW-Authenticate", &challenge));
-    let password = Secret::new("hush");
-    let web = web()
-        .with_registry_login(&registry.url, "me", &password)
-        .unwrap();
-    Pull::of(&web, &[&registry.url, &mirror.url])
-        .take()
-        .unwrap();
-    assert!(tokens.asked()[0].header("authorization").is_some());
-    for server in [&other, &mirror] {
-        assert!(
-            server
-                .asked()
-                .iter()
-                .all(|a| a.header("authorization").is_none())
-        );
-    }
 }
 
 /// A registry whose layer misbehaves, and everything else does not.
