@@ -33,6 +33,7 @@ mod parallel;
 mod parity;
 mod place;
 mod planes;
+mod purl;
 mod resign;
 mod root;
 mod sbom;

@@ -5,13 +5,13 @@
 //! `container`; each has its licence and package URL where they
 //! are known, and lists its files with their SHA-256.
 
-use std::fmt::Write as _;
-
 use manifest_schema::{
-    ArchiveMember, Backend, Component, ComponentKind, Digest, Eula, Image, Origin, OriginKind,
-    OsPackages, PackageFormat, PlacedFile, Profiles, Provenance,
+    Backend, Component, ComponentKind, Digest, Eula, Image, OsPackages, PlacedFile, Profiles,
+    Provenance,
 };
 use serde_json::{Value, json};
+
+use crate::purl;
 
 /// The bill of a bundle whose lock has digest `lock`.
 pub(crate) fn bill(profiles: &Profiles, provenance: &Provenance, lock: &Digest) -> Value {
@@ -23,7 +23,7 @@ pub(crate) fn bill(profiles: &Profiles, provenance: &Provenance, lock: &Digest) 
         components.push(backend_of(backend, provenance));
     }
     for image in &profiles.images {
-        components.push(image_of(image));
+        components.push(image_of(image, provenance));
     }
     for set in &profiles.os_packages {
         components.push(packages_of(set, provenance));
@@ -65,26 +65,10 @@ fn model_or_data(component: &Component, provenance: &Provenance) -> Value {
     if let Some(revision) = &component.revision {
         value["version"] = revision.as_str().into();
     }
-    if let Some(purl) = purl_of_repository(component, provenance) {
+    if let Some(purl) = purl::of_repository(component, provenance) {
         value["purl"] = purl.into();
     }
     value
-}
-
-/// The package URL of a model that the Hugging Face Hub has: `pkg:huggingface/org/name@commit`. The type is for models
-/// alone, and no other hub has one.
-fn purl_of_repository(component: &Component, provenance: &Provenance) -> Option<String> {
-    let revision = component.revision.as_ref()?;
-    let mut origins = component.files.iter();
-    let origin = origins.find_map(|file| {
-        let origin = provenance.blobs.get(file.blob())?;
-        let from_there =
-            origin.kind == OriginKind::HuggingFace && origin.revision.as_ref() == Some(revision);
-        from_there.then_some(origin)
-    })?;
-    let repository = origin.project.as_ref()?;
-    let model = component.kind == ComponentKind::Model;
-    model.then(|| format!("pkg:huggingface/{repository}@{}", revision.to_lowercase()))
 }
 
 fn backend_of(backend: &Backend, provenance: &Provenance) -> Value {
@@ -124,30 +108,24 @@ fn terms(value: &mut Value, eulas: &[Eula<PlacedFile>], own: &str, provenance: &
     }
 }
 
-fn image_of(image: &Image) -> Value {
+fn image_of(image: &Image, provenance: &Provenance) -> Value {
     let own = format!("image:{}", image.reference());
     let platforms = image.platforms.iter().map(|one| {
         json!({
             "type": "container",
             "bom-ref": format!("{own}/{}", one.platform),
             "name": one.platform,
+            "purl": purl::of_image(image, Some(one), provenance),
             "hashes": [{ "alg": "SHA-256", "content": one.manifest.digest.hex() }],
         })
     });
     let platforms: Vec<Value> = platforms.collect();
-    let name = image.name.as_str();
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let (hex, repository) = (image.root.digest.hex(), name.replace(':', "%3A"));
-    let mut purl = format!("pkg:oci/{last}@sha256%3A{hex}?repository_url={repository}");
-    if let Some(tag) = &image.tag {
-        purl = format!("{purl}&tag={tag}");
-    }
     json!({
         "type": "container",
         "bom-ref": own,
-        "name": name,
+        "name": image.name,
         "version": image.version(),
-        "purl": purl,
+        "purl": purl::of_image(image, None, provenance),
         "hashes": [{ "alg": "SHA-256", "content": image.root.digest.hex() }],
         "licenses": [{ "expression": image.license }],
         "components": platforms,
@@ -160,26 +138,10 @@ fn packages_of(set: &OsPackages, provenance: &Provenance) -> Value {
     let mut parts = files(&set.metadata, &own, provenance);
     for package in &set.packages {
         let mut value = file(&package.file, &own, provenance);
-        // Debian counts the epoch as part of the version, rpm's URLs name it apart.
-        let (version, epoch) = match (set.format, package.version.as_str().split_once(':')) {
-            (PackageFormat::Rpm, Some((epoch, version))) => (version, format!("&epoch={epoch}")),
-            _ => (package.version.as_str(), String::new()),
-        };
-        let version = escaped(version);
-        let distro = set.edition.as_deref().map_or_else(String::new, |edition| {
-            format!("&distro={}", escaped(&format!("{}-{edition}", set.os)))
-        });
         value["type"] = "library".into();
         value["name"] = package.name.as_str().into();
         value["version"] = package.version.as_str().into();
-        value["purl"] = format!(
-            "pkg:{}/{}/{}@{version}?arch={}{epoch}{distro}",
-            set.format.as_str(),
-            set.os,
-            escaped(package.name.as_str()),
-            package.arch,
-        )
-        .into();
+        value["purl"] = purl::of_package(set, package).into();
         if let Some(license) = &package.license {
             // The packager's words are seldom an SPDX expression.
             value["licenses"] = json!([{ "license": { "name": license } }]);
@@ -189,38 +151,16 @@ fn packages_of(set: &OsPackages, provenance: &Provenance) -> Value {
     json!({ "type": "operating-system", "bom-ref": own, "name": set.os, "components": parts })
 }
 
-/// A part of a package URL.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
-    let one = |byte: u8| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    text.bytes().map(one).collect()
-}
-
 fn wheel_of(wheel: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {
     let mut value = file(wheel, owner, provenance);
     let origin = provenance.blobs.get(wheel.blob());
     let known = origin.and_then(|origin| origin.project.as_ref().zip(origin.version.as_ref()));
     if let Some((project, version)) = known {
         value["type"] = "library".into();
-        value["name"] = normalized(project).into();
+        value["name"] = purl::normalized(project).into();
         value["version"] = version.as_str().into();
     }
     value
-}
-
-/// A project's name as an index has it: small letters, and one `-` for each run of `-`, `_` and `.`.
-fn normalized(project: &str) -> String {
-    let parts = project
-        .split(['-', '_', '.'])
-        .filter(|part| !part.is_empty());
-    let parts: Vec<_> = parts.map(str::to_ascii_lowercase).collect();
-    parts.join("-")
 }
 
 fn files(files: &[PlacedFile], owner: &str, provenance: &Provenance) -> Vec<Value> {
@@ -246,57 +186,13 @@ fn file(file: &PlacedFile, owner: &str, provenance: &Provenance) -> Value {
         // Said so by its maker, and no identifier of the list.
         value["licenses"] = json!([{ "license": { "name": stated } }]);
     }
-    if let Some(purl) = purl(origin, file) {
+    if let Some(purl) = purl::of_file(origin, file) {
         value["purl"] = purl.into();
     }
     if let Some(url) = &origin.url {
         value["externalReferences"] = json!([{ "type": "distribution", "url": url }]);
     }
     value
-}
-
-/// The package URL of what a file is or is taken from.
-fn purl(origin: &Origin, file: &PlacedFile) -> Option<String> {
-    let subpath = |archive: &ArchiveMember| {
-        let parts: Vec<_> = archive.member.split('/').map(encoded).collect();
-        format!("#{}", parts.join("/"))
-    };
-    let part = origin.archive.as_ref().map(subpath).unwrap_or_default();
-    match origin.kind {
-        OriginKind::Pypi => {
-            let (project, version) = (origin.project.as_ref()?, origin.version.as_ref()?);
-            let version = encoded(version);
-            Some(format!("pkg:pypi/{}@{version}{part}", normalized(project)))
-        }
-        OriginKind::Https => {
-            let url = origin.url.as_ref()?;
-            let name = url.split(['?', '#']).next().unwrap_or(url);
-            let name = name.rsplit('/').find(|part| !part.is_empty())?;
-            let digest = origin
-                .archive
-                .as_ref()
-                .map_or(file.blob(), |archive| &archive.digest);
-            let (hex, url) = (digest.hex(), encoded(url));
-            let name = encoded(name);
-            Some(format!(
-                "pkg:generic/{name}?checksum=sha256:{hex}&download_url={url}{part}"
-            ))
-        }
-        _ => None,
-    }
-}
-
-/// Percent-encoded as package URLs are: letters, digits and `.-_~:` stand for themselves.
-fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b".-_~:".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 /// A UUID of version 8 (RFC 9562) that follows from a digest.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::{MODEL, build};
+use super::{MODEL, build, registry};
 use crate::{libtorch, paths, programs, shell};
 
 /// What the checks are made with. `model-signing` needs `pyOpenSSL` without saying so.
@@ -67,7 +67,7 @@ pub(super) fn signature(place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The bill of materials and the provenance of a bundle with models, data and wheels must follow their schemas.
+/// The bill of materials and the provenance of a bundle with models, data, wheels and an image must follow their schemas.
 pub(super) fn bill(place: &Path) -> Result<()> {
     let python = python()?;
     let golden = paths::root().join("tests/golden");
@@ -78,11 +78,14 @@ pub(super) fn bill(place: &Path) -> Result<()> {
             "files": [{ "path": "model.safetensors", "source": file("model/model.safetensors") }] }],
         "datasets": [{ "name": "alpaca", "license": "Apache-2.0",
             "files": [{ "path": "alpaca.json", "source": file("data/golden_alpaca.json") }] }],
+        "images": [{ "name": "example.org/papers/app", "tag": "1", "license": "Apache-2.0",
+            "source": { "oci-layout": { "path": "layout" } } }],
         "backends": [{ "name": "cpu", "chip": "cpu", "arch": "x86_64", "glibc": "2.28",
             "files": [{ "path": "bin/uv", "executable": true, "source": { "pypi": {
                 "project": "uv", "version": "0.13.9", "member": "uv-0.13.9.data/scripts/uv" } } }],
             "python": { "version": "3.11", "requirements": ["safetensors", "numpy", "jinja2", "typing_extensions"] } }],
     });
+    registry::layout(&place.join("layout"))?;
     fs::write(place.join("papers.json"), plan.to_string())?;
     build(
         &programs::bundler()?,

@@ -135,9 +135,21 @@ impl Drop for Registry {
     }
 }
 
-/// Makes an image for both processors, pushes it; returns the digest of its index.
+/// Makes an image for both processors and pushes it; returns the digest of its index.
 fn push(place: &Path, host: &str) -> Result<Value> {
-    let blobs = place.join("pushed/blobs/sha256");
+    let digest = layout(&place.join("pushed"))?;
+    let to = format!("docker://{host}/demo/app:1");
+    let mut skopeo = shell::command("skopeo");
+    skopeo
+        .current_dir(place)
+        .args(["--insecure-policy", "copy", "--all", "--preserve-digests"]);
+    shell::run(skopeo.args(["--dest-tls-verify=false", "oci:pushed", &to]))?;
+    Ok(digest)
+}
+
+/// Writes an image for both processors as an OCI layout; returns the digest of its index.
+pub(super) fn layout(folder: &Path) -> Result<Value> {
+    let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
     let blob = |kind: &str, bytes: &[u8]| -> Result<Value> {
         let digest = Digest::of(bytes);
@@ -162,14 +174,8 @@ fn push(place: &Path, host: &str) -> Result<Value> {
         "manifests": entries });
     let root = blob("index.v1+json", index.to_string().as_bytes())?;
     let layout = json!({ "schemaVersion": 2, "manifests": [root] });
-    fs::write(place.join("pushed/index.json"), layout.to_string())?;
+    fs::write(folder.join("index.json"), layout.to_string())?;
     let mark = json!({ "imageLayoutVersion": "1.0.0" });
-    fs::write(place.join("pushed/oci-layout"), mark.to_string())?;
-    let to = format!("docker://{host}/demo/app:1");
-    let mut skopeo = shell::command("skopeo");
-    skopeo
-        .current_dir(place)
-        .args(["--insecure-policy", "copy", "--all", "--preserve-digests"]);
-    shell::run(skopeo.args(["--dest-tls-verify=false", "oci:pushed", &to]))?;
+    fs::write(folder.join("oci-layout"), mark.to_string())?;
     Ok(root["digest"].clone())
 }
