@@ -2,55 +2,30 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 
 use bundle_format::fake::Fake;
-use bundle_format::{Sealed, Verified, VerifyError, repair, write_parity};
+use bundle_format::{Sealed, Verified, repair, write_parity};
 use manifest_schema::{Codec, Digest};
 use report::{Diagnose as _, Silent};
-use tempfile::TempDir;
 
-struct Shelf {
-    folder: TempDir,
-    fake: Fake,
-}
+use crate::shelf::Shelf;
 
 const SIZES: [usize; 8] = [0, 1, 511, 4095, 4096, 9000, 70_000, 12_288];
 
-impl Shelf {
-    fn new() -> Self {
-        let names: Vec<_> = (0..SIZES.len()).map(|n| format!("{n}.bin")).collect();
-        let bytes = |(seed, size): (usize, &usize)| -> Vec<u8> {
-            (0..*size).map(|n| ((n * (seed + 7)) >> 3) as u8).collect()
-        };
-        let text: Vec<String> = (0..3000).map(|n| format!("line {n}\n")).collect();
-        let files = names.iter().map(String::as_str);
-        let mut files: Vec<_> = files.zip(SIZES.iter().enumerate().map(bytes)).collect();
-        files.push(("text.txt", text.concat().into_bytes()));
-        let mut fake = Fake::with_dataset("demo", 1, &files);
-        fake.options.align = true;
-        fake.options.compress = true;
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            fake,
-        }
-    }
-
-    fn build(&self) -> PathBuf {
-        let out = self.folder.path().join("out");
-        let _ = fs::remove_dir_all(&out);
-        fs::create_dir(&out).unwrap();
-        self.fake
-            .build(self.folder.path(), &out.join("demo-1.ferry"))
-            .unwrap();
-        out
-    }
-
-    fn check(&self, path: &Path) -> Result<Verified, VerifyError> {
-        let bundle = Sealed::open(path)?.verify(&self.fake.roots())?;
-        bundle.verify_all(2, &Silent)?;
-        Ok(bundle)
-    }
+/// Blobs of all sorts of sizes, and one that is compressed.
+fn aligned() -> Shelf {
+    let names: Vec<_> = (0..SIZES.len()).map(|n| format!("{n}.bin")).collect();
+    let bytes = |(seed, size): (usize, &usize)| -> Vec<u8> {
+        (0..*size).map(|n| ((n * (seed + 7)) >> 3) as u8).collect()
+    };
+    let text: Vec<String> = (0..3000).map(|n| format!("line {n}\n")).collect();
+    let files = names.iter().map(String::as_str);
+    let mut files: Vec<_> = files.zip(SIZES.iter().enumerate().map(bytes)).collect();
+    files.push(("text.txt", text.concat().into_bytes()));
+    let mut fake = Fake::with_dataset("demo", 1, &files);
+    fake.options.align = true;
+    fake.options.compress = true;
+    Shelf::of(fake)
 }
 
 /// Every aligned run of stored bytes begins at a multiple of 4 KiB, and is what it should be.
@@ -83,7 +58,7 @@ fn assert_aligned(bundle: &Verified, shelf: &Shelf) -> usize {
 
 #[test]
 fn raw_blobs_begin_at_whole_blocks_and_other_tools_read_the_rest() {
-    let shelf = Shelf::new();
+    let shelf = aligned();
     let out = shelf.build();
     let bundle = shelf.check(&out).unwrap();
     assert_eq!(assert_aligned(&bundle, &shelf), 4);
@@ -103,7 +78,7 @@ fn raw_blobs_begin_at_whole_blocks_and_other_tools_read_the_rest() {
 
 #[test]
 fn each_volume_is_aligned_in_itself_and_repaired() {
-    let mut shelf = Shelf::new();
+    let mut shelf = aligned();
     shelf.fake.options.volume_size = Some(72_000);
     let out = shelf.build();
     let bundle = shelf.check(&out).unwrap();
@@ -126,7 +101,7 @@ fn each_volume_is_aligned_in_itself_and_repaired() {
 
 #[test]
 fn the_same_bytes_on_any_number_of_threads() {
-    let mut shelf = Shelf::new();
+    let mut shelf = aligned();
     let bytes = |shelf: &Shelf| fs::read(shelf.build().join("demo-1.ferry")).unwrap();
     let first = bytes(&shelf);
     for threads in [1, 5] {
@@ -145,7 +120,7 @@ fn fillers(bytes: &[u8]) -> Vec<usize> {
 
 #[test]
 fn a_filler_hides_nothing_and_stands_only_where_it_must() {
-    let shelf = Shelf::new();
+    let shelf = aligned();
     let path = shelf.build().join("demo-1.ferry");
     let good = fs::read(&path).unwrap();
     let found = fillers(&good);
@@ -181,7 +156,7 @@ fn a_filler_hides_nothing_and_stands_only_where_it_must() {
         assert_eq!(code(&bad), "bundle.member-unexpected");
     }
     // One that the archive's own rules allow, where the index asks for none: its name and place agree.
-    let (plain, mut fake) = (Shelf::new(), Shelf::new().fake);
+    let (plain, mut fake) = (aligned(), aligned().fake);
     fake.options.align = false;
     let out = plain.folder.path().join("plain.ferry");
     fake.build(plain.folder.path(), &out).unwrap();
@@ -204,7 +179,7 @@ fn a_filler_hides_nothing_and_stands_only_where_it_must() {
 
 #[test]
 fn a_copy_that_differs_is_found_with_the_place_in_the_bundle() {
-    let shelf = Shelf::new();
+    let shelf = aligned();
     let bundle = shelf.check(&shelf.build()).unwrap();
     let bytes = &shelf.fake.blobs[6];
     let digest = Digest::of(bytes);

@@ -14,9 +14,9 @@ use manifest_schema::{Codec, Digest};
 use report::Silent;
 
 /// The trust root of the golden bundles.
-const FINGERPRINT: &str = include_str!("../../../../tests/golden-bundle/fingerprint");
+pub(crate) const FINGERPRINT: &str = include_str!("../../../../tests/golden-bundle/fingerprint");
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden-bundle")
 }
 
@@ -148,7 +148,7 @@ fn the_parity_of_format_1_repairs_for_ever() {
 /// The first root of the golden chain.
 const FIRST: &str = include_str!("../../../../tests/golden-bundle/fingerprint-chain");
 
-fn golden_key(name: &str) -> SigningKey {
+pub(crate) fn golden_key(name: &str) -> SigningKey {
     let pem = fs::read_to_string(folder().join(name)).unwrap();
     SigningKey::from_encrypted_pem(&pem, b"golden").unwrap()
 }

@@ -1,18 +1,13 @@
 //! Weights in planes: smaller, the same when they come out, whatever the file says of itself.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use bundle_format::fake::{Fake, safetensors, weights};
-use bundle_format::{Sealed, Squeeze, Verified, VerifyError, repair, write_parity};
+use bundle_format::{Sealed, Squeeze, Verified, repair, write_parity};
 use manifest_schema::{Blob, Codec, Digest};
 use report::{Diagnose as _, Silent};
-use tempfile::TempDir;
 
-struct Shelf {
-    folder: TempDir,
-    fake: Fake,
-}
+use crate::shelf::Shelf;
 
 /// A model as people publish them: brain floats, some full ones, and integers that stay as they are.
 fn model() -> Vec<u8> {
@@ -26,33 +21,15 @@ fn model() -> Vec<u8> {
     ])
 }
 
+/// These files, squeezed.
+fn squeezed(files: &[(&str, Vec<u8>)]) -> Shelf {
+    let mut fake = Fake::with_dataset("demo", 1, files);
+    fake.options.squeeze = Squeeze::ALL;
+    fake.options.piece_size = 65_536;
+    Shelf::of(fake)
+}
+
 impl Shelf {
-    fn new(files: &[(&str, Vec<u8>)]) -> Self {
-        let mut fake = Fake::with_dataset("demo", 1, files);
-        fake.options.squeeze = Squeeze::ALL;
-        fake.options.piece_size = 65_536;
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            fake,
-        }
-    }
-
-    fn build(&self) -> PathBuf {
-        let out = self.folder.path().join("out");
-        let _ = fs::remove_dir_all(&out);
-        fs::create_dir(&out).unwrap();
-        self.fake
-            .build(self.folder.path(), &out.join("demo-1.ferry"))
-            .unwrap();
-        out
-    }
-
-    fn check(&self, path: &Path) -> Result<Verified, VerifyError> {
-        let bundle = Sealed::open(path)?.verify(&self.fake.roots())?;
-        bundle.verify_all(2, &Silent)?;
-        Ok(bundle)
-    }
-
     fn assert_comes_out(&self, bundle: &Verified) {
         for bytes in &self.fake.blobs {
             let digest = Digest::of(bytes);
@@ -78,7 +55,7 @@ fn share(blob: &Blob) -> f64 {
 
 #[test]
 fn weights_are_stored_in_planes_and_come_out_as_they_were() {
-    let shelf = Shelf::new(&[
+    let shelf = squeezed(&[
         ("model.safetensors", model()),
         ("model.bin", weights(5, 100_000, 2)),
     ]);
@@ -95,7 +72,7 @@ fn weights_are_stored_in_planes_and_come_out_as_they_were() {
 fn only_the_kinds_that_were_asked_for_are_made_smaller() {
     let one =
         |kind, seed, width| safetensors(&[("w", kind, weights(seed, 400_000 / width, width))]);
-    let mut shelf = Shelf::new(&[
+    let mut shelf = squeezed(&[
         ("brain.safetensors", one("BF16", 1, 2)),
         ("half.safetensors", one("F16", 2, 2)),
         ("full.safetensors", one("F32", 3, 4)),
@@ -168,7 +145,7 @@ fn a_header_that_lies_changes_nothing_but_the_size() {
         .collect();
     let contents = files.iter().map(|(_, bytes)| bytes.clone());
     let placed: Vec<_> = paths.iter().map(String::as_str).zip(contents).collect();
-    let shelf = Shelf::new(&placed);
+    let shelf = squeezed(&placed);
     let bundle = shelf.check(&shelf.build()).unwrap();
     shelf.assert_comes_out(&bundle);
     for (what, bytes) in &files {
@@ -179,7 +156,7 @@ fn a_header_that_lies_changes_nothing_but_the_size() {
 
 #[test]
 fn the_same_bytes_on_any_number_of_threads_and_nothing_is_left_beside() {
-    let mut shelf = Shelf::new(&[
+    let mut shelf = squeezed(&[
         ("model.safetensors", model()),
         ("a.json", vec![b'7'; 300_000]),
     ]);
@@ -198,7 +175,7 @@ fn the_same_bytes_on_any_number_of_threads_and_nothing_is_left_beside() {
 
 #[test]
 fn volumes_of_planes_are_checked_alone_and_repaired() {
-    let mut shelf = Shelf::new(&[
+    let mut shelf = squeezed(&[
         ("model.safetensors", model()),
         (
             "other.safetensors",
