@@ -1,8 +1,10 @@
 //! Copies the blobs to their places: each byte is read once, hashed, and written once.
 //!
 //! The places are known before the digests are, since sizes alone decide them. So a blob is checked against its name,
-//! its pieces and parts are hashed and its bytes are written in one pass over its file.
+//! its pieces and parts are hashed and its bytes are written in one pass over its file. The first of several pieces and
+//! the whole begin alike and are hashed as one.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use crate::build::Payload;
 use crate::build_error::BuildError;
 use crate::extract::Extent;
 use crate::layout;
-use crate::parallel::{Budget, CHUNK, for_each, pump};
+use crate::parallel::{CHUNK, for_each, pump};
 use crate::share::share_blocks;
 use crate::source::Source;
 use crate::write::{Archive, Run, runs};
@@ -39,16 +41,13 @@ pub(crate) fn fill(
     let total = blobs.iter().map(Blob::stored_size).sum();
     let name = archive.name();
     let step = Step::start(sink, "step.bundle-write", name, Some(total), "bytes");
-    let threads = archive.threads(options.threads);
-    // A large blob has one thread that reads and one that writes; both hash.
-    let workers = Budget::new(threads as u64);
+    let turns = turns(blobs, options.threads, archive.has_holes());
     let done = AtomicU64::new(0);
     let progress = |bytes: u64| step.progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes);
     let found: Mutex<BTreeMap<usize, Found>> = Mutex::default();
-    for_each(threads, blobs.len(), |number| {
+    for_each(turns.threads, blobs.len(), |turn| {
+        let (number, apart) = turns.order[turn];
         let blob = &blobs[number];
-        let apart = blob.pieces.len() > 1 && threads > 1;
-        let _worker = workers.take(1 + u64::from(apart));
         let mut work = Work {
             archive,
             runs: runs(blob),
@@ -80,6 +79,37 @@ pub(crate) fn fill(
     }
     step.finish();
     Ok(())
+}
+
+/// In which order blobs are copied.
+struct Turns {
+    /// Blobs at a time.
+    threads: usize,
+    /// Numbers of blobs, and whether each has a thread that reads and one that writes; both hash.
+    order: Vec<(usize, bool)>,
+}
+
+/// The largest first, so that all threads end at about the same time, each blob on one thread: what was read is still
+/// in that core's cache when it is hashed and written. Only where blobs are too few for the threads has one two of them.
+fn turns(blobs: &[Blob], asked: usize, any_order: bool) -> Turns {
+    let threads = if any_order { asked.clamp(1, 256) } else { 1 };
+    let mut order: Vec<usize> = (0..blobs.len()).collect();
+    if any_order {
+        order.sort_by_key(|number| Reverse(blobs[*number].stored_size()));
+    }
+    let is_large = |blob: &Blob| blob.stored.is_none() && blob.pieces.len() > 1;
+    let total: u64 = blobs.iter().map(Blob::stored_size).sum();
+    let mut left = blobs.iter().filter(|blob| is_large(blob)).count();
+    let apart = |number: usize| {
+        let blob = &blobs[number];
+        let few = left < threads || blob.size.0 > total / threads as u64 || !any_order;
+        left -= usize::from(is_large(blob));
+        (number, asked > 1 && is_large(blob) && few)
+    };
+    Turns {
+        threads,
+        order: order.into_iter().map(apart).collect(),
+    }
 }
 
 /// Digests of consecutive runs of bytes, where anybody wants them.
@@ -143,8 +173,11 @@ impl Work<'_> {
     ) -> Result<Vec<Digest>, BuildError> {
         let size = source.size;
         let mut whole = Sha256::new();
+        // The first piece is the beginning of the whole, so it need not be hashed again.
+        let mut first = None;
         let (archive, runs, shared) = (self.archive, &self.runs, self.shared);
         let (pieces, parts) = (&mut self.pieces, &mut self.parts);
+        let mut begun = 0;
         let read = |buffer: &mut [u8], at: u64| {
             let read = if shared {
                 let (file, offset) = archive.place(run_at(runs, at), at);
@@ -153,6 +186,9 @@ impl Work<'_> {
                 source.file.read_exact_at(buffer, at)
             };
             whole.update(&*buffer);
+            if at + buffer.len() as u64 == piece_size {
+                first = Some(Digest::from_bytes(whole.clone().finalize().into()));
+            }
             read.map_err(|error| source.failed(error))
         };
         let take = |at: u64, bytes: &[u8]| {
@@ -162,8 +198,15 @@ impl Work<'_> {
                 let (file, offset) = archive.place(run, at);
                 let written = file.write_all_at(bytes, offset);
                 written.map_err(archive.failed(run.volume))?;
+                begun = begun.max(run.start);
+                if end - begun >= SPELL {
+                    archive.begin(run, begun, end);
+                    begun = end;
+                }
             }
-            pieces.take(bytes, end == size || end.is_multiple_of(piece_size));
+            if at >= piece_size {
+                pieces.take(bytes, end == size || end.is_multiple_of(piece_size));
+            }
             parts.take(bytes, end == run.start + run.size);
             progress(bytes.len() as u64);
             Ok(())
@@ -179,7 +222,8 @@ impl Work<'_> {
             });
         }
         if size == 0 || self.pieces.wanted {
-            return Ok(std::mem::take(&mut self.pieces.done));
+            let rest = std::mem::take(&mut self.pieces.done);
+            return Ok(first.into_iter().chain(rest).collect());
         }
         Ok(vec![found])
     }
@@ -211,8 +255,56 @@ impl Work<'_> {
     }
 }
 
+/// Bytes after which the disk begins to write them.
+const SPELL: u64 = 16 << 20;
+
 /// The run that holds the blob's stored byte `at`.
 fn run_at<'a, 'b>(runs: &'a [Run<'b>], at: u64) -> &'a Run<'b> {
     let after = runs.partition_point(|run| run.start <= at);
     &runs[after.saturating_sub(1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A raw blob of that many pieces of one byte.
+    fn blob(size: u64) -> Blob {
+        let digest = Digest::of(&size.to_le_bytes());
+        let pieces = vec![digest; size as usize];
+        let member = format!("blobs/sha256/{}", digest.hex());
+        let blob = json!({ "digest": digest, "size": size, "codec": "raw", "pieces": pieces, "member": member,
+            "volume": 1, "offset": 0 });
+        serde_json::from_value(blob).unwrap()
+    }
+
+    #[test]
+    fn every_thread_has_work_to_the_end_and_a_stick_is_written_from_its_beginning() {
+        for (sizes, threads, any_order, expected) in [
+            // The last has the other thread to itself.
+            (
+                &[2, 3, 3, 2][..],
+                2,
+                true,
+                &[(1, false), (2, false), (0, false), (3, true)][..],
+            ),
+            // One alone would take longer than all others together.
+            (
+                &[9, 2, 2, 1],
+                2,
+                true,
+                &[(0, true), (1, false), (2, true), (3, false)],
+            ),
+            (&[5, 4], 16, true, &[(0, true), (1, true)]),
+            (&[1, 3], 1, true, &[(1, false), (0, false)]),
+            (&[2, 3, 1], 2, false, &[(0, true), (1, true), (2, false)]),
+        ] {
+            let blobs: Vec<Blob> = sizes.iter().copied().map(blob).collect();
+            let turns = turns(&blobs, threads, any_order);
+            assert_eq!(turns.order, expected, "{sizes:?} {threads} {any_order}");
+            assert_eq!(turns.threads, if any_order { threads } else { 1 });
+        }
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use manifest_schema::{Blob, Index};
+use rustix::fs::{Advice, fadvise};
 
 use crate::build::Members;
 use crate::build_error::BuildError;
@@ -113,21 +115,14 @@ impl Archive {
         self.out.display().to_string()
     }
 
-    /// How many threads may write at a time, of as many as were asked for.
+    /// Whether blobs may be written in any order.
     ///
     /// Where a file system has no holes, bytes far behind the end are paid for with zeros before them: there, one blob
     /// is written after the other.
-    pub(crate) fn threads(&self, asked: usize) -> usize {
-        let kind = self
-            .volumes
-            .first()
-            .and_then(|(file, _)| kind_of(&file.file));
-        let most = if kind.is_some_and(|kind| WITHOUT_HOLES.contains(&kind)) {
-            2
-        } else {
-            256
-        };
-        asked.clamp(1, most)
+    pub(crate) fn has_holes(&self) -> bool {
+        let first = self.volumes.first();
+        let kind = first.and_then(|(file, _)| kind_of(&file.file));
+        kind.is_none_or(|kind| !WITHOUT_HOLES.contains(&kind))
     }
 
     /// The file of a volume, counted from 1.
@@ -138,6 +133,16 @@ impl Archive {
     /// Where the blob's stored byte `at`, which `run` holds, is.
     pub(crate) fn place(&self, run: &Run<'_>, at: u64) -> (&File, u64) {
         (self.file(run.volume), run.offset + at - run.start)
+    }
+
+    /// Has the disk begin with bytes that `run` holds and that were written, from stored byte `from` to `to`. What waits
+    /// for the end is waited for when there is nothing else to do.
+    pub(crate) fn begin(&self, run: &Run<'_>, from: u64, to: u64) {
+        let (file, offset) = self.place(run, from);
+        if let Some(size) = NonZeroU64::new(to - from) {
+            // Linux takes this as a hint to write what is dirty. Where it is none, nothing is lost.
+            let _ = fadvise(file, offset, Some(size), Advice::DontNeed);
+        }
     }
 
     /// Makes the error of a volume; for `map_err`.
