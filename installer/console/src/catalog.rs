@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 
 use unicode_width::UnicodeWidthStr;
 
+use crate::han;
 use crate::phrase::value;
 
 /// A language that every text exists in.
@@ -84,7 +85,7 @@ fn fill<N: AsRef<str>>(template: &str, args: &[(N, String)]) -> String {
     let mut rest = template;
     // One pass, so that a value with braces in it is never filled again.
     while let Some(open) = rest.find('{') {
-        filled.push_str(&rest[..open]);
+        han::push(&mut filled, &rest[..open]);
         let after = &rest[open + 1..];
         let Some(close) = after.find('}') else {
             rest = &rest[open..];
@@ -92,12 +93,12 @@ fn fill<N: AsRef<str>>(template: &str, args: &[(N, String)]) -> String {
         };
         let name = &after[..close];
         match args.iter().find(|(known, _)| known.as_ref() == name) {
-            Some((_, value)) => filled.push_str(&printable(value)),
+            Some((_, value)) => han::push(&mut filled, &printable(value)),
             None => filled.push_str(&rest[open..=open + 1 + close]),
         }
         rest = &after[close + 1..];
     }
-    filled.push_str(rest);
+    han::push(&mut filled, rest);
     filled
 }
 

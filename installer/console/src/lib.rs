@@ -5,6 +5,8 @@
 
 mod catalog;
 mod flags;
+mod form;
+mod han;
 mod pages;
 mod phrase;
 mod progress;

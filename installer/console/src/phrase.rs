@@ -1,28 +1,56 @@
 //! Values that are words rather than names: what was tried, how something ended, what the system said.
 //!
 //! Errors and checks carry them in English, since JSON and logs must not change with the locale. Where a person reads
-//! Chinese, a value of an argument in [`WORDY`] is looked up as a whole (`value.create`), or its known parts are
-//! replaced (`phrase.board not listed`). Values that are names, paths or commands are never touched.
+//! Chinese, a value of an argument in [`WORDY`] is looked up as a whole (`value.create`), or as a form with names in
+//! braces (`form.more than {n} bytes`, in `form`), or its known parts are replaced (`phrase.board not listed`). Values
+//! that are names, paths or commands are never touched.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use crate::Language;
-use crate::catalog::{Catalog, catalog};
+use crate::catalog::{Catalog, Text, catalog};
+use crate::form;
 
 /// The value of the argument `name` as a reader of `language` reads it.
 pub(crate) fn value<'v>(language: Language, name: &str, value: &'v str) -> Cow<'v, str> {
-    if language == Language::En || !WORDY.contains(&name) {
+    if language == Language::En || !is_wordy(name) {
         return Cow::Borrowed(value);
     }
-    match catalog(language).get(&format!("{VALUE}{value}")) {
-        Some(entry) => Cow::Borrowed(entry.text.as_str()),
-        None => phrases(language, value),
+    said(language, value)
+}
+
+/// Whether the argument `name` is words.
+pub(crate) fn is_wordy(name: &str) -> bool {
+    WORDY.contains(&name)
+}
+
+/// A text of words as a reader of `language` reads it: known as a whole, or by its form, or in parts.
+pub(crate) fn said(language: Language, text: &str) -> Cow<'_, str> {
+    if language == Language::En {
+        return Cow::Borrowed(text);
+    }
+    let known = catalog(language);
+    if let Some(whole) = whole(known, text) {
+        return whole;
+    }
+    if !text.contains(BETWEEN) {
+        return phrases(language, text);
+    }
+    let parts = text.split(BETWEEN);
+    let parts = parts.map(|part| whole(known, part).unwrap_or_else(|| phrases(language, part)));
+    Cow::Owned(parts.collect::<Vec<_>>().join("；"))
+}
+
+fn whole<'t>(known: &'static Catalog, text: &str) -> Option<Cow<'t, str>> {
+    match known.get(&format!("{VALUE}{text}")) {
+        Some(entry) => Some(Cow::Borrowed(entry.text.as_str())),
+        None => form::filled(known, text).map(Cow::Owned),
     }
 }
 
 /// A text of the system or of another program with its known parts in `language`.
-pub(crate) fn phrases(language: Language, text: &str) -> Cow<'_, str> {
+fn phrases(language: Language, text: &str) -> Cow<'_, str> {
     if language == Language::En {
         return Cow::Borrowed(text);
     }
@@ -44,17 +72,20 @@ pub(crate) fn phrases(language: Language, text: &str) -> Cow<'_, str> {
     }
 }
 
-fn known(catalog: &'static Catalog) -> impl Iterator<Item = (&'static str, &'static crate::Text)> {
+fn known(catalog: &'static Catalog) -> impl Iterator<Item = (&'static str, &'static Text)> {
     let of_phrases = catalog.range(PHRASE.to_owned()..);
     of_phrases.map_while(|(code, entry)| Some((code.strip_prefix(PHRASE)?, entry)))
 }
 
 const VALUE: &str = "value.";
 const PHRASE: &str = "phrase.";
+/// What stands between several things that are said in one value.
+pub(crate) const BETWEEN: &str = "; ";
 /// Arguments whose values are words.
-const WORDY: [&str; 15] = [
-    "action", "after", "cause", "ended", "expected", "family", "found", "kind", "kinds", "needed",
-    "next", "problem", "reasons", "status", "what",
+const WORDY: [&str; 20] = [
+    "action", "after", "at", "cause", "ended", "expected", "failures", "family", "found",
+    "instead", "kind", "kinds", "needed", "next", "place", "problem", "reasons", "status",
+    "wanted", "what",
 ];
 
 #[cfg(test)]
@@ -81,6 +112,19 @@ mod tests {
             ),
             ("command", "driver", "driver"),
             ("found", "nobody knows this", "nobody knows this"),
+            ("problem", "more than 7 bytes", "超过 7 字节"),
+            ("problem", "more than a few bytes", "more than a few bytes"),
+            ("path", "more than 7 bytes", "more than 7 bytes"),
+            (
+                "problem",
+                "https://a/b answered 500; the connection to https://b failed: operation timed out",
+                "https://a/b 返回 500；与 https://b 的连接失败：超时",
+            ),
+            (
+                "problem",
+                "unknown field `driver`, expected one of `a`, `b`",
+                "未知字段 `driver`，应为下列之一：`a`, `b`",
+            ),
         ] {
             assert_eq!(value(Language::Zh, name, english), chinese, "{name}");
             assert_eq!(value(Language::En, name, english), english, "{name}");

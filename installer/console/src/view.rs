@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use report::{Event, Outcome, Sink, Trouble};
 
 use crate::catalog::text;
-use crate::phrase::phrases;
+use crate::phrase::said;
 use crate::progress::Progress;
 use crate::{ColorChoice, Flags, Language, PromptError};
 
@@ -146,7 +146,7 @@ impl View {
             self.red(&format!("{head}[{}]", error.code()))
         );
         for cause in trouble.causes() {
-            let cause = phrases(self.language, &cause);
+            let cause = said(self.language, &cause);
             let _ = write!(shown, "\n  {because}: {cause}");
         }
         if let Some(next) = found.and_then(|t| t.hint) {
