@@ -44,7 +44,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Init(commands::init::Args),
+    Init(Box<commands::init::Args>),
     Schema(commands::schema::Args),
     Plan(commands::plan::Args),
     Lock(commands::lock::Args),

@@ -5,20 +5,23 @@ use std::collections::BTreeMap;
 use bundle_format::Received;
 use manifest_schema::chip::{Chip, Family, FrameworkPair, Pairing};
 use manifest_schema::plan::{
-    FileSource, HubSource, Plan, PlanBackend, PlanComponent, PlanPython, Source,
+    HubSource, Plan, PlanBackend, PlanComponent, PlanImage, PlanOsPackages, PlanPython, Source,
 };
 use manifest_schema::site::{Interpreter, Site};
-use manifest_schema::{Arch, BackendName, BundleName, GlibcVersion, RepoName, site_code};
+use manifest_schema::{Arch, BackendName, BundleName, GlibcVersion, KeyId, RepoName, site_code};
 
 /// What was asked for.
 pub(crate) struct Answers {
     pub(crate) name: BundleName,
     pub(crate) release: u64,
     pub(crate) channel: String,
-    pub(crate) models: Vec<Repository>,
-    pub(crate) datasets: Vec<Repository>,
+    pub(crate) site_key: Option<KeyId>,
+    pub(crate) models: Vec<PlanComponent>,
+    pub(crate) datasets: Vec<PlanComponent>,
     pub(crate) backends: Vec<PlanBackend>,
-    pub(crate) installers: BTreeMap<Arch, String>,
+    pub(crate) images: Vec<PlanImage>,
+    pub(crate) installers: BTreeMap<Arch, Source>,
+    pub(crate) os_packages: Vec<PlanOsPackages>,
 }
 
 /// A repository on a hub.
@@ -43,6 +46,8 @@ pub(crate) struct Target {
     pub(crate) arch: Option<Arch>,
     pub(crate) glibc: Option<GlibcVersion>,
     pub(crate) python: Option<String>,
+    /// The key that signed the survey, where it is an inventory.
+    pub(crate) key: Option<KeyId>,
     /// Installed toolkits, by family.
     toolkits: BTreeMap<String, String>,
     /// Installed drivers, by family.
@@ -50,7 +55,7 @@ pub(crate) struct Target {
 }
 
 /// What the weights and the tokenizer of a model are called, and nothing that runs code when it is read.
-const MODEL_FILES: [&str; 6] = [
+pub(crate) const MODEL_FILES: [&str; 6] = [
     "*.safetensors",
     "*.json",
     "*.txt",
@@ -61,43 +66,40 @@ const MODEL_FILES: [&str; 6] = [
 
 impl Answers {
     pub(crate) fn into_plan(self) -> Plan {
-        let licenses = self.models.iter().chain(&self.datasets);
-        let mut accepted: Vec<String> = licenses.map(|one| one.license.clone()).collect();
+        let components = self.models.iter().chain(&self.datasets);
+        let mut accepted: Vec<String> = components.map(|one| one.license.clone()).collect();
+        accepted.extend(self.images.iter().map(|image| image.license.clone()));
         accepted.sort();
         accepted.dedup();
-        let installers = self.installers.into_iter().map(|(arch, path)| {
-            let source = Source::File(FileSource {
-                path,
-                member: None,
-                members: Vec::new(),
-                strip: String::new(),
-            });
-            (arch, source)
-        });
-        let models = self.models.into_iter();
         Plan {
             format: 1,
             name: self.name,
             release: self.release,
             channel: self.channel,
-            site_key: None,
+            site_key: self.site_key,
             accept_licenses: accepted,
             wheel_licenses: manifest_schema::plan::WheelLicenses::default(),
-            models: models.map(|model| model.component(&MODEL_FILES)).collect(),
-            datasets: self
-                .datasets
-                .into_iter()
-                .map(|set| set.component(&[]))
-                .collect(),
+            models: self.models,
+            datasets: self.datasets,
             backends: self.backends,
-            images: Vec::new(),
-            installers: installers.collect(),
-            os_packages: Vec::new(),
+            images: self.images,
+            installers: self.installers,
+            os_packages: self.os_packages,
         }
     }
 }
 
 impl Repository {
+    /// The model, with what can be loaded without running code.
+    pub(crate) fn model(self) -> PlanComponent {
+        self.component(&MODEL_FILES)
+    }
+
+    /// The dataset, whole.
+    pub(crate) fn dataset(self) -> PlanComponent {
+        self.component(&[])
+    }
+
     fn component(self, include: &[&str]) -> PlanComponent {
         let source = HubSource {
             repo: self.name.clone(),
@@ -114,16 +116,25 @@ impl Repository {
             (Some(source), None)
         };
         PlanComponent {
-            name: self.name,
-            license: self.license,
-            files: Vec::new(),
             hub,
             modelscope,
-            allow_code_on_load: Vec::new(),
-            fill: BTreeMap::new(),
-            dataset_info: None,
-            eulas: Vec::new(),
+            ..component(self.name, self.license)
         }
+    }
+}
+
+/// A model or dataset of no files yet.
+pub(crate) fn component(name: RepoName, license: String) -> PlanComponent {
+    PlanComponent {
+        name,
+        license,
+        files: Vec::new(),
+        hub: None,
+        modelscope: None,
+        allow_code_on_load: Vec::new(),
+        fill: BTreeMap::new(),
+        dataset_info: None,
+        eulas: Vec::new(),
     }
 }
 
@@ -133,8 +144,9 @@ impl Target {
     /// # Errors
     /// Says why the text describes no machine.
     pub(crate) fn read(text: &[u8]) -> Result<Self, String> {
-        let (site, interpreters) = survey(text)?;
+        let (site, interpreters, key) = survey(text)?;
         let mut target = Self {
+            key,
             arch: site.arch.as_ref().map(|fact| fact.value),
             glibc: site.glibc.as_ref().map(|fact| fact.value),
             ..Self::default()
@@ -221,21 +233,22 @@ impl Target {
     }
 }
 
-/// A machine and its Pythons, from any of the forms that leave a site.
-fn survey(text: &[u8]) -> Result<(Site, Vec<Interpreter>), String> {
+/// A machine, its Pythons and who signed for them, from any of the forms that leave a site.
+fn survey(text: &[u8]) -> Result<(Site, Vec<Interpreter>, Option<KeyId>), String> {
     if !text.trim_ascii_start().starts_with(b"{") {
         let letters = String::from_utf8_lossy(text);
         let site = site_code::decode(&letters).map_err(|error| error.to_string())?;
-        return Ok((site, Vec::new()));
+        return Ok((site, Vec::new(), None));
     }
     let json: serde_json::Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
     if json.get("payload").is_some() || json.get("site").is_some() {
-        // A signature that does not hold is refused; who signed matters to a delta, not to a plan.
+        // A signature that does not hold is refused.
         let received = Received::read(text).map_err(|error| error.to_string())?;
-        return Ok((received.inventory.site, received.inventory.interpreters));
+        let inventory = received.inventory;
+        return Ok((inventory.site, inventory.interpreters, received.signed_by));
     }
     let site = serde_json::from_value(json).map_err(|error| error.to_string())?;
-    Ok((site, Vec::new()))
+    Ok((site, Vec::new(), None))
 }
 
 /// Python 3.9 is the oldest that today's frameworks have wheels for.

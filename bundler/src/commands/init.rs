@@ -1,19 +1,22 @@
 //! `init`: a few answers to a plan.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use console::View;
 use manifest_schema::chip::Chip;
-use manifest_schema::plan::{Plan, PlanBackend, PlanPython};
+use manifest_schema::plan::{FileSource, Plan, PlanBackend, PlanPython, Source};
 use manifest_schema::{Arch, BundleName, GlibcVersion, RepoName};
 use report::{Outcome, Trouble};
 
 use crate::error::InputError;
 use crate::output::write_whole;
 use crate::wizard::{Answers, Repository, Target, backend, plugin_of};
+use local::Places;
 
+mod images;
+mod local;
 mod packages;
+mod vendor;
 
 /// Write a plan to start from; what no flag answers is asked
 ///
@@ -44,7 +47,13 @@ pub(crate) struct Args {
     /// Dataset on the Hugging Face Hub (can be repeated)
     #[arg(long, value_name = "REPO")]
     dataset: Vec<String>,
-    /// Its licence, as an SPDX expression; naming it here accepts it (once for all, or once for each)
+    #[command(flatten)]
+    local: local::Local,
+    #[command(flatten)]
+    images: images::Images,
+    /// A licence, as an SPDX expression; naming it here accepts it (once for all, or once for each)
+    ///
+    /// In this order: models, datasets, folders of models, folders of datasets, images, layouts, archives.
     #[arg(long, value_name = "SPDX")]
     accept_license: Vec<String>,
     /// Branch, tag or commit of the models and datasets
@@ -78,6 +87,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ARCH=FILE", value_parser = installer)]
     installer: Vec<(Arch, String)>,
     #[command(flatten)]
+    vendor: vendor::Vendor,
+    #[command(flatten)]
     packages: packages::Packages,
 }
 
@@ -88,82 +99,111 @@ impl Args {
         }
         let target = self.site.as_deref().map(target_of).transpose()?;
         let target = target.unwrap_or_default();
-        let os_packages = self.packages.set(self.site.as_deref(), &self.output)?;
+        let places = Places::from(&self.output)?;
+        let os_packages = self.packages.set(self.site.as_deref(), &places)?;
         let name = match &self.name {
             Some(name) => name.clone(),
             None => view.ask("bundler.ask-name", NONE, Some("demo"), "--name")?,
         };
-        let models = words(&self.model, "bundler.ask-models", view)?;
-        let datasets = words(&self.dataset, "bundler.ask-datasets", view)?;
-        let mut licenses = self.licenses(models.len() + datasets.len())?.into_iter();
-        let models = self.repositories(&models, &mut licenses, view)?;
-        let datasets = self.repositories(&datasets, &mut licenses, view)?;
-        let backends = self.backends(&target, view)?;
+        let models = words(&self.model, "bundler.ask-models", "--model", view)?;
+        let datasets = words(&self.dataset, "bundler.ask-datasets", "--dataset", view)?;
+        let images = self.named_images(&places, view)?;
+        let mut all = [&models[..], &datasets[..]].concat();
+        all.extend(self.local.names());
+        all.extend(images.iter().map(|image| image.reference.clone()));
+        let mut licenses = self.licenses(&all, view)?.into_iter();
+        let models = self.repositories(&models, &mut licenses)?;
+        let datasets = self.repositories(&datasets, &mut licenses)?;
+        let mut models: Vec<_> = models.into_iter().map(Repository::model).collect();
+        let mut datasets: Vec<_> = datasets.into_iter().map(Repository::dataset).collect();
+        let mut backends = self.backends(&target, view)?;
+        self.vendor.add_to(&mut backends, &places)?;
+        let local = self.local.planned(&mut licenses, &places)?;
+        models.extend(local.0);
+        datasets.extend(local.1);
+        let images = self.images.planned(images, licenses.collect(), &backends);
         let nothing = models.is_empty() && datasets.is_empty() && backends.is_empty();
-        if nothing && os_packages.is_none() {
+        if nothing && images.is_empty() && os_packages.is_none() {
             let none = InputError::Word {
                 text: name,
-                expected: "a bundle of anything: name a `--model`, `--dataset` or `--chip`",
+                expected: "a bundle of anything: name a `--model`, `--dataset`, `--image` or `--chip`",
             };
             return Err(none.into());
         }
-        let installers: BTreeMap<Arch, String> = self.installer.into_iter().collect();
-        let mut plan = Answers {
+        if let (Some(key), Some(site)) = (&target.key, &self.site) {
+            let path = site.display().to_string();
+            let args = [("path", path), ("key", key.to_string())];
+            view.note("bundler.site-key-pinned", &args);
+        }
+        let installers = self.installer.into_iter();
+        let plan = Answers {
             name: BundleName::parse(&name).map_err(|error| word(&name, error.expected))?,
             release: self.release,
             channel: self.channel,
+            site_key: target.key,
             models,
             datasets,
             backends,
-            installers,
+            images,
+            installers: installers
+                .map(|(arch, path)| (arch, as_written(path)))
+                .collect(),
+            os_packages: os_packages.into_iter().collect(),
         }
         .into_plan();
-        plan.os_packages = os_packages.into_iter().collect();
         let text = text_of(&plan, &self.output)?;
         write_whole(&self.output, &text)?;
         let path = self.output.display().to_string();
         view.note("bundler.plan-made", &[("path", path.clone())]);
-        let result = serde_json::json!({ "plan": self.output });
+        let result = serde_json::json!({ "plan": self.output, "site_key": plan.site_key });
         view.result(&result, &path);
         Ok(Outcome::Done)
     }
 
-    /// One licence for each repository, as far as flags name them.
-    fn licenses(&self, repositories: usize) -> Result<Vec<Option<String>>, InputError> {
+    /// The images of the flags, else of a line that is asked for.
+    fn named_images(&self, places: &Places, view: &View) -> Result<Vec<images::Named>, Trouble> {
+        let asked = if self.images.is_empty() {
+            words(&[], "bundler.ask-images", "--image", view)?
+        } else {
+            Vec::new()
+        };
+        self.images.named(&asked, places)
+    }
+
+    /// The licence of each thing, from flags or from whoever is asked.
+    fn licenses(&self, things: &[String], view: &View) -> Result<Vec<String>, Trouble> {
         let given = &self.accept_license;
         match given.len() {
-            0 => Ok(vec![None; repositories]),
-            1 => Ok(vec![given.first().cloned(); repositories]),
-            count if count == repositories => Ok(given.iter().cloned().map(Some).collect()),
-            _ => Err(word(
-                &given.join(", "),
-                "one licence for all, or one for each",
-            )),
+            0 => {
+                let ask = |thing: &String| {
+                    let args = [("repo", thing.clone())];
+                    view.ask("bundler.ask-license", &args, None, "--accept-license")
+                };
+                Ok(things.iter().map(ask).collect::<Result<_, _>>()?)
+            }
+            1 => Ok(vec![given[0].clone(); things.len()]),
+            count if count == things.len() => Ok(given.clone()),
+            _ => {
+                let expected = "one licence for all, or one for each";
+                Err(word(&given.join(", "), expected).into())
+            }
         }
     }
 
     fn repositories(
         &self,
         names: &[String],
-        licenses: &mut impl Iterator<Item = Option<String>>,
-        view: &View,
-    ) -> Result<Vec<Repository>, Trouble> {
-        let mut repositories = Vec::new();
-        for (name, license) in names.iter().zip(licenses) {
-            let license = if let Some(license) = license {
-                license
-            } else {
-                let args = [("repo", name.clone())];
-                view.ask("bundler.ask-license", &args, None, "--accept-license")?
-            };
-            repositories.push(Repository {
+        licenses: &mut impl Iterator<Item = String>,
+    ) -> Result<Vec<Repository>, InputError> {
+        let repository = |(name, license): (&String, String)| {
+            Ok(Repository {
                 name: RepoName::parse(name).map_err(|error| word(name, error.expected))?,
                 revision: self.revision.clone(),
                 license,
                 on_modelscope: self.modelscope,
-            });
-        }
-        Ok(repositories)
+            })
+        };
+        names.iter().zip(licenses).map(repository).collect()
     }
 
     fn backends(&self, target: &Target, view: &View) -> Result<Vec<PlanBackend>, Trouble> {
@@ -268,13 +308,23 @@ impl Args {
 const NONE: &[(&str, String)] = &[];
 
 /// Names from flags, else from one line that is asked for: none where nobody can be asked.
-fn words(flags: &[String], code: &str, view: &View) -> Result<Vec<String>, Trouble> {
+fn words(flags: &[String], code: &str, flag: &str, view: &View) -> Result<Vec<String>, Trouble> {
     if !flags.is_empty() || !view.can_ask() {
         return Ok(flags.to_vec());
     }
-    let asked = view.ask(code, NONE, Some("-"), "--model")?;
+    let asked = view.ask(code, NONE, Some("-"), flag)?;
     let names = asked.split_whitespace().filter(|name| *name != "-");
     Ok(names.map(str::to_owned).collect())
+}
+
+/// A file that need not be there yet, relative to the plan.
+fn as_written(path: String) -> Source {
+    Source::File(FileSource {
+        path,
+        member: None,
+        members: Vec::new(),
+        strip: String::new(),
+    })
 }
 
 fn target_of(path: &Path) -> Result<Target, InputError> {

@@ -8,9 +8,8 @@ use manifest_schema::plan::{
 use manifest_schema::{PackageFormat, PackageName, PackageSetName, Wanted};
 use report::Trouble;
 
-use crate::commands::lock::folder_of;
+use super::local::Places;
 use crate::error::InputError;
-use crate::locking::relative;
 use crate::since::received;
 
 /// What a plan takes of an operating system's packages.
@@ -31,11 +30,11 @@ pub(crate) struct Packages {
 }
 
 impl Packages {
-    /// The set for the machine of `inventory`, in a plan that is written to `plan`; `None` where no repository was named.
+    /// The set for the machine of `inventory`; `None` where no repository was named.
     pub(super) fn set(
         &self,
         inventory: Option<&Path>,
-        plan: &Path,
+        places: &Places,
     ) -> Result<Option<PlanOsPackages>, Trouble> {
         let Some(file) = inventory.filter(|_| !self.repositories.is_empty()) else {
             return Ok(None);
@@ -64,15 +63,10 @@ impl Packages {
             Some(arch.as_str()),
         ];
         let words: Vec<&str> = words.into_iter().flatten().collect();
-        let folder = folder_of(plan)?;
-        let from_plan = |path: &Path| {
-            let found = path.canonicalize().map_err(InputError::file(path))?;
-            Ok::<_, InputError>(relative(&folder, &found))
-        };
         let mut keys = Vec::new();
         for path in &self.keys {
             keys.push(KeySource::File {
-                path: from_plan(path)?,
+                path: places.of(path)?,
             });
         }
         let name = |text: &str| PackageName::parse(text).ok();
@@ -103,7 +97,7 @@ impl Packages {
                 Vec::new()
             },
             kernel: None,
-            installed: Some(InstalledSource::Inventory(from_plan(file)?)),
+            installed: Some(InstalledSource::Inventory(places.of(file)?)),
         }))
     }
 }
