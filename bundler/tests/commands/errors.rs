@@ -3,6 +3,7 @@
 use std::fs;
 
 use insta::assert_snapshot;
+use serde_json::{Value, json};
 
 use crate::world::World;
 
@@ -35,7 +36,7 @@ fn a_plan_of_the_wrong_shape() {
 
     hint: correct that place in the file; `ferry-bundler schema` says what each field means
     ---
-    错误[bundler.manifest-shape]: `plan.json` 第 4 行第 18 列（`release`）：invalid type: string "one", expected u64
+    错误[bundler.manifest-shape]: `plan.json` 第 4 行第 18 列（`release`）：类型不符：实际为字符串 "one"，应为非负整数
 
     建议: 请改正文件中的该处；各字段的含义见 `ferry-bundler schema`
     "#);
@@ -54,7 +55,7 @@ fn a_plan_with_a_licence_that_nobody_accepted() {
 
     hint: correct that place in the file; `ferry-bundler schema` says what each field means
     ---
-    错误[bundler.manifest-value]: `plan.json` 中的 `models[0].license`：实际为 `LGPL-3.0-only`, which was not accepted，应为 an SPDX expression that `accept_licenses` is enough for
+    错误[bundler.manifest-value]: `plan.json` 中的 `models[0].license`：实际为 `LGPL-3.0-only`，未被接受，应为 `accept_licenses` 已涵盖的 SPDX 表达式
 
     建议: 请改正文件中的该处；各字段的含义见 `ferry-bundler schema`
     ");
@@ -259,4 +260,98 @@ fn a_machine_without_uv() {
 
     建议: 请安装 uv，或用 `--uv` 或 `FERRY_UV` 指定
     ");
+}
+
+/// English words of a Chinese message. What stands in quotes is somebody's own, and some names have no other.
+fn english(message: &str) -> Vec<&str> {
+    let outside = message.split('`').step_by(2);
+    let words = outside.flat_map(|text| text.split(|c: char| !c.is_ascii_alphabetic()));
+    let known = ["ASCII", "JSON", "LicenseRef", "Python", "SHA", "SPDX", "glibc", "rpm", "sha", "wheel"];
+    words
+        .filter(|word| word.len() > 2 && !known.contains(word))
+        .collect()
+}
+
+#[test]
+fn what_is_wrong_in_a_plan_is_said_in_chinese_to_the_last_word() {
+    type Edit = fn(&mut Value);
+    let edits: [(&str, Edit); 30] = [
+        ("format", |p| p["format"] = 2.into()),
+        ("name", |p| p["name"] = "No!".into()),
+        ("release", |p| p["release"] = "七".into()),
+        ("negative", |p| p["release"] = (-1).into()),
+        ("unknown", |p| p["colour"] = "red".into()),
+        ("unknown choice", |p| p["wheel_licenses"] = "some".into()),
+        ("missing", |p| drop(p.as_object_mut().unwrap().remove("name"))),
+        ("list", |p| p["models"] = json!({})),
+        ("licence", |p| p["accept_licenses"] = json!(["Apache 2"])),
+        ("accepted", |p| p["accept_licenses"] = json!([])),
+        ("twice", |p| p["models"] = json!([p["models"][0], p["models"][0]])),
+        ("backends", |p| p["backends"] = json!([p["backends"][0], p["backends"][0]])),
+        ("nothing", |p| drop(p["models"][0].as_object_mut().unwrap().remove("hub"))),
+        ("fill", |p| p["datasets"][0]["fill"] = json!({ "{a}": "b" })),
+        ("path", |p| p["backends"][0]["files"][0]["path"] = "../a".into()),
+        ("path twice", |p| p["backends"][0]["files"][1]["path"] = "bin/tool".into()),
+        ("arch", |p| p["backends"][0]["arch"] = "riscv64".into()),
+        ("glibc", |p| p["backends"][0]["glibc"] = "two".into()),
+        ("python", |p| p["backends"][0]["python"]["version"] = "2.7".into()),
+        ("member", |p| p["datasets"][0]["files"][0]["source"]["pypi"]["members"] = json!(["*"])),
+        ("version", |p| p["datasets"][0]["files"][0]["source"]["pypi"]["version"] = ">=1".into()),
+        ("scheme", |p| tool(p)["url"] = "ftp://a/b".into()),
+        ("password", |p| tool(p)["url"] = "https://a:b@c/d".into()),
+        ("digest", |p| tool(p)["digest"] = "md5:0".into()),
+        ("secret", |p| tool(p)["headers"] = json!({ "Authorization": "x" })),
+        ("header", |p| tool(p)["headers"] = json!({ "Range": "x" })),
+        ("value", |p| tool(p)["headers"] = json!({ "A": "b\nc" })),
+        ("variable", |p| tool(p)["secret_headers"] = json!({ "A": "b" })),
+        ("host", |p| {
+            let file = json!({ "path": "a", "source": { "file": { "path": "a" } } });
+            p["backends"][0]["host"] = json!([{ "kind": "driver", "version": "1", "file": file }]);
+        }),
+        ("group", |p| {
+            p["installers"]["x86_64"] = json!({ "folder": { "path": "a" } });
+        }),
+    ];
+    let world = World::new();
+    for (name, edit) in edits {
+        let mut plan = world.plan();
+        edit(&mut plan);
+        world.write_plan(&plan);
+        let said = world.run(&["lock", "plan.json", "--lang", "zh"]).ended_with(2);
+        let (_, message) = said.words.split_once("]: ").unwrap();
+        let message = message.split("\n\n").next().unwrap();
+        assert_eq!(english(message), [""; 0], "{name}: {message}");
+    }
+}
+
+/// The file of the plan that comes from a web address.
+fn tool(plan: &mut Value) -> &mut Value {
+    &mut plan["backends"][0]["files"][0]["source"]["https"]
+}
+
+#[test]
+fn what_is_wrong_with_an_image_is_said_in_chinese_to_the_last_word() {
+    type Edit = fn(&mut Value);
+    let edits: [(&str, Edit); 9] = [
+        ("short name", |i| i["name"] = "ubuntu".into()),
+        ("tag", |i| i["tag"] = "a b".into()),
+        ("neither", |i| drop(i.as_object_mut().unwrap().remove("tag"))),
+        ("platform", |i| i["platforms"] = json!(["arm"])),
+        ("backend", |i| i["backends"] = json!(["other"])),
+        ("query", |i| i["source"]["oci"]["endpoint"] = "https://a/?b".into()),
+        ("password", |i| i["source"]["oci"]["mirrors"] = json!(["https://a:b@c"])),
+        ("login", |i| i["source"]["oci"]["login"] = json!({ "user": "me", "password": "P" })),
+        ("source", |i| i["source"] = json!({ "cloud": {} })),
+    ];
+    let world = World::new();
+    for (name, edit) in edits {
+        let mut plan = world.plan();
+        plan["images"] = json!([{ "name": "quay.io/a/b", "tag": "1", "license": "Apache-2.0", "source": { "oci": {} } }]);
+        edit(&mut plan["images"][0]);
+        world.write_plan(&plan);
+        let said = world.run(&["lock", "plan.json", "--lang", "zh"]).ended_with(2);
+        let (_, message) = said.words.split_once("]: ").unwrap();
+        let message = message.split("\n\n").next().unwrap();
+        assert_eq!(english(message), [""; 0], "{name}: {message}");
+    }
 }

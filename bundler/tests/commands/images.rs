@@ -7,19 +7,19 @@ use std::process::Command;
 use manifest_schema::Digest;
 use serde_json::{Value, json};
 
-use crate::registry::{Guarded, LAYER, MANIFEST, Shelf, layer};
+use crate::registry::{LAYER, MANIFEST, Shelf, layer};
 use crate::server::Server;
-use crate::world::World;
+use crate::world::{World, gzip};
 
 const NAME: &str = "registry.example/demo/app";
 
 /// A plan with images and nothing else.
-fn of_images(images: &Value) -> Value {
+pub fn of_images(images: &Value) -> Value {
     json!({ "format": 1, "name": "demo", "release": 1, "accept_licenses": ["MIT"],
         "backends": [{ "name": "cpu", "chip": "cpu", "arch": "x86_64" }], "images": images })
 }
 
-fn from_registry(registry: &Server) -> Value {
+pub fn from_registry(registry: &Server) -> Value {
     json!({ "name": NAME, "tag": "1", "license": "MIT", "referrers": true,
         "source": { "oci": { "endpoint": registry.url } } })
 }
@@ -33,7 +33,7 @@ fn packed(world: &World, images: &Value) -> String {
 }
 
 /// A shelf with an image for both architectures, signed in cosign's way; the digest of its index.
-fn signed() -> (Shelf, String) {
+pub fn signed() -> (Shelf, String) {
     let mut shelf = Shelf::default();
     let root = shelf.both("1");
     let digest = root["digest"].as_str().unwrap().to_owned();
@@ -135,15 +135,19 @@ fn an_image_of_a_registry_is_packed_listed_and_read_by_others() {
     skopeo_reads(&format!("oci:{}:{NAME}:1", apart.display()), Some(&digest));
     let bill: Value =
         serde_json::from_slice(&fs::read(apart.join("meta/sbom.cdx.json")).unwrap()).unwrap();
-    let container = bill["components"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|c| c["type"] == "container");
-    let purl = container.unwrap()["purl"].as_str().unwrap();
-    assert!(
-        purl.starts_with(&format!("pkg:oci/app@sha256%3A{}?", &digest[7..])),
-        "{purl}"
+    let components = bill["components"].as_array().unwrap();
+    let container = components.iter().find(|c| c["type"] == "container");
+    let (hex, at) = (&digest[7..], "registry.example%2Fdemo%2Fapp");
+    assert_eq!(
+        container.unwrap()["purl"],
+        format!("pkg:oci/app@sha256:{hex}?repository_url={at}&tag=1")
+    );
+    let hex = image["platforms"][1]["manifest"]["digest"]
+        .as_str()
+        .unwrap();
+    assert_eq!(
+        container.unwrap()["components"][1]["purl"],
+        format!("pkg:oci/app@{hex}?arch=arm64&repository_url={at}")
     );
 }
 
@@ -211,68 +215,6 @@ fn equal_locks_give_equal_bytes_and_a_tag_that_moves_is_noticed_when_locking_onl
         message.contains("BLOB_UNKNOWN") && message.contains("sha256:"),
         "{message}"
     );
-}
-
-#[test]
-fn a_login_stands_in_no_file_and_no_word() {
-    let world = World::new();
-    let (shelf, _) = signed();
-    let place = Guarded::new(shelf, Some("robot:a-password-nobody-may-see"), 9);
-    let mut image = from_registry(&place.registry);
-    image["source"]["oci"]["login"] = json!({ "user": "REG_USER", "password": "REG_PASSWORD" });
-    world.keygen();
-    world.write_plan(&of_images(&json!([image])));
-    let unset = world
-        .run(&["lock", "plan.json", "--json"])
-        .ended_with(2)
-        .json();
-    assert_eq!(unset["error"]["args"]["variable"], "REG_USER");
-    let run = |words: &[&str]| {
-        let mut command = world.command(words);
-        command
-            .env("REG_USER", "robot")
-            .env("REG_PASSWORD", "a-password-nobody-may-see");
-        crate::world::Said::of(command.output().unwrap())
-    };
-    let build = [
-        "build",
-        "ferry.lock",
-        "--key",
-        "key",
-        "--passphrase-file",
-        "passphrase",
-        "--verbose",
-    ];
-    let said = [
-        run(&["lock", "plan.json", "--json"]).ended_with(0),
-        run(&build).ended_with(0),
-    ];
-    for said in &said {
-        assert!(
-            !said.data.contains("nobody-may") && !said.words.contains("nobody-may"),
-            "{said:?}"
-        );
-    }
-    let found = Command::new("grep")
-        .args(["-rlE", "nobody-may|token-[0-9]", "."])
-        .current_dir(world.folder.path())
-        .output();
-    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
-    // All is in the cache: nobody needs to log in again.
-    world.build(&["-o", "again"]).ended_with(0);
-
-    // The file that `docker login` writes does as well.
-    let host = place.registry.url.trim_start_matches("http://");
-    let auth = "cm9ib3Q6YS1wYXNzd29yZC1ub2JvZHktbWF5LXNlZQ==";
-    fs::create_dir(world.path(".docker")).unwrap();
-    world.write(
-        ".docker/config.json",
-        json!({ "auths": { host: { "auth": auth } } })
-            .to_string()
-            .as_bytes(),
-    );
-    world.write_plan(&of_images(&json!([from_registry(&place.registry)])));
-    world.lock().ended_with(0);
 }
 
 #[test]
@@ -392,12 +334,6 @@ fn images_come_out_again_as_a_folder_a_tar_and_for_docker() {
         );
         assert!(!world.path("x").exists());
     }
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut gzip, bytes).unwrap();
-    gzip.finish().unwrap()
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn a_licence_that_is_no_expression_is_not_guessed_at() {
 
     hint: correct that place in the file; `ferry-bundler schema` says what each field means
     ---
-    错误[bundler.manifest-value]: `plan.json` 中的 `models[0].license`：实际为 `apache-2.0` (unknown term at `apache-2.0`; was `Apache-2.0` meant?)，应为 an SPDX expression, or `LicenseRef-…` for others
+    错误[bundler.manifest-value]: `plan.json` 中的 `models[0].license`：实际为 `apache-2.0`（`apache-2.0` 处有未知的词；是否应为 `Apache-2.0`？），应为 SPDX 表达式；其他许可证写作 `LicenseRef-…`
 
     建议: 请改正文件中的该处；各字段的含义见 `ferry-bundler schema`
     ");

@@ -7,12 +7,15 @@
     reason = "a test says what it expects by unwrapping"
 )]
 
+mod distributions;
 mod errors;
+mod help;
 mod images;
 mod init;
 mod interrupt;
 mod keys;
 mod licenses;
+mod logins;
 mod looking;
 mod media;
 mod models;

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::io::{Cursor, Write};
-use std::os::unix::fs::PermissionsExt;
 
 use manifest_schema::Digest;
 use serde_json::{Value, json};
 
 use crate::server::{Answer, Server, honest};
-use crate::world::{Said, World};
+use crate::world::{Said, World, script};
 
 /// A world whose plan has one backend with a Python environment for `chip`.
 fn world_for(chip: &str, python: &Value) -> (World, Value) {
@@ -24,7 +23,7 @@ fn world_for(chip: &str, python: &Value) -> (World, Value) {
 
 /// Answers as uv does: `pins` for whatever is asked, the newest uv for uv. Keeps what it was asked and told.
 fn uv_says(world: &World, pins: &[&str]) {
-    let script = format!(
+    let says = format!(
         "#!/bin/sh\nfolder=$(dirname \"$0\")\nasked=$(cat)\n\
          if [ \"$asked\" = uv ]; then echo uv==0.13.9; exit; fi\n\
          echo \"$asked\" > \"$folder/asked-of-uv\"\n\
@@ -33,8 +32,7 @@ fn uv_says(world: &World, pins: &[&str]) {
          printf '{}'\n",
         pins.join("\\n")
     );
-    world.write("uv", script.as_bytes());
-    fs::set_permissions(world.path("uv"), fs::Permissions::from_mode(0o755)).unwrap();
+    script(&world.path("uv"), &says);
 }
 
 /// An index with these wheels, whose bytes are their names.

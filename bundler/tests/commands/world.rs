@@ -101,6 +101,18 @@ pub fn wheel() -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+/// Writes a program for the shell.
+pub fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// A wheel of uv, as far as a bundle takes something out of it.
 pub fn uv_wheel() -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
@@ -202,12 +214,11 @@ impl World {
             web,
         };
         // Stands in for uv, which would ask a network: it answers with the one project that the index has.
-        world.write(
-            "uv",
-            b"#!/bin/sh\nasked=$(cat)\nif [ \"$asked\" = uv ]; then echo uv==0.13.9; exit; fi\n\
+        script(
+            &world.path("uv"),
+            "#!/bin/sh\nasked=$(cat)\nif [ \"$asked\" = uv ]; then echo uv==0.13.9; exit; fi\n\
               echo \"$asked\" > \"$(dirname \"$0\")/asked-of-uv\"\necho demo==1.0\n",
         );
-        fs::set_permissions(world.path("uv"), fs::Permissions::from_mode(0o755)).unwrap();
         world.write("passphrase", b"a passphrase\n");
         world.write("local.so", b"a library of this machine");
         world.write("installer", b"#!/bin/sh\necho installer\n");
