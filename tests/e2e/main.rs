@@ -7,6 +7,7 @@
 
 #[path = "../attacks/mod.rs"]
 mod attacks;
+mod code_on_load;
 mod commands;
 mod emulated;
 mod faults;

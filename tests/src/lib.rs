@@ -11,5 +11,5 @@ pub use forge::{Forge, ForgedRoot, Member, RootOf};
 pub use images::add_image;
 pub use played::{Played, ascend_backend, ascend_bundle, host_item, installer_of};
 pub use python::{Uv, interpreter, wheel};
-pub use site::{RUNTIME, Said, Site, backend, installer, say};
+pub use site::{RUNTIME, Said, Site, backend, bundler, installer, say};
 pub use terminal::Terminal;

@@ -290,28 +290,51 @@ pub fn backend(name: &str, chip: &str, arch: Arch) -> Backend {
 ///
 /// # Panics
 /// When it cannot be built.
-#[expect(
-    clippy::expect_used,
-    reason = "an installer that does not build is a failed test"
-)]
 pub fn installer() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        if let Some(path) = env::var_os("FERRY_STATIC_INSTALLER") {
-            return path.into();
-        }
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "ferry-installer"])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .status()
-            .expect("cargo starts");
-        assert!(built.success(), "the installer does not build");
-        // <target>/debug/deps/e2e-<hash>
-        let here = env::current_exe().expect("a test knows its own path");
-        let profile = here
-            .ancestors()
-            .nth(2)
-            .expect("a test lies below target/<profile>/deps");
-        profile.join("ferry-installer")
+    BUILT.get_or_init(|| match env::var_os("FERRY_STATIC_INSTALLER") {
+        Some(path) => path.into(),
+        None => built("ferry-installer"),
     })
+}
+
+/// The bundler, built once where it is not there.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn bundler() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        // A run over the whole workspace builds it for its own tests.
+        let beside = beside("ferry-bundler");
+        if beside.is_file() {
+            beside
+        } else {
+            built("ferry-bundler")
+        }
+    })
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "a program that does not build is a failed test"
+)]
+fn built(package: &str) -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", package])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .expect("cargo starts");
+    assert!(built.success(), "{package} does not build");
+    beside(package)
+}
+
+/// Where cargo puts a program that belongs to the test that runs: `<target>/debug/deps/e2e-<hash>`.
+#[expect(clippy::expect_used, reason = "cargo's own layout")]
+fn beside(program: &str) -> PathBuf {
+    let here = env::current_exe().expect("a test knows its own path");
+    let profile = here.ancestors().nth(2);
+    profile
+        .expect("a test lies below target/<profile>/deps")
+        .join(program)
 }
