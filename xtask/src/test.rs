@@ -1,5 +1,7 @@
 //! Everything that must hold, cheapest first.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::{arrows, cross, libtorch, programs, shell};
@@ -43,11 +45,27 @@ pub(crate) fn run() -> Result<()> {
     shell::run(&mut tests)
 }
 
-/// Licences, advisories and sources of the dependencies, where cargo-deny is installed.
+/// Licences and sources of the dependencies.
 fn licences() -> Result<()> {
-    if !shell::is_there("cargo-deny") {
-        eprintln!("cargo-deny is not installed: licences and advisories were not checked");
-        return Ok(());
-    }
-    shell::run(shell::cargo().args(["deny", "check", "bans", "licenses", "sources"]))
+    let program = if shell::is_there("cargo-deny") {
+        PathBuf::from("cargo-deny")
+    } else {
+        match libtorch::cargo_deny() {
+            Ok(program) => program,
+            Err(error) => {
+                eprintln!("no cargo-deny, so licences and sources were not checked: {error:#}");
+                return Ok(());
+            }
+        }
+    };
+    let mut deny = shell::command(program);
+    deny.args([
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]);
+    shell::run(&mut deny)
 }
