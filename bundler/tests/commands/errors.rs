@@ -266,7 +266,18 @@ fn a_machine_without_uv() {
 fn english(message: &str) -> Vec<&str> {
     let outside = message.split('`').step_by(2);
     let words = outside.flat_map(|text| text.split(|c: char| !c.is_ascii_alphabetic()));
-    let known = ["ASCII", "JSON", "LicenseRef", "Python", "SHA", "SPDX", "glibc", "rpm", "sha", "wheel"];
+    let known = [
+        "ASCII",
+        "JSON",
+        "LicenseRef",
+        "Python",
+        "SHA",
+        "SPDX",
+        "glibc",
+        "rpm",
+        "sha",
+        "wheel",
+    ];
     words
         .filter(|word| word.len() > 2 && !known.contains(word))
         .collect()
@@ -282,28 +293,50 @@ fn what_is_wrong_in_a_plan_is_said_in_chinese_to_the_last_word() {
         ("negative", |p| p["release"] = (-1).into()),
         ("unknown", |p| p["colour"] = "red".into()),
         ("unknown choice", |p| p["wheel_licenses"] = "some".into()),
-        ("missing", |p| drop(p.as_object_mut().unwrap().remove("name"))),
+        ("missing", |p| {
+            drop(p.as_object_mut().unwrap().remove("name"))
+        }),
         ("list", |p| p["models"] = json!({})),
         ("licence", |p| p["accept_licenses"] = json!(["Apache 2"])),
         ("accepted", |p| p["accept_licenses"] = json!([])),
-        ("twice", |p| p["models"] = json!([p["models"][0], p["models"][0]])),
-        ("backends", |p| p["backends"] = json!([p["backends"][0], p["backends"][0]])),
-        ("nothing", |p| drop(p["models"][0].as_object_mut().unwrap().remove("hub"))),
+        ("twice", |p| {
+            p["models"] = json!([p["models"][0], p["models"][0]])
+        }),
+        ("backends", |p| {
+            p["backends"] = json!([p["backends"][0], p["backends"][0]])
+        }),
+        ("nothing", |p| {
+            drop(p["models"][0].as_object_mut().unwrap().remove("hub"))
+        }),
         ("fill", |p| p["datasets"][0]["fill"] = json!({ "{a}": "b" })),
-        ("path", |p| p["backends"][0]["files"][0]["path"] = "../a".into()),
-        ("path twice", |p| p["backends"][0]["files"][1]["path"] = "bin/tool".into()),
+        ("path", |p| {
+            p["backends"][0]["files"][0]["path"] = "../a".into()
+        }),
+        ("path twice", |p| {
+            p["backends"][0]["files"][1]["path"] = "bin/tool".into()
+        }),
         ("arch", |p| p["backends"][0]["arch"] = "riscv64".into()),
         ("glibc", |p| p["backends"][0]["glibc"] = "two".into()),
-        ("python", |p| p["backends"][0]["python"]["version"] = "2.7".into()),
-        ("member", |p| p["datasets"][0]["files"][0]["source"]["pypi"]["members"] = json!(["*"])),
-        ("version", |p| p["datasets"][0]["files"][0]["source"]["pypi"]["version"] = ">=1".into()),
+        ("python", |p| {
+            p["backends"][0]["python"]["version"] = "2.7".into()
+        }),
+        ("member", |p| {
+            p["datasets"][0]["files"][0]["source"]["pypi"]["members"] = json!(["*"])
+        }),
+        ("version", |p| {
+            p["datasets"][0]["files"][0]["source"]["pypi"]["version"] = ">=1".into()
+        }),
         ("scheme", |p| tool(p)["url"] = "ftp://a/b".into()),
         ("password", |p| tool(p)["url"] = "https://a:b@c/d".into()),
         ("digest", |p| tool(p)["digest"] = "md5:0".into()),
-        ("secret", |p| tool(p)["headers"] = json!({ "Authorization": "x" })),
+        ("secret", |p| {
+            tool(p)["headers"] = json!({ "Authorization": "x" })
+        }),
         ("header", |p| tool(p)["headers"] = json!({ "Range": "x" })),
         ("value", |p| tool(p)["headers"] = json!({ "A": "b\nc" })),
-        ("variable", |p| tool(p)["secret_headers"] = json!({ "A": "b" })),
+        ("variable", |p| {
+            tool(p)["secret_headers"] = json!({ "A": "b" })
+        }),
         ("host", |p| {
             let file = json!({ "path": "a", "source": { "file": { "path": "a" } } });
             p["backends"][0]["host"] = json!([{ "kind": "driver", "version": "1", "file": file }]);
@@ -317,7 +350,9 @@ fn what_is_wrong_in_a_plan_is_said_in_chinese_to_the_last_word() {
         let mut plan = world.plan();
         edit(&mut plan);
         world.write_plan(&plan);
-        let said = world.run(&["lock", "plan.json", "--lang", "zh"]).ended_with(2);
+        let said = world
+            .run(&["lock", "plan.json", "--lang", "zh"])
+            .ended_with(2);
         let (_, message) = said.words.split_once("]: ").unwrap();
         let message = message.split("\n\n").next().unwrap();
         assert_eq!(english(message), [""; 0], "{name}: {message}");
@@ -335,12 +370,20 @@ fn what_is_wrong_with_an_image_is_said_in_chinese_to_the_last_word() {
     let edits: [(&str, Edit); 9] = [
         ("short name", |i| i["name"] = "ubuntu".into()),
         ("tag", |i| i["tag"] = "a b".into()),
-        ("neither", |i| drop(i.as_object_mut().unwrap().remove("tag"))),
+        ("neither", |i| {
+            drop(i.as_object_mut().unwrap().remove("tag"))
+        }),
         ("platform", |i| i["platforms"] = json!(["arm"])),
         ("backend", |i| i["backends"] = json!(["other"])),
-        ("query", |i| i["source"]["oci"]["endpoint"] = "https://a/?b".into()),
-        ("password", |i| i["source"]["oci"]["mirrors"] = json!(["https://a:b@c"])),
-        ("login", |i| i["source"]["oci"]["login"] = json!({ "user": "me", "password": "P" })),
+        ("query", |i| {
+            i["source"]["oci"]["endpoint"] = "https://a/?b".into()
+        }),
+        ("password", |i| {
+            i["source"]["oci"]["mirrors"] = json!(["https://a:b@c"])
+        }),
+        ("login", |i| {
+            i["source"]["oci"]["login"] = json!({ "user": "me", "password": "P" })
+        }),
         ("source", |i| i["source"] = json!({ "cloud": {} })),
     ];
     let world = World::new();
@@ -349,7 +392,9 @@ fn what_is_wrong_with_an_image_is_said_in_chinese_to_the_last_word() {
         plan["images"] = json!([{ "name": "quay.io/a/b", "tag": "1", "license": "Apache-2.0", "source": { "oci": {} } }]);
         edit(&mut plan["images"][0]);
         world.write_plan(&plan);
-        let said = world.run(&["lock", "plan.json", "--lang", "zh"]).ended_with(2);
+        let said = world
+            .run(&["lock", "plan.json", "--lang", "zh"])
+            .ended_with(2);
         let (_, message) = said.words.split_once("]: ").unwrap();
         let message = message.split("\n\n").next().unwrap();
         assert_eq!(english(message), [""; 0], "{name}: {message}");
