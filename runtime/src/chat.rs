@@ -81,6 +81,7 @@ impl Chat<'_> {
                 turns.push(Turn {
                     user: question.to_owned(),
                     assistant,
+                    ..Turn::default()
                 });
             }
         }

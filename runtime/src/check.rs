@@ -7,13 +7,13 @@ use console::View;
 use report::{Event, Sink, Trouble};
 use serde_json::{Value, json};
 use train::{Job, Memory, ModelShape, Point, Steps, begin};
-use train_data::Item;
+use train_data::{Example, Item, Stage};
 
 use crate::JobArguments;
 use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
-use crate::material::Ready;
+use crate::material::{Keep, Ready};
 
 pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> {
     let job = job_file::read(&arguments.job, &arguments.settings, view)?;
@@ -26,7 +26,15 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
     let folder = folder_of(&model, &home, view)?;
     let shape = ModelShape::read(&folder)?;
     let point = begin(&job)?;
-    let ready = Ready::gather(&job, &folder, &home, view)?;
+    let mut ready = Ready::gather(&job, &folder, &home, Keep::No, view)?;
+    if let Some(streaming) = job.data.streaming {
+        // Opening reads what is held out, and shows whether the first records are what the list says.
+        ready.prepared.eval_items = ready.stream(&job, streaming, |streamed| {
+            streamed.epoch(0, 0)?.next().transpose()?;
+            Ok(streamed.eval_items().to_vec())
+        })?;
+        ready.prepared.items = longest_batch(&job);
+    }
     job_file::warn(&job, view);
     ready.warn(view);
     if ready.prepared.items.is_empty() {
@@ -58,13 +66,39 @@ fn folder_of(model: &Path, _home: &Home, _view: &View) -> Result<PathBuf, Troubl
     Ok(model.to_owned())
 }
 
+/// What no micro-batch of the job can be longer than, for data that nobody has counted.
+fn longest_batch(job: &Job) -> Vec<Item> {
+    let row = || {
+        let mut row = Example::default();
+        // A packed row has one token more.
+        let length = job.data.cutoff_len + 1;
+        row.input_ids.resize(length, 0);
+        row.labels.resize(length, 0);
+        row
+    };
+    let item = || match job.data.stage {
+        Stage::Pretrain | Stage::Supervised => Item::Single(row()),
+        Stage::Pairwise => Item::Pair {
+            chosen: row(),
+            rejected: row(),
+        },
+        Stage::Feedback => Item::Judged {
+            example: row(),
+            mismatched: row(),
+            desirable: true,
+        },
+    };
+    (0..job.batch_size).map(|_| item()).collect()
+}
+
 struct Report {
     family: String,
     model: String,
     parameters: u64,
     trainable: u64,
     method: String,
-    examples: usize,
+    /// None: nobody has counted them.
+    examples: Option<usize>,
     eval_examples: usize,
     longest: usize,
     steps: Steps,
@@ -86,7 +120,12 @@ impl Report {
         point: Option<&Point>,
     ) -> Result<Self, Trouble> {
         let items = &ready.prepared.items;
-        let steps = Steps::of(job, items.len());
+        let streams = job.data.streaming.is_some();
+        let steps = if streams {
+            Steps::streamed(job)
+        } else {
+            Steps::of(job, items.len())
+        };
         let epochs = steps.total as f64 / steps.in_epoch as f64;
         let in_epoch: usize = items.iter().map(Item::tokens).sum();
         let longest = items.iter().map(Item::length).max().unwrap_or(0);
@@ -99,7 +138,7 @@ impl Report {
                 .as_str()
                 .unwrap_or("lora")
                 .to_owned(),
-            examples: items.len(),
+            examples: (!streams).then_some(items.len()),
             eval_examples: ready.prepared.eval_items.len(),
             longest,
             steps,
@@ -174,15 +213,23 @@ impl Report {
             ),
             ("template", vec![("name", self.template.clone())]),
             (
-                "data",
+                if self.examples.is_some() {
+                    "data"
+                } else {
+                    "data-streamed"
+                },
                 vec![
-                    ("examples", grouped(self.examples as u64)),
+                    ("examples", grouped(self.examples.unwrap_or(0) as u64)),
                     ("eval", grouped(self.eval_examples as u64)),
                     ("longest", grouped(self.longest as u64)),
                 ],
             ),
             (
-                "steps",
+                if self.examples.is_some() {
+                    "steps"
+                } else {
+                    "steps-streamed"
+                },
                 vec![
                     ("steps", grouped(self.steps.total)),
                     ("warmup", grouped(self.steps.warmup)),

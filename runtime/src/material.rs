@@ -7,8 +7,8 @@ use report::{Event, Sink, Trouble};
 use serde_json::{Value, json};
 use train::Job;
 use train_data::{
-    ChatTemplate, DataError, EncodeSettings, Prepared, Request, Stage, Template, Tokenizer,
-    prepare, tally,
+    Cache, ChatTemplate, DataError, EncodeSettings, Prepared, Request, Stage, Streamed, Streaming,
+    Tally, Template, Tokenizer, prepare, tally,
 };
 
 use crate::home::Home;
@@ -21,7 +21,24 @@ pub(crate) struct Ready {
     )]
     pub(crate) padding_id: u32,
     pub(crate) template: Template,
+    /// Empty where the data is read while it is trained on.
     pub(crate) prepared: Prepared,
+    tokenizer: Tokenizer,
+    /// Folder of the datasets.
+    folder: PathBuf,
+}
+
+/// Whether what is tokenized is kept for the next start.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Keep {
+    /// It is.
+    #[cfg_attr(
+        not(feature = "native"),
+        allow(dead_code, reason = "nothing trains without libtorch")
+    )]
+    Yes,
+    /// Nothing is written.
+    No,
 }
 
 impl Ready {
@@ -30,56 +47,100 @@ impl Ready {
         job: &Job,
         folder: &Path,
         home: &Home,
+        keep: Keep,
         view: &View,
     ) -> Result<Self, Trouble> {
         let mut tokenizer = Tokenizer::from_folder(folder)?;
         let name = job.data.template.as_deref();
         // Plain texts need no template, so none is missed.
         let name = name.or((job.data.stage == Stage::Pretrain).then_some("empty"));
-        let template = template(name, folder, &tokenizer, view)?;
+        let mut template = template(name, folder, &tokenizer, view)?;
+        if let Some(format) = job.data.tool_format {
+            template = template.with_tools(format);
+        }
         tokenizer.adapt_to(&template)?;
+        let mut ready = Self {
+            padding_id: tokenizer.padding_id(),
+            template,
+            prepared: Prepared::default(),
+            tokenizer,
+            folder: datasets(job, home),
+        };
+        if job.data.streaming.is_none() {
+            let cache = Cache {
+                folder: Some(home.cache.join("tokens")),
+                own: job.data.tokenized.as_deref(),
+                renew: job.data.renews_cache,
+                reads_only: keep == Keep::No,
+            };
+            let (request, settings) = (ready.request(job), ready.settings(job));
+            ready.prepared = prepare(&request, &ready.tokenizer, &settings, &cache, view)?;
+        }
+        Ok(ready)
+    }
+
+    /// Opens the data of `job` to be read while `work` trains on it.
+    pub(crate) fn stream<T>(
+        &self,
+        job: &Job,
+        streaming: Streaming,
+        work: impl FnOnce(&Streamed<'_>) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let (request, settings) = (self.request(job), self.settings(job));
+        let streamed = Streamed::open(&request, &self.tokenizer, &settings, streaming)?;
+        work(&streamed)
+    }
+
+    fn request<'a>(&'a self, job: &'a Job) -> Request<'a> {
         let data = &job.data;
-        let settings = EncodeSettings {
-            template: &template,
+        Request {
+            folder: &self.folder,
+            names: &data.names,
+            eval_names: &job.evaluation.names,
+            eval_apart: job.evaluation.apart,
+            mix: data.mix.clone(),
+            max_samples: data.max_samples,
+            stage: data.stage,
+            packing: data.packing,
+            chunk: data.chunk,
+            overlap: data.overlap,
+            held_out: job.evaluation.held_out,
+            text_end: data.text_end(),
+            seed: job.seed,
+        }
+    }
+
+    fn settings<'a>(&'a self, job: &'a Job) -> EncodeSettings<'a> {
+        let data = &job.data;
+        EncodeSettings {
+            template: &self.template,
             default_system: data.default_system.clone(),
             cutoff_len: data.cutoff_len,
             train_on_prompt: data.train_on_prompt,
             mask_history: data.mask_history,
             enable_thinking: data.enable_thinking,
-        };
-        let folder = datasets(job, home);
-        let request = Request {
-            folder: &folder,
-            names: &data.names,
-            eval_names: &job.evaluation.names,
-            max_samples: data.max_samples,
-            stage: data.stage,
-            packing: data.packing,
-            chunk: data.chunk,
-            held_out: job.evaluation.held_out,
-            text_end: data.text_end(),
-        };
-        let prepared = prepare(&request, &tokenizer, &settings, job.seed)?;
-        Ok(Self {
-            padding_id: tokenizer.padding_id(),
-            template,
-            prepared,
-        })
+            tool_date: &data.tool_date,
+        }
     }
 
     /// Warns of what is left out, one line for each file and reason.
     pub(crate) fn warn(&self, view: &View) {
-        for tally in tally(&self.prepared.dropped) {
-            view.emit(&Event::Warned {
-                code: tally.code.to_owned(),
-                args: tally.args,
-            });
-        }
+        warn(tally(&self.prepared.dropped), view);
     }
 
     /// What is left out, for results: `[{code, path, count, records}]`.
     pub(crate) fn dropped(&self) -> Value {
         json!(tally(&self.prepared.dropped))
+    }
+}
+
+/// Warns of records left out, one line for each file and reason.
+pub(crate) fn warn(tallies: Vec<Tally>, view: &View) {
+    for tally in tallies {
+        view.emit(&Event::Warned {
+            code: tally.code.to_owned(),
+            args: tally.args,
+        });
     }
 }
 

@@ -2,14 +2,16 @@
 
 use console::View;
 use report::{Trouble, relayed};
+use serde_json::{Value, json};
 use torch_backend::{LibtorchTrainer, Threads, open, use_threads};
-use train::{Ending, Material, TrainError, begin};
+use train::{Ending, Material, Summary, TrainError, begin};
+use train_data::Streamed;
 
 use crate::TrainArguments;
 use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
-use crate::material::Ready;
+use crate::material::{Keep, Ready, warn};
 use crate::signals::stop_on_request;
 use crate::tuning::{adam, tuning};
 
@@ -28,31 +30,47 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     let threads = asked.or(point.map(|point| point.threads));
     let threads = use_threads(threads.map_or(Threads::Idle, Threads::Exactly));
     let files = open(&model, &home.cache, view)?;
-    let ready = Ready::gather(&job, files.folder(), &home, view)?;
+    let ready = Ready::gather(&job, files.folder(), &home, Keep::Yes, view)?;
     ready.warn(view);
-    if ready.prepared.items.is_empty() {
+    if ready.prepared.items.is_empty() && job.data.streaming.is_none() {
         return Err(TrainError::NoExamples.into());
     }
     let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?
         .with_objective(job.objective)?
         .with_router_loss(job.router_loss);
     let stop = stop_on_request();
-    let material = Material {
-        items: &ready.prepared.items,
-        eval_items: &ready.prepared.eval_items,
-        padding_id: ready.padding_id,
-        threads,
-        stop: &stop,
+    let mut run = |stream: Option<&Streamed<'_>>| {
+        let listed = &ready.prepared.eval_items;
+        let material = Material {
+            items: &ready.prepared.items,
+            stream,
+            eval_items: stream.map_or(listed, |stream| stream.eval_items()),
+            eval_parts: &ready.prepared.eval_parts,
+            padding_id: ready.padding_id,
+            threads,
+            stop: &stop,
+        };
+        // A terminal or a pipe that nobody reads must not hold up the steps.
+        relayed(view, |sink| train::run(&job, &material, &mut trainer, sink))
     };
-    // A terminal or a pipe that nobody reads must not hold up the steps.
-    let summary = relayed(view, |sink| train::run(&job, &material, &mut trainer, sink))?;
+    let (summary, dropped): (Summary, Value) = match job.data.streaming {
+        None => (run(None)?, ready.dropped()),
+        Some(streaming) => ready.stream(&job, streaming, |streamed| {
+            let summary = run(Some(streamed))?;
+            // What is left out shows only when it is read.
+            let dropped = streamed.tallies();
+            let value = json!(dropped);
+            warn(dropped, view);
+            Ok((summary, value))
+        })?,
+    };
     let output = job.output_dir.display().to_string();
-    let value = serde_json::json!({
+    let value = json!({
         "output_dir": output, "steps": summary.steps, "planned_steps": summary.planned,
         "resumed_at": summary.resumed_at, "ending": ending(summary.ending),
         "train_loss": summary.train_loss, "eval_loss": summary.evaluations.last().map(|(_, loss)| loss),
         "best_step": summary.best_step, "tokens": summary.tokens, "seconds": summary.seconds,
-        "threads": threads, "dropped": ready.dropped(),
+        "threads": threads, "dropped": dropped,
     });
     view.result(&value, &output);
     Ok(())

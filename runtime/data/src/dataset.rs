@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <dataset_dir>/dataset_info.json   {"name": {"file_name", "formatting", "columns", "tags"}}
-//! <dataset_dir>/<file_name>         .json: a list of records; .jsonl: one record a line; .csv, .tsv: a table
+//! <dataset_dir>/<file_name>         a data file, or a folder of them: see `source`
 //! ```
 //!
 //! A record that breaks the order of turns is dropped and named, as in the original; a record of
@@ -10,16 +10,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::dropped::{Dropped, Origin};
+use crate::columns::{Columns, KnownTags, Tags};
+use crate::dropped::{Fault, Origin};
 use crate::error::DataError;
 use crate::example::Conversation;
-use crate::record::{Columns, Record, Tags};
+use crate::record::Record;
+use crate::source::Source;
 use crate::stage::Stage;
-use crate::table;
 
 /// One dataset's entry in `dataset_info.json`.
 #[derive(Debug, Default, Deserialize)]
@@ -56,20 +58,53 @@ pub struct Datasets {
     list: Map<String, Value>,
 }
 
-/// What one dataset holds.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// Conversations with their places, in the order of the file.
-    pub conversations: Vec<(Origin, Conversation)>,
-    /// Records left out.
-    pub dropped: Vec<Dropped>,
+/// A listed dataset, ready to be read as often as is needed.
+#[derive(Debug)]
+pub(crate) struct Dataset {
+    name: String,
+    list: PathBuf,
+    source: Source,
+    formatting: Formatting,
+    columns: Columns,
+    tags: KnownTags,
+    stage: Stage,
+    /// Its entry, as it is listed.
+    entry: String,
+}
+
+/// A record of a dataset. One that is left out keeps its place, since the original splits and mixes before it looks.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) origin: Origin,
+    pub(crate) content: Result<Conversation, Fault>,
 }
 
 impl Datasets {
     /// Reads the list of a dataset folder.
     pub fn open(folder: &Path) -> Result<Self, DataError> {
+        if let Some(kind) = ["ONLINE", "REMOTE:"]
+            .iter()
+            .find(|kind| folder.to_string_lossy().starts_with(**kind))
+        {
+            return Err(DataError::NotLocal {
+                path: folder.to_owned(),
+                dataset: String::new(),
+                what: format!("a `dataset_dir` that begins with `{kind}`"),
+            });
+        }
         let path = folder.join(LIST);
-        let list = match parse(&path, &read(&path)?)? {
+        let bytes = fs::read(&path).map_err(|source| DataError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let list = serde_json::from_slice(bytes).map_err(|source| DataError::Json {
+            path: path.clone(),
+            line: source.line(),
+            column: source.column(),
+            source,
+        })?;
+        let list = match list {
             Value::Object(list) => list,
             other => return Err(shape(&path, "top level", "an object", &other)),
         };
@@ -84,42 +119,24 @@ impl Datasets {
         self.list.keys().map(String::as_str)
     }
 
-    /// Loads a dataset for training of the kind `stage`, at most `limit` records of it.
-    pub fn load(
-        &self,
-        name: &str,
-        stage: Stage,
-        limit: Option<usize>,
-    ) -> Result<Loaded, DataError> {
+    /// Finds a dataset for training of the kind `stage`.
+    pub(crate) fn find(&self, name: &str, stage: Stage) -> Result<Dataset, DataError> {
         let entry = self.entry(name, stage)?;
         let path = self.folder.join(entry.file_name.unwrap_or_default());
-        let mut records = records(&path)?;
-        records.truncate(limit.unwrap_or(usize::MAX));
         let columns = entry
             .columns
             .unwrap_or_else(|| Columns::usual(entry.formatting));
         let tags = entry.tags.unwrap_or_default();
-        let tags = tags.or_usual(entry.formatting);
-        let mut loaded = Loaded::default();
-        for (index, value) in records.into_iter().enumerate() {
-            let record = Record {
-                path: &path,
-                number: index + 1,
-                value: &value,
-                columns: &columns,
-                tags: &tags,
-                stage,
-            };
-            let origin = Origin {
-                path: path.clone(),
-                record: index + 1,
-            };
-            match record.conversation(entry.formatting)? {
-                Ok(conversation) => loaded.conversations.push((origin, conversation)),
-                Err(fault) => loaded.dropped.push(Dropped { origin, fault }),
-            }
-        }
-        Ok(loaded)
+        Ok(Dataset {
+            name: name.to_owned(),
+            list: self.folder.join(LIST),
+            source: Source::at(&path)?,
+            formatting: entry.formatting,
+            columns,
+            tags: tags.or_usual(entry.formatting),
+            stage,
+            entry: self.list[name].to_string(),
+        })
     }
 
     fn entry(&self, name: &str, stage: Stage) -> Result<Entry, DataError> {
@@ -141,12 +158,23 @@ impl Datasets {
                 found: describe(value),
             }
         })?;
-        let refused = |feature: &str| DataError::Unsupported {
-            path: path.clone(),
-            place: place.clone(),
-            feature: feature.to_owned(),
-        };
-        let judged = entry.columns.as_ref().is_some_and(|c| c.kto_tag.is_some());
+        let given = |key: &&&str| entry.rest.get(**key).is_some_and(|value| !value.is_null());
+        // As in the original these come before `file_name`.
+        if let Some(key) = NOT_LOCAL.iter().find(given) {
+            return Err(DataError::NotLocal {
+                path,
+                dataset: name.to_owned(),
+                what: format!("`{key}`"),
+            });
+        }
+        if let Some(key) = REFUSED.iter().find(given) {
+            return Err(DataError::Unsupported {
+                path,
+                place,
+                feature: format!("`{key}`"),
+            });
+        }
+        let judged = entry.columns.as_ref().is_some_and(Columns::is_judged);
         let (holds, found) = match (entry.ranking, judged) {
             (true, _) => (Stage::Pairwise, "comparisons (`ranking: true`)"),
             (false, true) => (Stage::Feedback, "judgements (a `kto_tag` column)"),
@@ -162,11 +190,6 @@ impl Datasets {
                 expected: stage.data(),
             });
         }
-        for key in REFUSED {
-            if entry.rest.get(key).is_some_and(|value| !value.is_null()) {
-                return Err(refused(&format!("`{key}`")));
-            }
-        }
         if entry.file_name.as_deref().is_none_or(str::is_empty) {
             return Err(shape(
                 &path,
@@ -179,76 +202,151 @@ impl Datasets {
     }
 }
 
+impl Dataset {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How the dataset is listed.
+    pub(crate) fn entry(&self) -> &str {
+        &self.entry
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Its records, file after file.
+    pub(crate) fn slots(&self) -> Slots<'_> {
+        Slots {
+            dataset: self,
+            files: self.source.files().iter(),
+            now: None,
+            unseen: self.columns.essential(self.formatting, self.stage),
+            first_keys: Vec::new(),
+            count: 0,
+            over: false,
+        }
+    }
+}
+
+/// The records of a dataset, one at a time.
+pub(crate) struct Slots<'a> {
+    dataset: &'a Dataset,
+    files: std::slice::Iter<'a, Arc<Path>>,
+    now: Option<(
+        Arc<Path>,
+        Box<dyn Iterator<Item = crate::source::Read1> + Send>,
+    )>,
+    /// Listed columns that no record has had yet.
+    unseen: Vec<(&'static str, String)>,
+    /// Names of the first record's fields.
+    first_keys: Vec<String>,
+    count: usize,
+    over: bool,
+}
+
+impl Iterator for Slots<'_> {
+    type Item = Result<Slot, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.over = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+impl Slots<'_> {
+    fn advance(&mut self) -> Result<Option<Slot>, DataError> {
+        loop {
+            if let Some((path, records)) = &mut self.now
+                && let Some(record) = records.next()
+            {
+                let (number, value) = record?;
+                let path = Arc::clone(path);
+                return self.slot(path, number, &value).map(Some);
+            }
+            let Some(file) = self.files.next() else {
+                return self.judge().map(|()| None);
+            };
+            let records = self.dataset.source.records(file)?;
+            self.now = Some((Arc::clone(file), records));
+        }
+    }
+
+    fn slot(&mut self, path: Arc<Path>, number: usize, value: &Value) -> Result<Slot, DataError> {
+        let dataset = self.dataset;
+        if self.count == 0 {
+            let keys = value.as_object().into_iter().flat_map(Map::keys);
+            self.first_keys = keys.take(SHOWN_KEYS).cloned().collect();
+        }
+        self.count += 1;
+        self.unseen
+            .retain(|(_, column)| value.get(column).is_none());
+        let record = Record {
+            path: &path,
+            number,
+            value,
+            columns: &dataset.columns,
+            tags: &dataset.tags,
+            stage: dataset.stage,
+        };
+        let content = record.conversation(dataset.formatting)?;
+        Ok(Slot {
+            content,
+            origin: Origin {
+                path,
+                record: number,
+            },
+        })
+    }
+
+    /// At the end: whether there was anything, and all that the listing names.
+    fn judge(&self) -> Result<(), DataError> {
+        let dataset = self.dataset;
+        let files = dataset.source.files();
+        if self.count == 0 {
+            return Err(DataError::Empty {
+                path: files
+                    .first()
+                    .map(|file| file.to_path_buf())
+                    .unwrap_or_default(),
+            });
+        }
+        let Some((role, column)) = self.unseen.first() else {
+            return Ok(());
+        };
+        let file = files.first().map(|file| file.display().to_string());
+        Err(DataError::Shape {
+            path: dataset.list.clone(),
+            place: format!("dataset {}, columns, {role}", dataset.name),
+            expected: format!(
+                "a column of `{}`, whose first record has {}",
+                file.unwrap_or_default(),
+                self.first_keys.join(", ")
+            ),
+            found: format!("`{column}`, which no record has"),
+        })
+    }
+}
+
 /// The list's file name.
 const LIST: &str = "dataset_info.json";
 
-/// Keys of an entry that change what is trained on, and that this program does not follow.
-const REFUSED: [&str; 7] = [
+/// Keys of an entry that name data elsewhere, in the order in which the original looks at them.
+const NOT_LOCAL: [&str; 5] = [
     "hf_hub_url",
     "ms_hub_url",
     "om_hub_url",
     "script_url",
     "cloud_file_name",
-    "num_samples",
-    "folder",
 ];
 
-/// Reads the records of a `.json`, `.jsonl`, `.csv` or `.tsv` file.
-fn records(path: &Path) -> Result<Vec<Value>, DataError> {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-    let lines = match extension {
-        "jsonl" => true,
-        "json" => false,
-        "csv" => return table::records(path, &read(path)?, b','),
-        "tsv" => return table::records(path, &read(path)?, b'\t'),
-        other => {
-            return Err(DataError::Unsupported {
-                path: path.to_owned(),
-                place: "file name".to_owned(),
-                feature: format!("a data file of kind `{other}` (only json, jsonl, csv and tsv)"),
-            });
-        }
-    };
-    let bytes = read(path)?;
-    // A `.json` file may hold lines of objects too; the original reads it either way.
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    if !lines && first != Some(&b'{') {
-        return match parse(path, &bytes)? {
-            Value::Array(records) => Ok(records),
-            other => Err(shape(path, "top level", "a list of records", &other)),
-        };
-    }
-    let mut records = Vec::new();
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let record = serde_json::from_slice(line).map_err(|source| DataError::Json {
-            path: path.to_owned(),
-            line: index + 1,
-            column: source.column(),
-            source,
-        })?;
-        records.push(record);
-    }
-    Ok(records)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    fs::read(path).map_err(|source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn parse(path: &Path, bytes: &[u8]) -> Result<Value, DataError> {
-    serde_json::from_slice(bytes).map_err(|source| DataError::Json {
-        path: path.to_owned(),
-        line: source.line(),
-        column: source.column(),
-        source,
-    })
-}
+/// Keys of an entry that change what is trained on, and that this program does not follow.
+const REFUSED: [&str; 2] = ["num_samples", "folder"];
 
 /// An error about a value of the wrong kind.
 pub(crate) fn shape(path: &Path, place: &str, expected: &str, found: &Value) -> DataError {
@@ -272,7 +370,7 @@ fn describe(value: &Value) -> String {
         }
         Value::Array(items) => format!("a list of {}", items.len()),
         Value::Object(fields) => {
-            let keys: Vec<&str> = fields.keys().take(SHOWN / 4).map(String::as_str).collect();
+            let keys: Vec<&str> = fields.keys().take(SHOWN_KEYS).map(String::as_str).collect();
             format!("an object with the keys {}", keys.join(", "))
         }
     }
@@ -281,15 +379,31 @@ fn describe(value: &Value) -> String {
 /// Characters of a text that a message shows.
 const SHOWN: usize = 40;
 
+/// Fields of a record that a message shows.
+const SHOWN_KEYS: usize = 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn load(info: &str, file: &str, data: &str) -> Result<Loaded, DataError> {
+    fn load(info: &str, file: &str, data: &str) -> Result<Vec<Slot>, DataError> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(LIST), info).unwrap();
         fs::write(folder.path().join(file), data).unwrap();
-        Datasets::open(folder.path())?.load("d", Stage::Supervised, None)
+        let dataset = Datasets::open(folder.path())?.find("d", Stage::Supervised)?;
+        dataset.slots().collect()
+    }
+
+    /// The conversations of slots, and the numbers of those that have none.
+    fn sorted(slots: Vec<Slot>) -> (Vec<Conversation>, Vec<usize>) {
+        let (mut kept, mut dropped) = (Vec::new(), Vec::new());
+        for slot in slots {
+            match slot.content {
+                Ok(conversation) => kept.push(conversation),
+                Err(_) => dropped.push(slot.origin.record),
+            }
+        }
+        (kept, dropped)
     }
 
     const ALPACA: &str = r#"{"d": {"file_name": "d.json"}}"#;
@@ -297,23 +411,21 @@ mod tests {
     #[test]
     fn usual_columns_need_no_listing() {
         let data = r#"[{"instruction": "a", "input": "b", "output": "c"}, {"instruction": "a"}]"#;
-        let loaded = load(ALPACA, "d.json", data).unwrap();
-        assert_eq!(loaded.conversations[0].1.turns[0].user, "a\nb");
-        assert_eq!(loaded.dropped[0].origin.record, 2);
+        let (kept, dropped) = sorted(load(ALPACA, "d.json", data).unwrap());
+        assert_eq!(kept[0].turns[0].user, "a\nb");
+        assert_eq!(dropped, [2]);
         let info = r#"{"d": {"file_name": "d.jsonl", "formatting": "openai"}}"#;
         let line = r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]}"#;
-        let loaded = load(info, "d.jsonl", &format!("{line}\n\n{line}\n")).unwrap();
-        assert_eq!(loaded.conversations.len(), 2);
+        let (kept, _) = sorted(load(info, "d.jsonl", &format!("{line}\n\n{line}\n")).unwrap());
+        assert_eq!(kept.len(), 2);
     }
 
     #[test]
     fn a_table_is_read_like_a_list() {
         let info = r#"{"d": {"file_name": "d.csv"}}"#;
         let loaded = load(info, "d.csv", "instruction,input,output\na,b,c\nd,,e\n").unwrap();
-        let conversations = loaded.conversations.iter();
-        let asked: Vec<_> = conversations
-            .map(|(_, c)| c.turns[0].user.as_str())
-            .collect();
+        let (kept, _) = sorted(loaded);
+        let asked: Vec<_> = kept.iter().map(|c| c.turns[0].user.as_str()).collect();
         assert_eq!(asked, ["a\nb", "d"]);
     }
 
@@ -324,10 +436,9 @@ mod tests {
             {"conversations": [{"from": "human", "value": "a"}]},
             {"conversations": []},
             {"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}]"#;
-        let loaded = load(info, "d.json", data).unwrap();
-        let dropped: Vec<usize> = loaded.dropped.iter().map(|d| d.origin.record).collect();
+        let (kept, dropped) = sorted(load(info, "d.json", data).unwrap());
         assert_eq!(dropped, [1, 2, 3]);
-        assert_eq!(loaded.conversations[0].1.system, "s");
+        assert_eq!(kept[0].system, "s");
     }
 
     #[test]
@@ -352,7 +463,21 @@ mod tests {
                 r#"{"d": {"hf_hub_url": "a/b"}}"#,
                 "d.json",
                 "[]",
-                "`hf_hub_url` is not supported",
+                "dataset d: `hf_hub_url` is not on this machine",
+            ),
+            (
+                r#"{"d": {"file_name": "d.json", "script_url": "s.py"}}"#,
+                "d.json",
+                "[]",
+                "dataset d: `script_url` is not on this machine",
+            ),
+            (ALPACA, "d.json", "[]", "d.json` holds no records"),
+            (ALPACA, "d.json", "", "d.json` holds no records"),
+            (
+                r#"{"d": {"file_name": "d.json", "columns": {"prompt": "question", "response": "output"}}}"#,
+                "d.json",
+                r#"[{"instruction": "a", "output": "b"}]"#,
+                "dataset d, columns, prompt: expected a column of",
             ),
             (
                 r#"{"d": {"file_name": "d.json", "ranking": true}}"#,
@@ -364,13 +489,19 @@ mod tests {
                 r#"{"d": {"file_name": "d.parquet"}}"#,
                 "d.parquet",
                 "a,b",
-                "kind `parquet`",
+                "is not a parquet file that can be read: it does not begin",
+            ),
+            (
+                r#"{"d": {"file_name": "d.arrow"}}"#,
+                "d.arrow",
+                "a,b",
+                "kind `arrow`",
             ),
             (
                 ALPACA,
                 "d.json",
                 r#""text""#,
-                "top level: expected a list of records",
+                "line 1: expected a list of records",
             ),
             (
                 ALPACA,
@@ -400,8 +531,8 @@ mod tests {
             (
                 r#"{"d": {"file_name": "d.json", "formatting": "sharegpt"}}"#,
                 "d.json",
-                r#"[{"conversations": [{"from": "observation", "value": "x"}]}]"#,
-                "not supported",
+                r#"[{"conversations": [{"from": "human", "value": ["x"]}]}]"#,
+                "conversations, turn 1, value: expected text",
             ),
         ] {
             let error = load(info, file, data).unwrap_err().to_string();

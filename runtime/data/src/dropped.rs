@@ -1,11 +1,12 @@
 //! Records that are left out of training, and why: nothing is dropped in silence.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a record is left out, or teaches nothing.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub enum Fault {
     /// A turn has another role than its place asks for.
@@ -36,6 +37,13 @@ pub enum Fault {
     },
     /// It stays in its batch, but `cutoff_len` left no token of an answer.
     NoLabels,
+    /// It was to be split into windows, but what stands before the answer takes more than half of one; so it is cut.
+    NotSplit {
+        /// Tokens before the answer.
+        tokens: usize,
+        /// Tokens of a window.
+        limit: usize,
+    },
 }
 
 impl Fault {
@@ -47,12 +55,13 @@ impl Fault {
             Self::NoAnswer { .. } => "data.dropped-no-answer",
             Self::TooLong { .. } => "data.dropped-too-long",
             Self::NoLabels => "data.no-labels",
+            Self::NotSplit { .. } => "data.not-split",
         }
     }
 
     /// Whether the record is left out; else it stays, but teaches nothing.
     pub fn leaves_out(&self) -> bool {
-        *self != Self::NoLabels
+        !matches!(self, Self::NoLabels | Self::NotSplit { .. })
     }
 
     fn args(&self) -> Vec<(String, String)> {
@@ -68,7 +77,7 @@ impl Fault {
             ],
             Self::Count { turns } => vec![("turns", turns.to_string())],
             Self::NoAnswer { field } => vec![("field", field.clone())],
-            Self::TooLong { tokens, limit } => {
+            Self::TooLong { tokens, limit } | Self::NotSplit { tokens, limit } => {
                 vec![("tokens", tokens.to_string()), ("limit", limit.to_string())]
             }
             Self::NoLabels => Vec::new(),
@@ -78,10 +87,10 @@ impl Fault {
 }
 
 /// Where a conversation came from.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin {
     /// The file.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// The record in it, counted from one.
     pub record: usize,
 }
@@ -116,33 +125,48 @@ const NAMED: usize = 10;
 
 /// Counts `dropped` by file and kind of reason, in the order of their first records.
 pub fn tally(dropped: &[Dropped]) -> Vec<Tally> {
-    let mut tallies: Vec<Tally> = Vec::new();
-    for Dropped { origin, fault } in dropped {
-        let same = |tally: &&mut Tally| tally.code == fault.code() && tally.path == origin.path;
-        if let Some(tally) = tallies.iter_mut().find(same) {
+    let mut tallies = Tallies::default();
+    for one in dropped {
+        tallies.add(one);
+    }
+    tallies.all()
+}
+
+/// A count under way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tallies(Vec<Tally>);
+
+impl Tallies {
+    pub(crate) fn add(&mut self, Dropped { origin, fault }: &Dropped) {
+        let same = |tally: &&mut Tally| tally.code == fault.code() && *tally.path == *origin.path;
+        if let Some(tally) = self.0.iter_mut().find(same) {
             tally.count += 1;
             if tally.records.len() < NAMED {
                 tally.records.push(origin.record);
             }
-            continue;
+            return;
         }
         let mut args = fault.args();
         args.push(("path".to_owned(), origin.path.display().to_string()));
         args.push(("record".to_owned(), origin.record.to_string()));
-        tallies.push(Tally {
+        self.0.push(Tally {
             code: fault.code(),
-            path: origin.path.clone(),
+            path: origin.path.to_path_buf(),
             count: 1,
             records: vec![origin.record],
             args,
         });
     }
-    for tally in &mut tallies {
-        tally
-            .args
-            .push(("count".to_owned(), tally.count.to_string()));
+
+    pub(crate) fn all(&self) -> Vec<Tally> {
+        let mut tallies = self.0.clone();
+        for tally in &mut tallies {
+            tally
+                .args
+                .push(("count".to_owned(), tally.count.to_string()));
+        }
+        tallies
     }
-    tallies
 }
 
 #[cfg(test)]
@@ -153,7 +177,7 @@ mod tests {
     fn one_line_for_each_file_and_reason() {
         let dropped = |path: &str, record, fault: Fault| Dropped {
             origin: Origin {
-                path: path.into(),
+                path: Path::new(path).into(),
                 record,
             },
             fault,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use report::{Args, Diagnose, Outcome};
 
+use crate::dropped::Origin;
+
 /// A dataset, template or tokenizer that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -96,6 +98,70 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
+    /// A data file holds no record.
+    #[error("`{path}` holds no records")]
+    Empty {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A record is longer than any model could read.
+    #[error("`{path}`, record {record}: longer than {most} MiB")]
+    RecordTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The record, counted from one.
+        record: usize,
+        /// What is allowed, in MiB.
+        most: usize,
+    },
+    /// A parquet file cannot be read.
+    #[error("`{path}` is not a parquet file that can be read: {reason}")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A dataset is listed by a name on a hub, or as a script.
+    #[error("`{path}`, dataset {dataset}: {what} is not on this machine")]
+    NotLocal {
+        /// The list.
+        path: PathBuf,
+        /// The dataset; empty: it is about the whole list.
+        dataset: String,
+        /// What names it.
+        what: String,
+    },
+    /// Tools, or calls of them, are not what a template can write.
+    #[error("tools: expected {expected}, found {found}")]
+    ToolJson {
+        /// What belongs there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A mix would go on and on.
+    #[error("the mix of datasets is not complete after {drawn} records")]
+    EndlessMix {
+        /// Records drawn until then.
+        drawn: usize,
+    },
+    /// Tokenized examples cannot be used.
+    #[error("`{path}`: {reason}")]
+    Tokenized {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{path}`")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A dataset is made for another kind of training.
     #[error(
         "dataset `{name}` in `{path}` is made for {found}; this job's stage is `{stage}`, which takes {expected}"
@@ -132,6 +198,21 @@ pub enum DataError {
     },
 }
 
+impl DataError {
+    /// The same error with the place of the record that it is about, where it has none yet.
+    pub(crate) fn at(self, origin: &Origin) -> Self {
+        match self {
+            Self::ToolJson { expected, found } => Self::Shape {
+                path: origin.path.to_path_buf(),
+                place: format!("record {}, tools", origin.record),
+                expected,
+                found,
+            },
+            other => other,
+        }
+    }
+}
+
 impl Diagnose for DataError {
     fn code(&self) -> &'static str {
         match self {
@@ -144,6 +225,14 @@ impl Diagnose for DataError {
             Self::MistypedTemplate { .. } => "data.mistyped-template",
             Self::NoTemplate { .. } => "data.no-template",
             Self::ChatTemplate { .. } => "data.chat-template",
+            Self::Empty { .. } => "data.empty",
+            Self::RecordTooLarge { .. } => "data.record-too-large",
+            Self::Parquet { .. } => "data.parquet",
+            Self::NotLocal { .. } => "data.not-local",
+            Self::ToolJson { .. } => "data.tool-json",
+            Self::EndlessMix { .. } => "data.endless-mix",
+            Self::Tokenized { .. } => "data.tokenized",
+            Self::Write { .. } => "data.write",
             Self::WrongStage { .. } => "data.wrong-stage",
             Self::Tokenizer { .. } => "data.tokenizer",
             Self::TokenMissing { .. } => "data.token-missing",
@@ -152,7 +241,31 @@ impl Diagnose for DataError {
 
     fn args(&self) -> Args {
         match self {
-            Self::Read { path, .. } => vec![("path", path.display().to_string())],
+            Self::Read { path, .. } | Self::Write { path, .. } | Self::Empty { path } => {
+                vec![("path", path.display().to_string())]
+            }
+            Self::RecordTooLarge { path, record, most } => vec![
+                ("path", path.display().to_string()),
+                ("record", record.to_string()),
+                ("most", most.to_string()),
+            ],
+            Self::Parquet { path, reason } | Self::Tokenized { path, reason } => vec![
+                ("path", path.display().to_string()),
+                ("reason", reason.clone()),
+            ],
+            Self::NotLocal {
+                path,
+                dataset,
+                what,
+            } => vec![
+                ("path", path.display().to_string()),
+                ("dataset", dataset.clone()),
+                ("what", what.clone()),
+            ],
+            Self::ToolJson { expected, found } => {
+                vec![("expected", expected.clone()), ("found", found.clone())]
+            }
+            Self::EndlessMix { drawn } => vec![("drawn", drawn.to_string())],
             Self::Json {
                 path, line, column, ..
             } => vec![
@@ -234,7 +347,7 @@ impl Diagnose for DataError {
 
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Read { .. } => Outcome::HostFault,
+            Self::Read { .. } | Self::Write { .. } => Outcome::HostFault,
             _ => Outcome::Usage,
         }
     }

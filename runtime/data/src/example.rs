@@ -2,8 +2,9 @@
 
 use crate::batch::IGNORED;
 use crate::error::DataError;
-use crate::template::{Template, Turn};
+use crate::template::{Opening, Template, Turn};
 use crate::tokenizer::Tokenizer;
+use crate::windows::windows;
 
 /// One row of tokens, and which of them the loss counts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -90,10 +91,12 @@ impl Item {
 pub struct Conversation {
     /// Empty: the template's own.
     pub system: String,
+    /// Tools that the model may call, as a JSON list; empty: none.
+    pub tools: String,
     /// At least one. The last answer is the preferred one where there are two.
     pub turns: Vec<Turn>,
-    /// A worse answer to the last question.
-    pub rejected: Option<String>,
+    /// The last turn with a worse answer; its question is not looked at.
+    pub rejected: Option<Turn>,
     /// Whether the last answer was called good.
     pub desirable: Option<bool>,
 }
@@ -113,14 +116,20 @@ pub struct EncodeSettings<'a> {
     pub mask_history: bool,
     /// Whether answers of a reasoning template begin with a thought, if only an empty one.
     pub enable_thinking: bool,
+    /// The day that a description of tools names, where a template's does.
+    pub tool_date: &'a str,
 }
 
 impl EncodeSettings<'_> {
-    fn system<'c>(&'c self, conversation: &'c Conversation) -> &'c str {
-        if conversation.system.is_empty() {
-            self.default_system.as_deref().unwrap_or("")
-        } else {
-            &conversation.system
+    fn opening<'c>(&'c self, conversation: &'c Conversation) -> Opening<'c> {
+        Opening {
+            system: if conversation.system.is_empty() {
+                self.default_system.as_deref().unwrap_or("")
+            } else {
+                &conversation.system
+            },
+            tools: &conversation.tools,
+            date: self.tool_date,
         }
     }
 }
@@ -134,7 +143,7 @@ impl Example {
     ) -> Result<Self, DataError> {
         let mut turns = settings.template.encode(
             tokenizer,
-            settings.system(conversation),
+            settings.opening(conversation),
             &conversation.turns,
             settings.enable_thinking,
             settings.mask_history,
@@ -168,27 +177,79 @@ impl Example {
         Ok(example)
     }
 
+    /// Turns a conversation whose last answer is too long for one example into several, each with everything before the
+    /// answer, and with a stretch of it that begins `overlap` tokens into the stretch before.
+    ///
+    /// None: it is short enough, or what stands before the answer takes more than half of an example; the tokens of that
+    /// are returned in the second case.
+    pub(crate) fn encode_windows(
+        conversation: &Conversation,
+        tokenizer: &Tokenizer,
+        settings: &EncodeSettings<'_>,
+        overlap: usize,
+    ) -> Result<Result<Vec<Self>, Option<usize>>, DataError> {
+        let mut turns = settings.template.encode(
+            tokenizer,
+            settings.opening(conversation),
+            &conversation.turns,
+            settings.enable_thinking,
+            settings.mask_history,
+        )?;
+        let Some(last) = turns.pop() else {
+            return Ok(Err(None));
+        };
+        let mut head = Self::default();
+        for turn in &turns {
+            head.push(&turn.source, false);
+            head.push(&turn.target, !settings.mask_history);
+        }
+        head.push(&last.source, false);
+        let before = head.input_ids.len();
+        if before + last.target.len() <= settings.cutoff_len {
+            return Ok(Err(None));
+        }
+        if before * 2 > settings.cutoff_len {
+            return Ok(Err(Some(before)));
+        }
+        let mut examples = Vec::new();
+        for window in windows(last.target.len(), settings.cutoff_len - before, overlap) {
+            let mut example = head.clone();
+            let first = examples.is_empty();
+            if !first {
+                example.labels.fill(IGNORED);
+            }
+            let known = if first { 0 } else { overlap };
+            let stretch = &last.target[window];
+            let (known, new) = stretch.split_at(known.min(stretch.len()));
+            example.push(known, false);
+            example.push(new, true);
+            examples.push(example);
+        }
+        Ok(Ok(examples))
+    }
+
     /// Turns a question and each of `answers` into tokens; only the answers are labelled.
     ///
     /// Question and answers are cut together, by the longest answer, so that the question stays the same.
     pub(crate) fn encode_answers(
         conversation: &Conversation,
-        answers: &[&str],
+        answers: &[&Turn],
         tokenizer: &Tokenizer,
         settings: &EncodeSettings<'_>,
     ) -> Result<Vec<Self>, DataError> {
-        let system = settings.system(conversation);
+        let opening = settings.opening(conversation);
         let thinking = settings.enable_thinking;
         let mut turns = conversation.turns.clone();
         let mut prompt = Vec::new();
         let mut targets = Vec::with_capacity(answers.len());
         for answer in answers {
             if let Some(last) = turns.last_mut() {
-                (*answer).clone_into(&mut last.assistant);
+                answer.assistant.clone_into(&mut last.assistant);
+                last.called = answer.called;
             }
             let (source, target) = settings
                 .template
-                .encode_last(tokenizer, system, &turns, thinking)?;
+                .encode_last(tokenizer, opening, &turns, thinking)?;
             prompt = source;
             targets.push(target);
         }
@@ -265,6 +326,7 @@ mod tests {
             train_on_prompt: false,
             mask_history,
             enable_thinking: true,
+            tool_date: "",
         }
     }
 
@@ -272,6 +334,7 @@ mod tests {
         let turn = |user: &str, assistant: &str| Turn {
             user: user.to_owned(),
             assistant: assistant.to_owned(),
+            ..Turn::default()
         };
         Conversation {
             turns: vec![turn("1", "2"), turn("3", "4")],
@@ -298,10 +361,43 @@ mod tests {
     }
 
     #[test]
+    fn a_long_answer_is_learnt_whole_in_windows() {
+        let tokenizer = golden_tokenizer();
+        let mut conversation = two_turns();
+        conversation.turns[1].assistant = "a 1 b 2 c 3 d 4 e 5 f 6".to_owned();
+        let answer = tokenizer.encode(&conversation.turns[1].assistant).unwrap();
+        let encode = |limit| {
+            let settings = settings(false, limit);
+            Example::encode_windows(&conversation, &tokenizer, &settings, 2).unwrap()
+        };
+        let windows = encode(8).unwrap();
+        assert!(windows.len() > 3);
+        let question = &windows[0].input_ids[..3];
+        let mut learnt: Vec<i64> = Vec::new();
+        for window in &windows {
+            assert_eq!(&window.input_ids[..3], question);
+            assert!(window.input_ids.len() <= 8);
+            learnt.extend(window.labels[3..].iter().filter(|label| **label != IGNORED));
+        }
+        let answer: Vec<i64> = answer.into_iter().map(i64::from).collect();
+        assert_eq!(learnt, answer);
+        // The first answer is learnt once, too.
+        let again = windows.iter().filter(|window| window.labels[1] != IGNORED);
+        assert_eq!(again.count(), 1);
+        assert_eq!(encode(4), Err(Some(3)));
+        assert_eq!(encode(100), Err(None));
+    }
+
+    #[test]
     fn two_answers_are_cut_to_one_question() {
         let tokenizer = golden_tokenizer();
         let settings = settings(false, 6);
-        let answers = ["1 1 1 1 1 1 1", "2"];
+        let answer = |text: &str| Turn {
+            assistant: text.to_owned(),
+            ..Turn::default()
+        };
+        let (long, short) = (answer("1 1 1 1 1 1 1"), answer("2"));
+        let answers = [&long, &short];
         let pair = Example::encode_answers(&two_turns(), &answers, &tokenizer, &settings).unwrap();
         let prompt = |e: &Example| e.labels.iter().filter(|l| **l == IGNORED).count();
         assert_eq!(pair[0].input_ids.len(), 6);

@@ -1,46 +1,65 @@
 //! Datasets, templates and tokens to batches.
 //!
 //! ```text
-//! dataset_info.json, *.json(l) --Datasets--> Conversation --Template, Tokenizer--> Item --> Batch
+//! dataset_info.json, data files --source, record--> Conversation --mixing--> in order --Template, Tokenizer--> Item --> Batch
+//!                                                                                    Item <--cache-->
 //! ```
 //!
 //! What comes out is, id by id, what LLaMA-Factory 0.9.5 makes of the same files; the golden traces
 //! under `tests/golden` hold the two together.
 
 mod batch;
+mod cache;
 mod chat_template;
+mod columns;
 mod dataset;
 mod dropped;
+mod encode;
 mod error;
 mod example;
+mod item_file;
 mod jinja;
+mod mixing;
+mod numpy;
 mod packing;
 mod parsed_template;
 mod prepare;
 mod pretrain;
+mod python_text;
 mod record;
 mod sampler;
+mod shuffle;
 mod similar;
+mod source;
 mod stage;
 mod stream;
-mod table;
+mod streamed;
 mod template;
 mod templates;
 #[cfg(test)]
 mod testing;
+mod thought;
 mod tokenizer;
+mod tools;
+#[cfg(test)]
+mod tools_tests;
+mod windows;
 
 pub use batch::{Batch, IGNORED};
+pub use cache::Cache;
 pub use chat_template::{ChatTemplate, Message};
-pub use dataset::{Datasets, Loaded};
+pub use dataset::Datasets;
 pub use dropped::{Dropped, Fault, Origin, Tally, tally};
 pub use error::DataError;
 pub use example::{Conversation, EncodeSettings, Example, Item, Packed};
+pub use mixing::{Mix, Shares};
 pub use packing::Packing;
 pub use prepare::{HeldOut, Prepared, Request, prepare};
 pub use sampler::{file_order, shuffled};
 pub use similar::similar;
 pub use stage::Stage;
 pub use stream::TextStream;
+pub use streamed::{Streamed, Streaming};
 pub use template::{Template, Turn};
 pub use tokenizer::{BpeTables, Tokenizer};
+pub use tools::ToolFormat;

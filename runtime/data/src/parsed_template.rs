@@ -9,6 +9,7 @@ use crate::chat_template::{ChatTemplate, Message};
 use crate::error::DataError;
 use crate::template::{CONTENT, Slot, Template};
 use crate::tokenizer::Tokenizer;
+use crate::tools::ToolFormat;
 
 impl Template {
     /// Takes a model's chat template apart.
@@ -84,6 +85,10 @@ impl Template {
             system: piece(&system),
             user: piece(&user),
             assistant: piece(assistant),
+            observation: piece(&user),
+            function: piece(assistant),
+            tools: ToolFormat::Default,
+            system_in_user: false,
         })
     }
 }
@@ -109,7 +114,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::template::Turn;
+    use crate::template::{Opening, Turn};
     use crate::testing::golden_tokenizer;
 
     fn parse(source: &str) -> Result<Template, DataError> {
@@ -144,11 +149,13 @@ mod tests {
         let turn = |user: &str, assistant: &str| Turn {
             user: user.to_owned(),
             assistant: assistant.to_owned(),
+            ..Turn::default()
         };
         let turns = [turn("你好", "hi"), turn("one", "two")];
         for system in ["", "Be brief."] {
             let ids = |template: &Template| -> Vec<Vec<u32>> {
-                let encoded = template.encode(&tokenizer, system, &turns, true, false);
+                let encoded =
+                    template.encode(&tokenizer, Opening::system(system), &turns, true, false);
                 let turns = encoded.unwrap().into_iter();
                 turns.flat_map(|t| [t.source, t.target]).collect()
             };
@@ -182,11 +189,13 @@ mod tests {
         let turn = Turn {
             user: "a".to_owned(),
             assistant: "b".to_owned(),
+            ..Turn::default()
         };
         let turns = [turn.clone(), turn];
         for system in ["", "Be brief."] {
             let ids = |template: &Template| -> Vec<Vec<u32>> {
-                let encoded = template.encode(&tokenizer, system, &turns, true, false);
+                let encoded =
+                    template.encode(&tokenizer, Opening::system(system), &turns, true, false);
                 let turns = encoded.unwrap().into_iter();
                 turns.flat_map(|t| [t.source, t.target]).collect()
             };

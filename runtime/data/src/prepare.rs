@@ -2,13 +2,18 @@
 
 use std::path::Path;
 
-use crate::dataset::Datasets;
-use crate::dropped::{Dropped, Fault, Origin};
+use rayon::prelude::*;
+use report::{Sink, Step};
+
+use crate::cache::{Cache, Key};
+use crate::dataset::{Dataset, Datasets, Slot};
+use crate::dropped::Dropped;
+use crate::encode::{Encoded, Encoder};
 use crate::error::DataError;
-use crate::example::{Conversation, EncodeSettings, Example, Item};
-use crate::packing::{Packing, pack};
-use crate::pretrain;
-use crate::sampler::shuffled;
+use crate::example::{EncodeSettings, Item};
+use crate::mixing::Mix;
+use crate::numpy::Generator;
+use crate::packing::Packing;
 use crate::stage::Stage;
 use crate::tokenizer::Tokenizer;
 
@@ -21,6 +26,10 @@ pub struct Request<'a> {
     pub names: &'a [String],
     /// Datasets to evaluate on; where there are none, `held_out` may take a part of the others.
     pub eval_names: &'a [String],
+    /// The datasets to evaluate on are looked at one by one, not mixed.
+    pub eval_apart: bool,
+    /// How several datasets become one.
+    pub mix: Mix,
     /// At most this many records of each dataset.
     pub max_samples: Option<usize>,
     /// What is read of a record.
@@ -29,10 +38,14 @@ pub struct Request<'a> {
     pub packing: Packing,
     /// Records that are packed together.
     pub chunk: usize,
+    /// Texts that are too long are split into examples that overlap by so many tokens; none: they are cut off.
+    pub overlap: Option<usize>,
     /// What is held out of training for evaluation.
     pub held_out: HeldOut,
     /// Ends each plain text instead of the tokenizer's end token.
     pub text_end: Option<&'a str>,
+    /// Draws what is held out, and what comes next in a mix.
+    pub seed: u64,
 }
 
 /// A part of the examples that is not trained on.
@@ -58,207 +71,157 @@ impl HeldOut {
     }
 }
 
-/// Items of all datasets, one after another.
-#[derive(Debug, Default)]
+/// Items of all datasets, mixed as was asked.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prepared {
-    /// Items to train on, in the order of the datasets and their files.
+    /// Items to train on.
     pub items: Vec<Item>,
     /// Items to evaluate on.
     pub eval_items: Vec<Item>,
+    /// Where each dataset is evaluated by itself: its name, and how many of `eval_items` are its, in order.
+    pub eval_parts: Vec<(String, usize)>,
     /// Records left out, and those that teach nothing.
     pub dropped: Vec<Dropped>,
 }
 
-/// Loads and encodes what `request` names; `seed` draws what is held out.
+/// Loads and encodes what `request` names, or takes it from `cache`.
 ///
 /// The tokenizer must have been [adapted](Tokenizer::adapt_to) to the template.
 pub fn prepare(
     request: &Request<'_>,
     tokenizer: &Tokenizer,
     settings: &EncodeSettings<'_>,
-    seed: u64,
+    cache: &Cache<'_>,
+    sink: &dyn Sink,
 ) -> Result<Prepared, DataError> {
-    let datasets = Datasets::open(request.folder)?;
-    let mut prepared = Prepared::default();
-    let mut load = |names: &[String]| -> Result<Vec<(Origin, Conversation)>, DataError> {
-        let mut all = Vec::new();
-        for name in names {
-            let loaded = datasets.load(name, request.stage, request.max_samples)?;
-            all.extend(loaded.conversations);
-            prepared.dropped.extend(loaded.dropped);
-        }
-        Ok(all)
-    };
-    let mut train = load(request.names)?;
-    let mut eval = load(request.eval_names)?;
-    let held = request.held_out.of(train.len());
-    if held > 0 {
-        (train, eval) = split(train, held, seed);
-    }
     let encoder = Encoder {
         request,
         tokenizer,
         settings,
     };
-    prepared.items = encoder.items(&train, &mut prepared.dropped)?;
-    prepared.eval_items = encoder.items(&eval, &mut prepared.dropped)?;
+    let how = Key::of_settings(&encoder);
+    if let Some(prepared) = cache.own(how)? {
+        return Ok(prepared);
+    }
+    let datasets = Datasets::open(request.folder)?;
+    let find = |names: &[String]| -> Result<Vec<Dataset>, DataError> {
+        let found = names.iter().map(|name| datasets.find(name, request.stage));
+        found.collect()
+    };
+    let (train, eval) = (find(request.names)?, find(request.eval_names)?);
+    let key = how.with_data(request, &[&train, &eval])?;
+    if let Some(prepared) = cache.find(key) {
+        cache.keep_own(how, &prepared)?;
+        return Ok(prepared);
+    }
+    let prepared = encoder.prepare(&train, &eval, sink)?;
+    cache.keep_own(how, &prepared)?;
+    cache.keep(key, &prepared, sink);
     Ok(prepared)
 }
 
-/// Draws `held` of `all`; what stays keeps its order.
-fn split<T>(all: Vec<T>, held: usize, seed: u64) -> (Vec<T>, Vec<T>) {
-    let mut is_held = vec![false; all.len()];
-    for index in shuffled(all.len(), seed, 0).into_iter().take(held) {
-        is_held[index] = true;
-    }
-    let (mut stays, mut leaves) = (Vec::new(), Vec::new());
-    for (item, held) in all.into_iter().zip(is_held) {
-        if held {
-            leaves.push(item);
-        } else {
-            stays.push(item);
-        }
-    }
-    (stays, leaves)
-}
-
-struct Encoder<'a> {
-    request: &'a Request<'a>,
-    tokenizer: &'a Tokenizer,
-    settings: &'a EncodeSettings<'a>,
-}
-
 impl Encoder<'_> {
+    fn prepare(
+        &self,
+        train: &[Dataset],
+        eval: &[Dataset],
+        sink: &dyn Sink,
+    ) -> Result<Prepared, DataError> {
+        let request = self.request;
+        let load = |datasets: &[Dataset]| -> Result<Vec<Slot>, DataError> {
+            let limit = request.max_samples.unwrap_or(usize::MAX);
+            let sets = datasets
+                .iter()
+                .map(|dataset| dataset.slots().take(limit).collect());
+            let sets = sets.collect::<Result<Vec<Vec<Slot>>, DataError>>()?;
+            let lengths: Vec<usize> = sets.iter().map(Vec::len).collect();
+            let order = request.mix.order(&lengths, request.seed)?;
+            Ok(pick(sets.into_iter().flatten().collect(), &order))
+        };
+        let mut prepared = Prepared::default();
+        let mut slots = load(train)?;
+        let mut held = Vec::new();
+        let count = request.held_out.of(slots.len());
+        if count > 0 {
+            (slots, held) = split(slots, count, request.seed);
+        }
+        prepared.items = self.items(&slots, &mut prepared.dropped, sink)?;
+        drop(slots);
+        if request.eval_apart {
+            for dataset in eval {
+                let slots = load(std::slice::from_ref(dataset))?;
+                let mut items = self.items(&slots, &mut prepared.dropped, sink)?;
+                let part = (dataset.name().to_owned(), items.len());
+                prepared.eval_parts.push(part);
+                prepared.eval_items.append(&mut items);
+            }
+            return Ok(prepared);
+        }
+        if !eval.is_empty() {
+            held = load(eval)?;
+        }
+        prepared.eval_items = self.items(&held, &mut prepared.dropped, sink)?;
+        Ok(prepared)
+    }
+
+    /// Encodes all of `slots`, chunk by chunk.
     fn items(
         &self,
-        conversations: &[(Origin, Conversation)],
+        slots: &[Slot],
         dropped: &mut Vec<Dropped>,
+        sink: &dyn Sink,
     ) -> Result<Vec<Item>, DataError> {
-        let mut items = Vec::with_capacity(conversations.len());
-        for chunk in conversations.chunks(self.request.chunk.max(1)) {
-            match self.request.stage {
-                Stage::Pretrain => {
-                    let rows = self.texts(chunk)?;
-                    items.extend(rows.into_iter().map(Item::Single));
-                }
-                Stage::Supervised => {
-                    let examples = self.examples(chunk, dropped)?;
-                    items.extend(examples.into_iter().map(Item::Single));
-                }
-                Stage::Pairwise => self.pairs(chunk, &mut items, dropped)?,
-                Stage::Feedback => self.judged(chunk, &mut items, dropped)?,
+        let size = self.request.chunk.max(1);
+        let total = slots.len() as u64;
+        // One chunk is done before a person could read what is being done.
+        let step = (slots.len() > size)
+            .then(|| Step::start(sink, "step.tokenize", "", Some(total), "steps"));
+        let mut items = Vec::with_capacity(slots.len());
+        // So many at a time that every core has some to do, and that a person sees it go on.
+        for (index, part) in slots
+            .chunks(size * rayon::current_num_threads())
+            .enumerate()
+        {
+            let chunks = part.par_chunks(size).map(|chunk| self.chunk(chunk));
+            for encoded in chunks.collect::<Result<Vec<Encoded>, DataError>>()? {
+                items.extend(encoded.items);
+                dropped.extend(encoded.dropped);
             }
+            if let Some(step) = &step {
+                let before = index * size * rayon::current_num_threads();
+                step.progress((before + part.len()) as u64);
+            }
+        }
+        if let Some(step) = step {
+            step.finish();
         }
         Ok(items)
     }
-
-    fn texts(&self, chunk: &[(Origin, Conversation)]) -> Result<Vec<Example>, DataError> {
-        let first = |(_, c): &(Origin, Conversation)| c.turns.first().map(|turn| turn.user.clone());
-        let texts: Vec<String> = chunk.iter().filter_map(first).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let settings = pretrain::TextSettings {
-            cutoff_len: self.settings.cutoff_len,
-            joined: self.request.packing != Packing::Off,
-            end: self.request.text_end,
-        };
-        pretrain::encode(&texts, self.tokenizer, settings)
-    }
-
-    fn examples(
-        &self,
-        chunk: &[(Origin, Conversation)],
-        dropped: &mut Vec<Dropped>,
-    ) -> Result<Vec<Example>, DataError> {
-        let limit = self.settings.cutoff_len;
-        let packing = self.request.packing;
-        let mut examples = Vec::with_capacity(chunk.len());
-        for (origin, conversation) in chunk {
-            let example = Example::encode(conversation, self.tokenizer, self.settings)?;
-            let tokens = example.input_ids.len();
-            if packing != Packing::Off && tokens > limit {
-                let fault = Fault::TooLong { tokens, limit };
-                dropped.push(left_out(origin, fault));
-                continue;
-            }
-            let item = Item::Single(example);
-            note_labels(&item, origin, dropped);
-            if let Item::Single(example) = item {
-                examples.push(example);
-            }
-        }
-        if packing == Packing::Off {
-            return Ok(examples);
-        }
-        let pad = self.tokenizer.padding_id();
-        Ok(pack(examples, limit, pad, packing))
-    }
-
-    fn pairs(
-        &self,
-        chunk: &[(Origin, Conversation)],
-        items: &mut Vec<Item>,
-        dropped: &mut Vec<Dropped>,
-    ) -> Result<(), DataError> {
-        for (origin, conversation) in chunk {
-            let better = answer(conversation);
-            let worse = conversation.rejected.as_deref().unwrap_or("");
-            let both = [better, worse];
-            let pair = Example::encode_answers(conversation, &both, self.tokenizer, self.settings)?;
-            if let Ok([chosen, rejected]) = <[Example; 2]>::try_from(pair) {
-                let item = Item::Pair { chosen, rejected };
-                note_labels(&item, origin, dropped);
-                items.push(item);
-            }
-        }
-        Ok(())
-    }
-
-    /// Each question also gets the answer of the record before it; the first gets the last one's.
-    fn judged(
-        &self,
-        chunk: &[(Origin, Conversation)],
-        items: &mut Vec<Item>,
-        dropped: &mut Vec<Dropped>,
-    ) -> Result<(), DataError> {
-        for (index, (origin, conversation)) in chunk.iter().enumerate() {
-            let other = &chunk[(index + chunk.len() - 1) % chunk.len()].1;
-            let encode = |text: &str| {
-                Example::encode_answers(conversation, &[text], self.tokenizer, self.settings)
-            };
-            let own = answer(conversation);
-            let pair = (encode(own)?.pop(), encode(answer(other))?.pop());
-            if let (Some(example), Some(mismatched)) = pair {
-                let item = Item::Judged {
-                    example,
-                    mismatched,
-                    desirable: conversation.desirable == Some(true) && !own.is_empty(),
-                };
-                note_labels(&item, origin, dropped);
-                items.push(item);
-            }
-        }
-        Ok(())
-    }
 }
 
-fn answer(conversation: &Conversation) -> &str {
-    conversation
-        .turns
-        .last()
-        .map_or("", |turn| turn.assistant.as_str())
+/// The slots at `order`. Where each is wanted once they move; a mix may want some again.
+fn pick(slots: Vec<Slot>, order: &[usize]) -> Vec<Slot> {
+    let straight =
+        order.len() == slots.len() && order.iter().enumerate().all(|(at, index)| at == *index);
+    if straight {
+        return slots;
+    }
+    order.iter().map(|index| slots[*index].clone()).collect()
 }
 
-fn left_out(origin: &Origin, fault: Fault) -> Dropped {
-    Dropped {
-        origin: origin.clone(),
-        fault,
-    }
-}
-
-fn note_labels(item: &Item, origin: &Origin, dropped: &mut Vec<Dropped>) {
-    if item.labels() == 0 {
-        dropped.push(left_out(origin, Fault::NoLabels));
-    }
+/// Draws `held` of `all`, as `train_test_split` of `datasets` does: both parts are in the order of the draw.
+fn split(all: Vec<Slot>, held: usize, seed: u64) -> (Vec<Slot>, Vec<Slot>) {
+    let order = Generator::new(seed).permutation(all.len());
+    let mut all: Vec<Option<Slot>> = all.into_iter().map(Some).collect();
+    let mut take = |order: &[usize]| {
+        order
+            .iter()
+            .filter_map(|index| all[*index].take())
+            .collect()
+    };
+    let (held, kept) = order.split_at(held);
+    let held = take(held);
+    (take(kept), held)
 }
 
 #[cfg(test)]

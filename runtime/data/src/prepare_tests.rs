@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use report::{Event, Recorder, Silent};
 use serde::Deserialize;
 
 use super::*;
 use crate::batch::Batch;
+use crate::example::Example;
 use crate::template::Template;
 use crate::testing::{golden, golden_tokenizer};
 
@@ -29,13 +31,26 @@ fn request<'a>(folder: &'a Path, names: &'a [String]) -> Request<'a> {
         folder,
         names,
         eval_names: &[],
+        eval_apart: false,
+        mix: Mix::Concat,
         max_samples: None,
         stage: Stage::Supervised,
         packing: Packing::Off,
         chunk: 1000,
+        overlap: None,
         held_out: HeldOut::Nothing,
         text_end: None,
+        seed: 42,
     }
+}
+
+/// Without a cache and without a word.
+fn prepare(
+    request: &Request<'_>,
+    tokenizer: &Tokenizer,
+    settings: &EncodeSettings<'_>,
+) -> Result<Prepared, DataError> {
+    super::prepare(request, tokenizer, settings, &Cache::default(), &Silent)
 }
 
 fn settings(cutoff_len: usize, train_on_prompt: bool) -> EncodeSettings<'static> {
@@ -46,6 +61,7 @@ fn settings(cutoff_len: usize, train_on_prompt: bool) -> EncodeSettings<'static>
         train_on_prompt,
         mask_history: false,
         enable_thinking: true,
+        tool_date: "",
     }
 }
 
@@ -92,23 +108,19 @@ fn supervised_micro_batches_are_the_originals_id_by_id() {
     let names = SFT.map(str::to_owned);
     let data = golden().join("data");
     let request = request(&data, &names);
-    let prepare = |settings: &EncodeSettings<'_>| {
-        let prepared = prepare(&request, &tokenizer(), settings, 42).unwrap();
+    let items = |settings: &EncodeSettings<'_>| {
+        let prepared = prepare(&request, &tokenizer(), settings).unwrap();
         assert_eq!(prepared.dropped, []);
         prepared.items
     };
-    let items = prepare(&settings(192, false));
+    let whole = items(&settings(192, false));
     for run in ["sft_lora", "sft_full"] {
-        compare(run, &items, 2);
+        compare(run, &whole, 2);
     }
     let mut masked = settings(192, false);
     masked.mask_history = true;
-    compare("sft_mask_history", &prepare(&masked), 2);
-    compare(
-        "sft_lora_train_on_prompt",
-        &prepare(&settings(192, true)),
-        2,
-    );
+    compare("sft_mask_history", &items(&masked), 2);
+    compare("sft_lora_train_on_prompt", &items(&settings(192, true)), 2);
 }
 
 #[test]
@@ -121,7 +133,7 @@ fn packed_rows_are_the_originals_id_by_id() {
     ] {
         let mut request = request(&data, &names);
         request.packing = packing;
-        let prepared = prepare(&request, &tokenizer(), &settings(191, false), 42).unwrap();
+        let prepared = prepare(&request, &tokenizer(), &settings(191, false)).unwrap();
         compare(run, &prepared.items, 2);
     }
 }
@@ -133,7 +145,7 @@ fn plain_texts_are_the_originals_id_by_id() {
     let mut request = request(&data, &names);
     request.stage = Stage::Pretrain;
     request.packing = Packing::Plain;
-    let prepared = prepare(&request, &tokenizer(), &settings(64, false), 42).unwrap();
+    let prepared = prepare(&request, &tokenizer(), &settings(64, false)).unwrap();
     compare("pt_lora", &prepared.items, 2);
 }
 
@@ -143,7 +155,7 @@ fn comparisons_are_the_originals_id_by_id() {
     let data = golden().join("data");
     let mut request = request(&data, &names);
     request.stage = Stage::Pairwise;
-    let prepared = prepare(&request, &tokenizer(), &settings(192, false), 42).unwrap();
+    let prepared = prepare(&request, &tokenizer(), &settings(192, false)).unwrap();
     for run in ["dpo_lora", "rm_lora"] {
         compare(run, &prepared.items, 2);
     }
@@ -155,7 +167,7 @@ fn judgements_get_the_answer_before_them() {
     let data = golden().join("data");
     let mut request = request(&data, &names);
     request.stage = Stage::Feedback;
-    let prepared = prepare(&request, &tokenizer(), &settings(192, false), 42).unwrap();
+    let prepared = prepare(&request, &tokenizer(), &settings(192, false)).unwrap();
     let parts = |item: &Item| match item {
         Item::Judged {
             example,
@@ -196,7 +208,7 @@ fn what_teaches_nothing_is_named() {
     let mut settings = settings(1000, false);
     settings.template = Template::named("empty").unwrap();
     let run = |request: &Request<'_>, settings: &EncodeSettings<'_>| {
-        let prepared = prepare(request, &tokenizer(), settings, 42).unwrap();
+        let prepared = prepare(request, &tokenizer(), settings).unwrap();
         let codes: Vec<(usize, &str)> = prepared
             .dropped
             .iter()
@@ -211,9 +223,10 @@ fn what_teaches_nothing_is_named() {
         [(3, "data.dropped-no-answer"), (2, "data.no-labels")]
     );
     request.held_out = HeldOut::Part(0.5);
-    let prepared = prepare(&request, &tokenizer(), &settings, 42).unwrap();
-    assert_eq!((prepared.items.len(), prepared.eval_items.len()), (1, 2));
-    let again = prepare(&request, &tokenizer(), &settings, 42).unwrap();
+    let prepared = prepare(&request, &tokenizer(), &settings).unwrap();
+    // One of the two that are held out is left out, too.
+    assert_eq!((prepared.items.len(), prepared.eval_items.len()), (2, 1));
+    let again = prepare(&request, &tokenizer(), &settings).unwrap();
     assert_eq!(prepared.eval_items, again.eval_items);
 }
 
@@ -228,4 +241,173 @@ fn what_is_held_out_is_counted_as_asked() {
     ] {
         assert_eq!(held.of(all), expected, "{held:?}");
     }
+}
+
+fn texts(items: &[Item], tokenizer: &Tokenizer) -> Vec<String> {
+    let text = |item: &Item| match item {
+        Item::Single(example) => tokenizer.decode(&example.input_ids, true).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    items.iter().map(text).collect()
+}
+
+/// A dataset of `count` texts `<name> <number>`; one of them is broken where `broken` says so.
+fn write(folder: &Path, name: &str, count: usize, broken: Option<usize>) {
+    let records = (0..count).map(|index| {
+        if broken == Some(index) {
+            serde_json::json!({"instruction": "x"})
+        } else {
+            serde_json::json!({"instruction": format!("{name} {index}"), "output": ""})
+        }
+    });
+    let records: Vec<_> = records.collect();
+    let text = serde_json::to_string(&records).unwrap();
+    fs::write(folder.join(format!("{name}.json")), text).unwrap();
+}
+
+#[test]
+fn what_is_held_out_is_what_the_original_holds_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let info = r#"{"a": {"file_name": "a.json"}}"#;
+    fs::write(folder.path().join("dataset_info.json"), info).unwrap();
+    let names = ["a".to_owned()];
+    let text = include_str!("../../../tests/golden/vectors/numpy.json");
+    let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut settings = settings(1000, false);
+    settings.template = Template::named("empty").unwrap();
+    let tokenizer = golden_tokenizer();
+    let cases = vectors["splits"].as_array().unwrap();
+    assert!(cases.len() > 3);
+    for case in cases {
+        let count = case["count"].as_u64().unwrap() as usize;
+        write(folder.path(), "a", count, None);
+        let mut request = request(folder.path(), &names);
+        request.seed = case["seed"].as_u64().unwrap();
+        request.held_out = match case["test_size"].as_u64() {
+            Some(held) => HeldOut::Count(held as usize),
+            None => HeldOut::Part(case["test_size"].as_f64().unwrap()),
+        };
+        let prepared = prepare(&request, &tokenizer, &settings).unwrap();
+        for (items, part) in [(&prepared.items, "train"), (&prepared.eval_items, "test")] {
+            let order: Vec<u64> = serde_json::from_value(case[part].clone()).unwrap();
+            let expected: Vec<String> = order.iter().map(|index| format!("a {index}")).collect();
+            assert_eq!(texts(items, &tokenizer), expected, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_record_keeps_its_place_in_mixes_and_splits() {
+    let folder = tempfile::tempdir().unwrap();
+    let info = r#"{"a": {"file_name": "a.json"}, "b": {"file_name": "b.json"}}"#;
+    fs::write(folder.path().join("dataset_info.json"), info).unwrap();
+    write(folder.path(), "a", 4, Some(1));
+    write(folder.path(), "b", 3, None);
+    let names = ["a", "b"].map(str::to_owned);
+    let mut request = request(folder.path(), &names);
+    let mut settings = settings(1000, false);
+    settings.template = Template::named("empty").unwrap();
+    let tokenizer = golden_tokenizer();
+    for (mix, expected) in [
+        (Mix::Concat, "a 0,a 2,a 3,b 0,b 1,b 2"),
+        (Mix::Under(None), "a 0,b 0,b 1,a 2,b 2"),
+        (Mix::Over(None), "a 0,b 0,b 1,a 2,b 2,a 3,b 0"),
+    ] {
+        request.mix = mix;
+        let prepared = prepare(&request, &tokenizer, &settings).unwrap();
+        assert_eq!(texts(&prepared.items, &tokenizer).join(","), expected);
+        let left_out = prepared.dropped.iter().filter(|d| d.fault.leaves_out());
+        assert_eq!(left_out.count(), 1);
+    }
+    let none = &[][..];
+    request.names = &names[..1];
+    request.eval_names = &names;
+    request.eval_apart = true;
+    let prepared = prepare(&request, &tokenizer, &settings).unwrap();
+    let parts = [("a".to_owned(), 3), ("b".to_owned(), 3)];
+    assert_eq!(prepared.eval_parts, parts);
+    assert_eq!(texts(&prepared.eval_items, &tokenizer)[3], "b 0");
+    request.eval_names = none;
+    request.max_samples = Some(1);
+    assert_eq!(
+        prepare(&request, &tokenizer, &settings)
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_second_start_reads_the_cache_unless_something_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    let info = r#"{"a": {"file_name": "a.json"}}"#;
+    fs::write(folder.path().join("dataset_info.json"), info).unwrap();
+    write(folder.path(), "a", 2500, Some(7));
+    let names = ["a".to_owned()];
+    let mut request = request(folder.path(), &names);
+    let mut settings = settings(1000, false);
+    let tokenizer = golden_tokenizer();
+    let cache = Cache {
+        folder: Some(kept.path().to_owned()),
+        ..Cache::default()
+    };
+    let run = |request: &Request<'_>, settings: &EncodeSettings<'_>| {
+        let told = Recorder::default();
+        let prepared = super::prepare(request, &tokenizer, settings, &cache, &told).unwrap();
+        let tokenized = told.events().iter().any(|event| match event {
+            Event::Progress { done, .. } => *done > 0,
+            _ => false,
+        });
+        (prepared, tokenized)
+    };
+    let (first, tokenized) = run(&request, &settings);
+    assert!(tokenized);
+    let (second, tokenized) = run(&request, &settings);
+    assert!(!tokenized);
+    assert_eq!(first, second);
+    assert_eq!(first.dropped.len(), 1);
+    settings.cutoff_len = 999;
+    assert!(run(&request, &settings).1, "another setting");
+    request.seed = 43;
+    assert!(run(&request, &settings).1, "another seed");
+    request.held_out = HeldOut::Count(3);
+    assert!(run(&request, &settings).1, "another split");
+    write(folder.path(), "a", 2500, Some(8));
+    assert!(run(&request, &settings).1, "other data");
+    assert!(!run(&request, &settings).1);
+}
+
+#[test]
+fn a_long_text_loses_nothing_where_windows_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let info = r#"{"a": {"file_name": "a.json"}}"#;
+    fs::write(folder.path().join("dataset_info.json"), info).unwrap();
+    let long = "one two three four five six seven ".repeat(9);
+    let data = serde_json::json!([
+        {"instruction": "a", "output": long},
+        {"instruction": long, "output": long},
+        {"instruction": "b", "output": "c"},
+    ]);
+    fs::write(folder.path().join("a.json"), data.to_string()).unwrap();
+    let names = ["a".to_owned()];
+    let mut request = request(folder.path(), &names);
+    let mut settings = settings(40, false);
+    settings.template = Template::named("empty").unwrap();
+    let tokenizer = golden_tokenizer();
+    let cut = prepare(&request, &tokenizer, &settings).unwrap();
+    request.overlap = Some(8);
+    let prepared = prepare(&request, &tokenizer, &settings).unwrap();
+    assert_eq!(cut.items.len(), 3);
+    assert!(prepared.items.len() > 5);
+    let codes: Vec<_> = prepared
+        .dropped
+        .iter()
+        .map(|d| (d.origin.record, d.fault.code()))
+        .collect();
+    assert_eq!(codes, [(2, "data.not-split")]);
+    let learnt: usize = prepared.items.iter().map(Item::labels).sum();
+    let short = cut.items[1].labels() + cut.items[2].labels();
+    assert_eq!(learnt - short, tokenizer.encode(&long).unwrap().len());
 }

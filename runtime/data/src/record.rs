@@ -2,104 +2,23 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use crate::columns::{Columns, KnownTags, Role};
 use crate::dataset::{Formatting, shape};
 use crate::dropped::Fault;
 use crate::error::DataError;
 use crate::example::Conversation;
+use crate::python_text::dumps;
 use crate::stage::Stage;
 use crate::template::Turn;
 
-/// Which field of a record holds what. An entry that names columns names all it uses.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct Columns {
-    prompt: Option<String>,
-    query: Option<String>,
-    response: Option<String>,
-    history: Option<String>,
-    messages: Option<String>,
-    system: Option<String>,
-    tools: Option<String>,
-    images: Option<String>,
-    videos: Option<String>,
-    audios: Option<String>,
-    chosen: Option<String>,
-    rejected: Option<String>,
-    pub(crate) kto_tag: Option<String>,
-}
-
-impl Columns {
-    /// The columns of an entry that names none.
-    pub(crate) fn usual(formatting: Formatting) -> Self {
-        let messages = match formatting {
-            Formatting::Openai => "messages",
-            Formatting::Alpaca | Formatting::Sharegpt => "conversations",
-        };
-        Self {
-            prompt: Some("instruction".to_owned()),
-            query: Some("input".to_owned()),
-            response: Some("output".to_owned()),
-            messages: Some(messages.to_owned()),
-            ..Self::default()
-        }
-    }
-}
-
-/// How a list of turns names its parts.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct Tags {
-    #[serde(rename = "role_tag")]
-    role: Option<String>,
-    #[serde(rename = "content_tag")]
-    content: Option<String>,
-    #[serde(rename = "user_tag")]
-    user: Option<String>,
-    #[serde(rename = "assistant_tag")]
-    assistant: Option<String>,
-    #[serde(rename = "observation_tag")]
-    observation: Option<String>,
-    #[serde(rename = "function_tag")]
-    function: Option<String>,
-    #[serde(rename = "system_tag")]
-    system: Option<String>,
-}
-
-/// [`Tags`] with every name known.
-pub(crate) struct KnownTags {
-    role: String,
-    content: String,
-    user: String,
-    assistant: String,
-    tools: [String; 2],
-    system: String,
-}
-
-impl Tags {
-    /// Fills up what the entry leaves out.
-    pub(crate) fn or_usual(self, formatting: Formatting) -> KnownTags {
-        let names = match formatting {
-            Formatting::Openai => ["role", "content", "user", "assistant", "tool", "function"],
-            Formatting::Alpaca | Formatting::Sharegpt => [
-                "from",
-                "value",
-                "human",
-                "gpt",
-                "observation",
-                "function_call",
-            ],
-        };
-        let or = |tag: Option<String>, index: usize| tag.unwrap_or_else(|| names[index].to_owned());
-        KnownTags {
-            role: or(self.role, 0),
-            content: or(self.content, 1),
-            user: or(self.user, 2),
-            assistant: or(self.assistant, 3),
-            tools: [or(self.observation, 4), or(self.function, 5)],
-            system: self.system.unwrap_or_else(|| "system".to_owned()),
-        }
-    }
+/// One turn of a list.
+struct Spoken {
+    /// None: no tag of the listing.
+    role: Option<Role>,
+    tag: String,
+    text: String,
 }
 
 /// A record with what is needed to read and to name it.
@@ -111,6 +30,38 @@ pub(crate) struct Record<'a> {
     pub(crate) columns: &'a Columns,
     pub(crate) tags: &'a KnownTags,
     pub(crate) stage: Stage,
+}
+
+/// Questions with their answers; the last may be open.
+fn pairs(spoken: Vec<Spoken>) -> Vec<Turn> {
+    let mut turns = Vec::with_capacity(spoken.len().div_ceil(2));
+    let mut spoken = spoken.into_iter();
+    while let Some(question) = spoken.next() {
+        let answer = spoken.next();
+        turns.push(Turn {
+            observed: question.role == Some(Role::Observation),
+            called: answer
+                .as_ref()
+                .is_some_and(|a| a.role == Some(Role::Function)),
+            user: question.text,
+            assistant: answer.map(|a| a.text).unwrap_or_default(),
+        });
+    }
+    turns
+}
+
+/// What LLaMA-Factory 0.9.5 makes of the system text of every record in the `OpenAI` format, whatever the model.
+fn without_thinking(system: &str, tools: &str) -> String {
+    const OFF: &str = "detailed thinking off";
+    match (system.is_empty(), tools.is_empty()) {
+        (true, true) => OFF.to_owned(),
+        (true, false) => String::new(),
+        (false, true) if system.contains("detailed thinking on") || system.contains(OFF) => {
+            system.to_owned()
+        }
+        (false, true) => format!("{system}\n{OFF}"),
+        (false, false) => format!("{system}\n"),
+    }
 }
 
 /// A conversation, or why the record is left out.
@@ -125,7 +76,7 @@ impl Record<'_> {
         self.refuse_what_is_not_text()?;
         match formatting {
             Formatting::Alpaca => self.alpaca(),
-            Formatting::Sharegpt | Formatting::Openai => self.turns(),
+            Formatting::Sharegpt | Formatting::Openai => self.turns(formatting),
         }
     }
 
@@ -147,9 +98,15 @@ impl Record<'_> {
         turns.push(Turn {
             user: parts.join("\n"),
             assistant: answer,
+            ..Turn::default()
+        });
+        let rejected = rejected.map(|answer| Turn {
+            assistant: answer,
+            ..Turn::default()
         });
         Ok(Ok(Conversation {
             system: system.to_owned(),
+            tools: self.tools()?,
             turns,
             rejected,
             desirable: self.judgement()?,
@@ -198,6 +155,13 @@ impl Record<'_> {
         let column = self.columns.kto_tag.as_deref().unwrap_or("kto_tag");
         match self.value.get(column) {
             Some(Value::Bool(good)) => Ok(Some(*good)),
+            // Cells of a table are texts.
+            Some(Value::String(text)) if matches!(text.as_str(), "True" | "TRUE" | "true") => {
+                Ok(Some(true))
+            }
+            Some(Value::String(text)) if matches!(text.as_str(), "False" | "FALSE" | "false") => {
+                Ok(Some(false))
+            }
             other => Err(self.field(column, "true or false", other.unwrap_or(&Value::Null))),
         }
     }
@@ -219,59 +183,67 @@ impl Record<'_> {
             turns.push(Turn {
                 user: user.clone(),
                 assistant: assistant.clone(),
+                ..Turn::default()
             });
         }
         Ok(turns)
     }
 
-    fn turns(&self) -> Result<Kept, DataError> {
+    fn turns(&self, formatting: Formatting) -> Result<Kept, DataError> {
         let column = self.columns.messages.as_deref().unwrap_or("conversations");
         let messages = self.value.get(column).unwrap_or(&Value::Null);
         let Value::Array(messages) = messages else {
             return Err(self.field(column, "a list of turns", messages));
         };
-        let mut texts = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            let part = |tag: &str| {
-                let value = message.get(tag).unwrap_or(&Value::Null);
-                let place = format!("{column}, turn {}, {tag}", index + 1);
-                value
-                    .as_str()
-                    .ok_or_else(|| self.field(&place, "text", value))
-            };
-            texts.push((part(&self.tags.role)?, part(&self.tags.content)?));
-        }
-        let mut system = self.text(self.columns.system.as_deref())?.unwrap_or("");
-        if let Some((role, content)) = texts.first()
-            && *role == self.tags.system
-        {
-            system = content;
-            texts.remove(0);
-        }
-        for (index, (role, _)) in texts.iter().enumerate() {
-            if self.tags.tools.iter().any(|tag| tag == role) {
-                return Err(self.unsupported(column, &format!("a tool turn (`{role}`)")));
+        let opens = messages
+            .first()
+            .and_then(|first| first.get(&self.tags.role));
+        let opens = opens.and_then(Value::as_str) == Some(&self.tags.system);
+        let (system, messages) = match messages.split_first() {
+            Some((first, rest)) if opens => {
+                let place = format!("{column}, turn 1, {}", self.tags.content);
+                (self.part(first, &self.tags.content, &place)?, rest)
             }
-            let expected = [&self.tags.user, &self.tags.assistant][index % 2];
-            if role != expected {
+            _ => {
+                let system = self.text(self.columns.system.as_deref())?;
+                (system.unwrap_or(""), messages.as_slice())
+            }
+        };
+        let first = usize::from(opens) + 1;
+        let spoken = match formatting {
+            Formatting::Openai => self.openai(column, messages, first)?,
+            Formatting::Alpaca | Formatting::Sharegpt => self.spoken(column, messages, first)?,
+        };
+        let tools = self.tools()?;
+        let system = match formatting {
+            Formatting::Openai => without_thinking(system, &tools),
+            Formatting::Alpaca | Formatting::Sharegpt => system.to_owned(),
+        };
+        for (index, turn) in spoken.iter().enumerate() {
+            let fits = match turn.role {
+                Some(Role::User | Role::Observation) => index % 2 == 0,
+                Some(Role::Assistant | Role::Function) => index % 2 == 1,
+                None => false,
+            };
+            if !fits {
+                let expected = [&self.tags.user, &self.tags.assistant][index % 2];
                 return Ok(Err(Fault::Role {
                     turn: index + 1,
-                    found: (*role).to_owned(),
+                    found: turn.tag.clone(),
                     expected: expected.clone(),
                 }));
             }
         }
         let open = self.stage == Stage::Pairwise;
-        if texts.is_empty() || (texts.len() % 2 != 0) != open {
-            return Ok(Err(Fault::Count { turns: texts.len() }));
+        if spoken.is_empty() || (spoken.len() % 2 != 0) != open {
+            return Ok(Err(Fault::Count {
+                turns: spoken.len(),
+            }));
         }
-        let turns = texts.chunks(2).map(|pair| Turn {
-            user: pair[0].1.to_owned(),
-            assistant: pair.get(1).map_or("", |turn| turn.1).to_owned(),
-        });
         let mut conversation = Conversation {
-            system: system.to_owned(),
-            turns: turns.collect(),
+            system,
+            tools,
+            turns: pairs(spoken),
             rejected: None,
             desirable: self.judgement()?,
         };
@@ -281,7 +253,8 @@ impl Record<'_> {
             match (self.preferred(chosen)?, self.preferred(rejected)?) {
                 (Ok(better), Ok(worse)) => {
                     if let Some(last) = conversation.turns.last_mut() {
-                        last.assistant = better;
+                        last.assistant = better.assistant;
+                        last.called = better.called;
                     }
                     conversation.rejected = Some(worse);
                 }
@@ -291,36 +264,136 @@ impl Record<'_> {
         Ok(Ok(conversation))
     }
 
+    /// Turns as they stand in the list.
+    fn spoken(
+        &self,
+        column: &str,
+        messages: &[Value],
+        first: usize,
+    ) -> Result<Vec<Spoken>, DataError> {
+        let turns = messages.iter().enumerate().map(|(index, message)| {
+            let place = |tag: &str| format!("{column}, turn {}, {tag}", first + index);
+            let tag = self.part(message, &self.tags.role, &place(&self.tags.role))?;
+            let text = self.part(message, &self.tags.content, &place(&self.tags.content))?;
+            Ok(Spoken {
+                role: self.tags.of(tag),
+                tag: tag.to_owned(),
+                text: text.to_owned(),
+            })
+        });
+        turns.collect()
+    }
+
+    /// Turns of the `OpenAI` interface: calls stand beside a turn's text, and what several tools answered is one turn.
+    fn openai(
+        &self,
+        column: &str,
+        messages: &[Value],
+        first: usize,
+    ) -> Result<Vec<Spoken>, DataError> {
+        let mut turns = Vec::with_capacity(messages.len());
+        let mut answers: Vec<&str> = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            let place = |tag: &str| format!("{column}, turn {}, {tag}", first + index);
+            let tag = self.part(message, &self.tags.role, &place(&self.tags.role))?;
+            let role = self.tags.of(tag);
+            let content = || self.part(message, &self.tags.content, &place(&self.tags.content));
+            if role == Some(Role::Observation) {
+                answers.push(content()?);
+                continue;
+            }
+            if !answers.is_empty() {
+                turns.push(Spoken {
+                    role: Some(Role::Observation),
+                    tag: self.tags.observation.clone(),
+                    text: answers.join("\n</tool_response>\n<tool_response>\n"),
+                });
+                answers.clear();
+            }
+            let calls = match message.get("tool_calls") {
+                Some(Value::Array(calls)) if !calls.is_empty() => calls.as_slice(),
+                _ => &[],
+            };
+            let answers_here = matches!(role, Some(Role::Assistant | Role::Function));
+            let (role, text) = if answers_here && !calls.is_empty() {
+                let functions = calls.iter().map(|call| {
+                    let function = call.get("function");
+                    function.cloned().ok_or_else(|| {
+                        self.field(&place("tool_calls"), "calls with `function`", call)
+                    })
+                });
+                let functions = functions.collect::<Result<Vec<_>, _>>()?;
+                (Some(Role::Function), dumps(&Value::Array(functions)))
+            } else {
+                (role, content()?.to_owned())
+            };
+            turns.push(Spoken {
+                role,
+                tag: tag.to_owned(),
+                text,
+            });
+        }
+        Ok(turns)
+    }
+
     /// One of the two answers that turn records compare: a turn of its own.
-    fn preferred(&self, column: &str) -> Result<Result<String, Fault>, DataError> {
+    fn preferred(&self, column: &str) -> Result<Result<Turn, Fault>, DataError> {
         let Some(turn @ Value::Object(_)) = self.value.get(column) else {
             return Ok(Err(Fault::NoAnswer {
                 field: column.to_owned(),
             }));
         };
-        let part = |tag: &str| {
-            let value = turn.get(tag).unwrap_or(&Value::Null);
-            let place = format!("{column}, {tag}");
-            value
-                .as_str()
-                .ok_or_else(|| self.field(&place, "text", value))
+        let part = |tag: &str| self.part(turn, tag, &format!("{column}, {tag}"));
+        let tag = part(&self.tags.role)?;
+        let called = match self.tags.of(tag) {
+            Some(Role::Assistant) => false,
+            Some(Role::Function) => true,
+            _ => {
+                return Ok(Err(Fault::Role {
+                    turn: 0,
+                    found: tag.to_owned(),
+                    expected: self.tags.assistant.clone(),
+                }));
+            }
         };
-        let role = part(&self.tags.role)?;
-        if role != self.tags.assistant {
-            return Ok(Err(Fault::Role {
-                turn: 0,
-                found: role.to_owned(),
-                expected: self.tags.assistant.clone(),
-            }));
-        }
-        Ok(Ok(part(&self.tags.content)?.to_owned()))
+        Ok(Ok(Turn {
+            assistant: part(&self.tags.content)?.to_owned(),
+            called,
+            ..Turn::default()
+        }))
     }
 
-    /// Pictures and tools would be lost in silence.
+    /// The text of one field of a turn.
+    fn part<'m>(&self, message: &'m Value, tag: &str, place: &str) -> Result<&'m str, DataError> {
+        let value = message.get(tag).unwrap_or(&Value::Null);
+        value
+            .as_str()
+            .ok_or_else(|| self.field(place, "text", value))
+    }
+
+    /// The tools that a record describes, as a JSON list; empty: none.
+    fn tools(&self) -> Result<String, DataError> {
+        let Some(column) = self.columns.tools.as_deref() else {
+            return Ok(String::new());
+        };
+        Ok(match self.value.get(column) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(tools @ (Value::Array(_) | Value::Object(_))) => dumps(tools),
+            Some(other) => {
+                return Err(self.field(
+                    column,
+                    "tools as JSON, written as text or as it is",
+                    other,
+                ));
+            }
+        })
+    }
+
+    /// Pictures would be lost in silence.
     fn refuse_what_is_not_text(&self) -> Result<(), DataError> {
         let columns = self.columns;
         for (column, feature) in [
-            (&columns.tools, "tool descriptions"),
             (&columns.images, "images"),
             (&columns.videos, "videos"),
             (&columns.audios, "audio"),

@@ -12,13 +12,12 @@ use std::borrow::Cow;
 use crate::error::DataError;
 use crate::similar::similar;
 use crate::templates::TEMPLATES;
+use crate::thought::{THOUGHT, has_thought, without_thought};
 use crate::tokenizer::Tokenizer;
+use crate::tools::{Marks, ToolFormat};
 
 /// Marks where a message's text goes.
 pub(crate) const CONTENT: &str = "{{content}}";
-
-/// What a reasoning template puts around a thought, and so what an empty one looks like.
-const THOUGHT: [&str; 2] = ["<think>\n", "\n</think>\n\n"];
 
 /// One piece of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,15 +47,47 @@ pub struct Template {
     pub(crate) system: Cow<'static, [Slot]>,
     pub(crate) user: Cow<'static, [Slot]>,
     pub(crate) assistant: Cow<'static, [Slot]>,
+    /// Around what a tool answered.
+    pub(crate) observation: Cow<'static, [Slot]>,
+    /// Around tool calls.
+    pub(crate) function: Cow<'static, [Slot]>,
+    pub(crate) tools: ToolFormat,
+    /// The system text stands inside of the first question.
+    pub(crate) system_in_user: bool,
 }
 
 /// One question and its answer.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Turn {
-    /// What the user says.
+    /// What the user says, or what a tool answered.
     pub user: String,
-    /// What the model shall say.
+    /// What the model shall say, or the tool calls that it shall make, as JSON.
     pub assistant: String,
+    /// `user` is what a tool answered.
+    pub observed: bool,
+    /// `assistant` is tool calls.
+    pub called: bool,
+}
+
+/// What stands before the first turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Opening<'a> {
+    /// Empty: the template's own.
+    pub(crate) system: &'a str,
+    /// Tools as a JSON list; empty: none.
+    pub(crate) tools: &'a str,
+    /// The day that a description of tools names.
+    pub(crate) date: &'a str,
+}
+
+impl<'a> Opening<'a> {
+    /// A system text without tools.
+    pub(crate) fn system(system: &'a str) -> Self {
+        Self {
+            system,
+            ..Self::default()
+        }
+    }
 }
 
 /// The tokens of one turn.
@@ -102,9 +133,10 @@ impl Template {
         let mut turns = turns.to_vec();
         turns.push(Turn {
             user: question.to_owned(),
-            assistant: String::new(),
+            ..Turn::default()
         });
-        let (source, _) = self.encode_last(tokenizer, system, &turns, true)?;
+        let opening = Opening::system(system);
+        let (source, _) = self.encode_last(tokenizer, opening, &turns, true)?;
         Ok(source)
     }
 
@@ -118,14 +150,22 @@ impl Template {
         ids
     }
 
-    /// The tokens of every turn. An empty `system` means the template's own.
+    /// The same template with another family's words for tools, as the original's `tool_format` has it.
+    #[must_use]
+    pub fn with_tools(mut self, format: ToolFormat) -> Self {
+        self.tools = format;
+        self.function = Cow::Borrowed(ENDED);
+        self
+    }
+
+    /// The tokens of every turn.
     ///
     /// A reasoning template leaves thoughts out of all answers unless `thinking`, and of all but the last if
     /// `last_only`; an answer without a thought gets an empty one, to be learnt if `thinking`.
     pub(crate) fn encode(
         &self,
         tokenizer: &Tokenizer,
-        system: &str,
+        opening: Opening<'_>,
         turns: &[Turn],
         thinking: bool,
         last_only: bool,
@@ -133,7 +173,8 @@ impl Template {
         let mut encoded = Vec::with_capacity(turns.len());
         for (index, turn) in turns.iter().enumerate() {
             let is_last = index + 1 == turns.len();
-            let mut source = self.source(tokenizer, system, index == 0, &turn.user)?;
+            let opening = (index == 0).then_some(opening);
+            let mut source = self.source(tokenizer, opening, turn)?;
             let bare = self.reasons && (!thinking || (last_only && !is_last));
             let answer = if bare {
                 without_thought(&turn.assistant)
@@ -141,7 +182,14 @@ impl Template {
                 Cow::Borrowed(turn.assistant.as_str())
             };
             let mut target = Vec::new();
-            append(&mut target, tokenizer, &self.assistant, &answer)?;
+            if turn.called {
+                // Where the system text stands in the question, the original looks for no marks.
+                let marks = (!self.system_in_user).then_some(&MARKS);
+                let calls = self.tools.calls(&answer, marks)?;
+                append(&mut target, tokenizer, &self.function, &calls)?;
+            } else {
+                append(&mut target, tokenizer, &self.assistant, &answer)?;
+            }
             if self.reasons && (is_last || !last_only) && !has_thought(&answer) {
                 let thought = tokenizer.encode(&THOUGHT.concat())?;
                 if thinking {
@@ -159,11 +207,11 @@ impl Template {
     pub(crate) fn encode_last(
         &self,
         tokenizer: &Tokenizer,
-        system: &str,
+        opening: Opening<'_>,
         turns: &[Turn],
         thinking: bool,
     ) -> Result<(Vec<u32>, Vec<u32>), DataError> {
-        let mut encoded = self.encode(tokenizer, system, turns, thinking, true)?;
+        let mut encoded = self.encode(tokenizer, opening, turns, thinking, true)?;
         let mut prompt = Vec::new();
         let mut answer = Vec::new();
         for (index, turn) in encoded.drain(..).enumerate() {
@@ -180,46 +228,49 @@ impl Template {
     fn source(
         &self,
         tokenizer: &Tokenizer,
-        system: &str,
-        opens: bool,
-        user: &str,
+        opening: Option<Opening<'_>>,
+        turn: &Turn,
     ) -> Result<Vec<u32>, DataError> {
         let mut source = Vec::new();
-        if opens {
+        let mut text = Cow::Borrowed(turn.user.as_str());
+        if let Some(opening) = opening {
             append(&mut source, tokenizer, &self.prefix, "")?;
-            let system = if system.is_empty() {
+            let system = if opening.system.is_empty() {
                 &self.default_system
             } else {
-                system
+                opening.system
             };
-            if !system.is_empty() {
-                append(&mut source, tokenizer, &self.system, system)?;
+            if !(system.is_empty() && opening.tools.is_empty()) {
+                let mut system = system.to_owned();
+                if !opening.tools.is_empty() {
+                    system.push_str(&self.tools.describe(opening.tools, opening.date)?);
+                }
+                match self.system.first() {
+                    Some(Slot::Text(slot)) if self.system_in_user => {
+                        text = Cow::Owned(slot.replace(CONTENT, &system) + &text);
+                    }
+                    _ => append(&mut source, tokenizer, &self.system, &system)?,
+                }
             }
         }
-        append(&mut source, tokenizer, &self.user, user)?;
+        let slots = if turn.observed {
+            &self.observation
+        } else {
+            &self.user
+        };
+        append(&mut source, tokenizer, slots, &text)?;
         Ok(source)
     }
 }
 
-fn has_thought(answer: &str) -> bool {
-    THOUGHT.iter().any(|word| answer.contains(word.trim()))
-}
+/// An answer and the end token.
+pub(crate) const ENDED: &[Slot] = &[Slot::Text(Cow::Borrowed(CONTENT)), Slot::End];
 
-/// An answer without its thoughts, and without the line ends that stood before what is left.
-fn without_thought(answer: &str) -> Cow<'_, str> {
-    let [open, close] = THOUGHT;
-    let mut kept = String::new();
-    let mut rest = answer;
-    while let Some((before, after)) = rest.split_once(open) {
-        let Some((_, behind)) = after.split_once(close) else {
-            break;
-        };
-        kept.push_str(before);
-        rest = behind;
-    }
-    kept.push_str(rest);
-    Cow::Owned(kept.trim_start_matches('\n').to_owned())
-}
+/// What the original looks for in an answer that calls tools.
+const MARKS: Marks = Marks {
+    thought: THOUGHT,
+    call: ["<tool_call>", "</tool_call>"],
+};
 
 fn append(
     tokens: &mut Vec<u32>,
@@ -260,10 +311,12 @@ mod tests {
         let turn = |assistant: &str| Turn {
             user: "a".to_owned(),
             assistant: assistant.to_owned(),
+            ..Turn::default()
         };
         let turns = [turn("<think>\nlong\n</think>\n\nb"), turn("c")];
         let texts = |thinking, last_only| -> Vec<(String, String)> {
-            let encoded = template.encode(&tokenizer, "", &turns, thinking, last_only);
+            let encoded =
+                template.encode(&tokenizer, Opening::default(), &turns, thinking, last_only);
             let text = |ids: &[u32]| tokenizer.decode(ids, false).unwrap();
             let pairs = encoded.unwrap().into_iter();
             pairs.map(|t| (text(&t.source), text(&t.target))).collect()
@@ -303,9 +356,10 @@ mod tests {
         let turn = Turn {
             user: "a".to_owned(),
             assistant: "b".to_owned(),
+            ..Turn::default()
         };
         let template = Template::named("default").unwrap();
-        let encoded = template.encode(&tokenizer, "c", &[turn], true, false);
+        let encoded = template.encode(&tokenizer, Opening::system("c"), &[turn], true, false);
         let encoded = encoded.unwrap();
         let text = tokenizer.decode(&encoded[0].source, false).unwrap();
         assert_eq!(text, "System: c<|im_end|>\nHuman: a<|im_end|>\nAssistant:");

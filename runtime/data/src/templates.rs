@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use crate::template::{CONTENT, Slot, Template};
+use crate::template::{CONTENT, ENDED, Slot, Template};
+use crate::tools::ToolFormat;
 
 const fn text(text: &'static str) -> Slot {
     Slot::Text(Cow::Borrowed(text))
@@ -14,8 +15,13 @@ const CHATML_USER: &[Slot] = &[text(
     "<|im_start|>user\n{{content}}<|im_end|>\n<|im_start|>assistant\n",
 )];
 const CHATML_ASSISTANT: &[Slot] = &[text("{{content}}<|im_end|>\n")];
+const CHATML_TOOL: &[Slot] = &[text(
+    "<|im_start|>tool\n{{content}}<|im_end|>\n<|im_start|>assistant\n",
+)];
+const QWEN_TOOL: &[Slot] = &[text(
+    "<|im_start|>user\n<tool_response>\n{{content}}\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+)];
 const PLAIN: &[Slot] = &[text(CONTENT)];
-const ENDED: &[Slot] = &[text(CONTENT), Slot::End];
 const BEGIN: &[Slot] = &[Slot::Begin];
 
 /// A template as a constant.
@@ -30,6 +36,12 @@ struct Named {
     system: &'static [Slot],
     user: &'static [Slot],
     assistant: &'static [Slot],
+    /// None: as a question.
+    observation: Option<&'static [Slot]>,
+    /// None: as an answer.
+    function: Option<&'static [Slot]>,
+    tools: ToolFormat,
+    system_in_user: bool,
 }
 
 /// Every template with a name.
@@ -44,6 +56,10 @@ pub(crate) static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
         system: Cow::Borrowed(named.system),
         user: Cow::Borrowed(named.user),
         assistant: Cow::Borrowed(named.assistant),
+        observation: Cow::Borrowed(named.observation.unwrap_or(named.user)),
+        function: Cow::Borrowed(named.function.unwrap_or(named.assistant)),
+        tools: named.tools,
+        system_in_user: named.system_in_user,
     });
     made.collect()
 });
@@ -59,6 +75,10 @@ const BASE: Named = Named {
     system: PLAIN,
     user: PLAIN,
     assistant: ENDED,
+    observation: None,
+    function: None,
+    tools: ToolFormat::Default,
+    system_in_user: false,
 };
 
 /// Turns between `<|im_start|>` and `<|im_end|>`.
@@ -69,32 +89,39 @@ const CHATML: Named = Named {
     system: CHATML_SYSTEM,
     user: CHATML_USER,
     assistant: CHATML_ASSISTANT,
+    observation: Some(CHATML_TOOL),
     ..BASE
 };
 
-const NAMED: [Named; 14] = [
+/// The same with Qwen's words for tools.
+const QWEN: Named = Named {
+    name: "qwen",
+    stop_words: &["<|im_end|>"],
+    observation: Some(QWEN_TOOL),
+    tools: ToolFormat::Qwen,
+    ..CHATML
+};
+
+const NAMED: [Named; 17] = [
     Named {
-        name: "qwen",
         default_system: "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-        stop_words: &["<|im_end|>"],
-        ..CHATML
+        ..QWEN
     },
     Named {
         name: "qwen3",
-        stop_words: &["<|im_end|>"],
         reasons: true,
-        ..CHATML
+        ..QWEN
     },
     Named {
         name: "qwen3_nothink",
-        stop_words: &["<|im_end|>"],
-        ..CHATML
+        ..QWEN
     },
     Named {
         name: "smollm2",
         default_system: "You are a helpful AI assistant named SmolLM, trained by Hugging Face.",
         stop_words: &["<|im_end|>"],
         replaces_end: false,
+        observation: None,
         ..CHATML
     },
     CHATML,
@@ -102,6 +129,7 @@ const NAMED: [Named; 14] = [
         name: "yi",
         stop_words: &["<|im_end|>"],
         replaces_end: false,
+        observation: None,
         ..CHATML
     },
     Named {
@@ -117,6 +145,31 @@ const NAMED: [Named; 14] = [
              <|start_header_id|>assistant<|end_header_id|>\n\n",
         )],
         assistant: &[text("{{content}}<|eot_id|>")],
+        observation: Some(&[text(
+            "<|start_header_id|>ipython<|end_header_id|>\n\n{{content}}<|eot_id|>\
+             <|start_header_id|>assistant<|end_header_id|>\n\n",
+        )]),
+        tools: ToolFormat::Llama3,
+        ..BASE
+    },
+    LLAMA2,
+    Named {
+        name: "llama2_zh",
+        default_system: "You are a helpful assistant. 你是一个乐于助人的助手。",
+        ..LLAMA2
+    },
+    Named {
+        name: "mistral",
+        prefix: BEGIN,
+        system: &[text("{{content}}\n\n")],
+        user: &[text("[INST] {{content}}[/INST]")],
+        assistant: &[text(" {{content}}"), Slot::End],
+        observation: Some(&[text(
+            "[TOOL_RESULTS] {\"content\": {{content}}}[/TOOL_RESULTS]",
+        )]),
+        function: Some(&[text("[TOOL_CALLS] {{content}}"), Slot::End]),
+        tools: ToolFormat::Mistral,
+        system_in_user: true,
         ..BASE
     },
     Named {
@@ -163,6 +216,14 @@ const NAMED: [Named; 14] = [
         ..BASE
     },
 ];
+
+const LLAMA2: Named = Named {
+    name: "llama2",
+    system: &[text("<<SYS>>\n{{content}}\n<</SYS>>\n\n")],
+    user: &[Slot::Begin, text("[INST] {{content}} [/INST]")],
+    system_in_user: true,
+    ..BASE
+};
 
 const DEEPSEEK3: Named = Named {
     prefix: BEGIN,

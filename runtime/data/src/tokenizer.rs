@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -25,6 +26,7 @@ pub struct Tokenizer {
     begin: Option<Special>,
     padding: u32,
     adds_begin: bool,
+    digest: [u8; 32],
 }
 
 /// A token with its text.
@@ -100,13 +102,16 @@ impl Tokenizer {
             source,
         })?;
         let path = folder.join("tokenizer_config.json");
-        let config: Config =
-            serde_json::from_slice(&read(&path)?).map_err(|source| DataError::Json {
-                line: source.line(),
-                column: source.column(),
-                path,
-                source,
-            })?;
+        let config = read(&path)?;
+        let mut digest = Sha256::new();
+        digest.update(Sha256::digest(&bytes));
+        digest.update(&config);
+        let config: Config = serde_json::from_slice(&config).map_err(|source| DataError::Json {
+            line: source.line(),
+            column: source.column(),
+            path,
+            source,
+        })?;
         // LLaMA-Factory's choice where a tokenizer names no end token.
         let end = config
             .end
@@ -116,6 +121,7 @@ impl Tokenizer {
         let made = Self::assemble(inner, origin, &end, padding.as_deref(), begin.as_deref())?;
         Ok(Self {
             adds_begin: config.adds_begin.unwrap_or(false),
+            digest: digest.finalize().into(),
             ..made
         })
     }
@@ -156,7 +162,9 @@ impl Tokenizer {
         ))));
         inner.add_special_tokens(specials).map_err(fault)?;
         let begin = tables.begin.as_deref();
-        Self::assemble(inner, origin, &tables.end, Some(&tables.padding), begin)
+        let made = Self::assemble(inner, origin, &tables.end, Some(&tables.padding), begin)?;
+        let digest = Sha256::digest(made.to_json()?).into();
+        Ok(Self { digest, ..made })
     }
 
     fn assemble(
@@ -191,6 +199,7 @@ impl Tokenizer {
             begin,
             padding,
             adds_begin: false,
+            digest: [0; 32],
         })
     }
 
@@ -209,6 +218,11 @@ impl Tokenizer {
             };
         }
         Ok(())
+    }
+
+    /// A digest of all that it was made of.
+    pub(crate) fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// Returns the ids of `text`, nothing added.

@@ -10,6 +10,7 @@
 
 mod bench;
 mod check;
+mod data;
 #[cfg(feature = "native")]
 mod export;
 #[cfg(feature = "native")]

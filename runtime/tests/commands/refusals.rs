@@ -9,7 +9,7 @@ use crate::bench::{Bench, JOB};
 #[test]
 fn keys_that_are_wrong_are_all_named() {
     let bench = Bench::new();
-    bench.job("lora_rnak: 8\nstreaming: true\nmy_own_little_switch: 1\n");
+    bench.job("lora_rnak: 8\ncompute_accuracy: true\nmy_own_little_switch: 1\n");
     assert_snapshot!(bench.screens(&["check", "job.yaml"]));
 }
 

@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use train_data::Item;
 
 use crate::job::{Job, Resume};
@@ -58,9 +58,21 @@ pub(crate) struct Progress {
     pub(crate) misses: u64,
     /// Sums of the steps' other figures since the last log line, with their counts.
     pub(crate) figures: Vec<(String, f64, u64)>,
+    /// Where a stream is: its epoch, and how many items of that were dealt.
+    #[serde(default)]
+    pub(crate) stream: Option<(u64, usize)>,
 }
 
 impl Progress {
+    /// Adds a point with the figures of step `step` to the history.
+    pub(crate) fn note(&mut self, figures: &Map<String, Value>, step: u64) {
+        let mut point = Map::new();
+        point.insert("epoch".into(), self.epoch.into());
+        point.extend(figures.clone());
+        point.insert("step".into(), step.into());
+        self.history.push(Value::Object(point));
+    }
+
     /// Adds a step's figures to those of the next log line.
     pub(crate) fn gather(&mut self, report: &StepReport) {
         for (name, value) in &report.metrics {
@@ -115,6 +127,14 @@ impl Order {
             data_seed: job.data_seed,
             disable_shuffling: job.disable_shuffling,
             seed: job.seed,
+        }
+    }
+
+    /// Of examples that nobody has counted, and that `content` stands for.
+    pub(crate) fn streamed(job: &Job, content: String) -> Self {
+        Self {
+            content,
+            ..Self::of(job, &[])
         }
     }
 

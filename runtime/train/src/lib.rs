@@ -5,6 +5,7 @@
 //! ```
 
 mod checkpoint;
+mod deal;
 mod finish;
 mod job;
 mod memory;

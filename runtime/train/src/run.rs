@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use report::{Event, Sink, Step};
 use serde_json::{Map, Value};
-use train_data::{Batch, Item, file_order, shuffled};
+use train_data::{Batch, Item, Streamed};
 
 use crate::checkpoint::{self, Order, Point, Progress};
+use crate::deal::Deal;
 use crate::job::{Job, When};
 use crate::output::{Output, Start};
 use crate::run_folder::RunFolder;
@@ -18,8 +19,12 @@ use crate::trainer::{StepReport, TrainError, Trainer};
 pub struct Material<'a> {
     /// Items to learn, in the order of the files.
     pub items: &'a [Item],
+    /// Or items that are made while they are learnt; `items` is empty then.
+    pub stream: Option<&'a Streamed<'a>>,
     /// Items to evaluate on.
     pub eval_items: &'a [Item],
+    /// Where several datasets are evaluated one by one: the name of each, and how many of `eval_items` are its, in order.
+    pub eval_parts: &'a [(String, usize)],
     /// Token that fills up short rows.
     pub padding_id: u32,
     /// Threads that compute, to be used again when the run goes on.
@@ -93,10 +98,13 @@ pub fn run(
     trainer: &mut dyn Trainer,
     sink: &dyn Sink,
 ) -> Result<Summary, TrainError> {
-    if material.items.is_empty() {
+    if material.items.is_empty() && material.stream.is_none() {
         return Err(TrainError::NoExamples);
     }
-    let order = Order::of(job, material.items);
+    let order = match material.stream {
+        Some(stream) => Order::streamed(job, stream.digest()?),
+        None => Order::of(job, material.items),
+    };
     let point = begin(job)?;
     let mut progress = Progress::default();
     let mut within = false;
@@ -115,7 +123,10 @@ pub fn run(
         true => Start::Over,
         false => Start::Fresh,
     };
-    let steps = Steps::of(job, material.items.len());
+    let steps = match material.stream {
+        Some(_) => Steps::streamed(job),
+        None => Steps::of(job, material.items.len()),
+    };
     let folder = RunFolder::take(&job.output_dir, progress.step, steps.total)?;
     let output = Output::open(&job.output_dir, start)?;
     output.json("job.json", &job.settings, 2)?;
@@ -157,38 +168,46 @@ impl Course<'_> {
         folder: &RunFolder,
     ) -> Result<Ending, TrainError> {
         let job = self.job;
-        let in_step = job.batch_size * job.gradient_accumulation_steps;
-        let (first, mut skip) = (
-            self.progress.step / self.steps.in_epoch,
-            self.progress.step % self.steps.in_epoch,
-        );
+        let (first, mut skip) = self.place(material);
         for epoch in first.. {
-            let order = if job.disable_shuffling {
-                file_order(material.items.len())
-            } else {
-                shuffled(material.items.len(), job.data_seed, epoch)
-            };
-            let mut micro_done = skip as usize * job.gradient_accumulation_steps;
-            for chosen in order.chunks(in_step).skip(skip as usize) {
+            let mut micro_done = skip.div_ceil(job.batch_size);
+            let mut deal = Deal::of(job, material, epoch, skip)?;
+            loop {
                 if self.progress.step >= self.steps.total {
                     return Ok(Ending::Done);
                 }
                 if material.stop.load(Ordering::Relaxed) || folder.is_asked_to_stop() {
                     return Ok(Ending::Stopped);
                 }
-                let batches = batches(chosen, job.batch_size, material.items, material.padding_id);
-                micro_done += batches.len();
+                let Some(dealt) = deal.next()? else {
+                    break;
+                };
+                micro_done += dealt.batches.len();
+                skip += dealt.items;
                 self.progress.epoch =
                     epoch as f64 + micro_done as f64 / self.steps.micro_in_epoch as f64;
-                self.step(&batches, trainer, sink)?;
-                let ends_epoch = micro_done == self.steps.micro_in_epoch;
-                if self.after_step(material, trainer, sink, ends_epoch)? {
+                self.step(&dealt.batches, trainer, sink)?;
+                self.progress.stream = material.stream.map(|_| (epoch, skip));
+                if self.after_step(material, trainer, sink, dealt.last)? {
                     return Ok(Ending::NoProgress);
                 }
+            }
+            if skip == 0 {
+                return Err(TrainError::NoExamples);
             }
             skip = 0;
         }
         Ok(Ending::Done)
+    }
+
+    /// Where the run goes on: the epoch, and how many of its items were dealt.
+    fn place(&self, material: &Material<'_>) -> (u64, usize) {
+        if material.stream.is_some() {
+            return self.progress.stream.unwrap_or_default();
+        }
+        let (step, in_epoch) = (self.progress.step, self.steps.in_epoch);
+        let in_step = self.job.batch_size * self.job.gradient_accumulation_steps;
+        (step / in_epoch, (step % in_epoch) as usize * in_step)
     }
 
     fn step(
@@ -299,34 +318,38 @@ impl Course<'_> {
         );
         let began = Instant::now();
         let (mut sum, mut done) = (0.0, 0);
-        for chosen in file_order(items.len()).chunks(size) {
-            let batch = &batches(chosen, size, items, material.padding_id)[0];
-            sum += trainer.evaluate(batch)? * chosen.len() as f64;
-            done += chosen.len();
-            shown.progress(done as u64);
+        let mut results = Map::new();
+        results.insert("epoch".into(), self.progress.epoch.into());
+        let whole = [(String::new(), items.len())];
+        let parts = if material.eval_parts.is_empty() {
+            &whole[..]
+        } else {
+            material.eval_parts
+        };
+        for (name, count) in parts {
+            let started = Instant::now();
+            let mut part = 0.0;
+            for rows in items[done..done + count].chunks(size) {
+                let rows: Vec<&Item> = rows.iter().collect();
+                let batch = Batch::of(&rows, material.padding_id);
+                part += trainer.evaluate(&batch)? * rows.len() as f64;
+                done += rows.len();
+                shown.progress(done as u64);
+            }
+            sum += part;
+            if !name.is_empty() {
+                let loss = part / (*count).max(1) as f64;
+                let figures = figures(&format!("eval_{name}"), loss, *count, size, started);
+                self.progress.note(&figures, self.progress.step);
+                results.extend(figures);
+            }
         }
         shown.finish();
         let loss = sum / done.max(1) as f64;
-        let seconds = began.elapsed().as_secs_f64().max(1e-9);
-        let progress = &mut self.progress;
-        progress.evaluations.push((step, loss));
-        let mut results = Map::new();
-        results.insert("epoch".into(), progress.epoch.into());
-        results.insert("eval_loss".into(), loss.into());
-        for (name, value, scale) in [
-            ("eval_runtime", seconds, 1e4),
-            ("eval_samples_per_second", done as f64 / seconds, 1e3),
-            (
-                "eval_steps_per_second",
-                items.len().div_ceil(size) as f64 / seconds,
-                1e3,
-            ),
-        ] {
-            results.insert(name.into(), ((value * scale).round() / scale).into());
-        }
-        let mut point = results.clone();
-        point.insert("step".into(), step.into());
-        progress.history.push(Value::Object(point));
+        self.progress.evaluations.push((step, loss));
+        let figures = figures("eval", loss, done, size, began);
+        self.progress.note(&figures, step);
+        results.extend(figures);
         let line = self.line(vec![("eval_loss", loss.into())]);
         self.output.log(&line)?;
         Ok((loss, results))
@@ -358,13 +381,30 @@ impl Course<'_> {
     }
 }
 
-/// The micro-batches of `chosen` items.
-fn batches(chosen: &[usize], size: usize, items: &[Item], padding_id: u32) -> Vec<Batch> {
-    let collate = |rows: &[usize]| {
-        let rows: Vec<&Item> = rows.iter().map(|index| &items[*index]).collect();
-        Batch::of(&rows, padding_id)
-    };
-    chosen.chunks(size).map(collate).collect()
+/// What an evaluation of `count` items in micro-batches of `size` gave, by the names of the original.
+fn figures(
+    prefix: &str,
+    loss: f64,
+    count: usize,
+    size: usize,
+    began: Instant,
+) -> Map<String, Value> {
+    let seconds = began.elapsed().as_secs_f64().max(1e-9);
+    let mut figures = Map::new();
+    figures.insert(format!("{prefix}_loss"), loss.into());
+    for (name, value, scale) in [
+        ("runtime", seconds, 1e4),
+        ("samples_per_second", count as f64 / seconds, 1e3),
+        (
+            "steps_per_second",
+            count.div_ceil(size) as f64 / seconds,
+            1e3,
+        ),
+    ] {
+        let rounded = (value * scale).round() / scale;
+        figures.insert(format!("{prefix}_{name}"), rounded.into());
+    }
+    figures
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {

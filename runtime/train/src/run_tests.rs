@@ -104,7 +104,9 @@ fn train(job: &Job, count: usize, fake: &mut Fake<'_>) -> Result<Summary, TrainE
     let stop = fake.stop_at.and_then(|(_, stop)| stop).unwrap_or(&never);
     let material = Material {
         items: &examples(count),
+        stream: None,
         eval_items: &examples(3),
+        eval_parts: &[],
         padding_id: 0,
         threads: 1,
         stop,
@@ -383,4 +385,153 @@ fn the_best_checkpoint_is_kept_and_waiting_ends() {
             .count(),
         5
     );
+}
+
+/// Trains on a stream of `records` records with a buffer of eight.
+fn train_streamed(
+    job: &Job,
+    folder: &Path,
+    records: usize,
+    fake: &mut Fake<'_>,
+) -> Result<Summary, TrainError> {
+    let list = r#"{"d": {"file_name": "d.jsonl"}}"#;
+    fs::write(folder.join("dataset_info.json"), list).unwrap();
+    let lines: Vec<String> = (0..records)
+        .map(|number| json!({"instruction": number.to_string(), "output": "a"}).to_string())
+        .collect();
+    fs::write(folder.join("d.jsonl"), lines.join("\n")).unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model");
+    let tokenizer = train_data::Tokenizer::from_folder(Path::new(model)).unwrap();
+    let names = ["d".to_owned()];
+    let request = train_data::Request {
+        folder,
+        names: &names,
+        eval_names: &[],
+        eval_apart: false,
+        mix: job.data.mix.clone(),
+        max_samples: None,
+        stage: job.data.stage,
+        packing: job.data.packing,
+        chunk: 5,
+        overlap: None,
+        held_out: job.evaluation.held_out,
+        text_end: None,
+        seed: job.seed,
+    };
+    let settings = train_data::EncodeSettings {
+        template: train_data::Template::named("empty").unwrap(),
+        default_system: None,
+        cutoff_len: 64,
+        train_on_prompt: false,
+        mask_history: false,
+        enable_thinking: true,
+        tool_date: "",
+    };
+    let streaming = job.data.streaming.unwrap();
+    let stream = Streamed::open(&request, &tokenizer, &settings, streaming)?;
+    let never = AtomicBool::new(false);
+    let stop = fake.stop_at.and_then(|(_, stop)| stop).unwrap_or(&never);
+    let material = Material {
+        items: &[],
+        stream: Some(&stream),
+        eval_items: stream.eval_items(),
+        eval_parts: &[],
+        padding_id: 0,
+        threads: 1,
+        stop,
+    };
+    run(job, &material, fake, &Recorder::default())
+}
+
+#[test]
+fn a_stream_goes_on_from_a_checkpoint_over_the_end_of_an_epoch() {
+    let more = "streaming: true\nbuffer_size: 8\nval_size: 2\nmax_steps: 11\nsave_steps: 1\n";
+    let whole = tempfile::tempdir().unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let mut fake = Fake::default();
+    // Thirteen to train on: three whole steps and one of a single example in every epoch.
+    let summary = train_streamed(&job(whole.path(), more), data.path(), 15, &mut fake).unwrap();
+    assert_eq!((summary.steps, summary.planned), (11, 11));
+    assert_eq!(fake.micro, [2, 2, 2, 1, 2, 2, 2, 1, 2, 2, 2]);
+    for cut in [1, 3, 4, 5, 8] {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let mut fake = Fake {
+            stop_at: Some((cut, Some(&stop))),
+            ..Fake::default()
+        };
+        let job = job(folder.path(), more);
+        let first = train_streamed(&job, data.path(), 15, &mut fake).unwrap();
+        assert_eq!((first.steps, first.ending), (cut as u64, Ending::Stopped));
+        let rest = train_streamed(&job, data.path(), 15, &mut Fake::default()).unwrap();
+        assert_eq!(rest.losses, summary.losses, "{cut}");
+        assert_eq!(
+            read(folder.path(), "weights"),
+            read(whole.path(), "weights")
+        );
+    }
+    // Another file is another run.
+    let again = format!("{more}overwrite_output_dir: false\nresume_from_checkpoint: true\n");
+    let error = train_streamed(
+        &job(whole.path(), &again),
+        data.path(),
+        16,
+        &mut Fake::default(),
+    );
+    assert!(
+        matches!(error, Err(TrainError::ResumeMismatch { .. })),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_stream_without_examples_ends_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "streaming: true\nval_size: 3\nmax_steps: 2\n";
+    let job = job(folder.path(), more);
+    let error = train_streamed(&job, folder.path(), 3, &mut Fake::default()).unwrap_err();
+    assert!(matches!(error, TrainError::NoExamples), "{error}");
+    let error = train_streamed(&job, folder.path(), 0, &mut Fake::default()).unwrap_err();
+    assert!(matches!(error, TrainError::Data(_)), "{error}");
+}
+
+#[test]
+fn each_evaluation_dataset_has_a_loss_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "eval_dataset: b,c\neval_on_each_dataset: true\neval_strategy: epoch\nnum_train_epochs: 1\n\
+                per_device_eval_batch_size: 2\n";
+    let mut fake = Fake {
+        evaluations: vec![1.0, 2.0, 4.0, 4.0],
+        ..Fake::default()
+    };
+    let never = AtomicBool::new(false);
+    let material = Material {
+        items: &examples(4),
+        stream: None,
+        eval_items: &examples(5),
+        eval_parts: &[("b".to_owned(), 3), ("c".to_owned(), 2)],
+        padding_id: 0,
+        threads: 1,
+        stop: &never,
+    };
+    let summary = run(
+        &job(folder.path(), more),
+        &material,
+        &mut fake,
+        &Recorder::default(),
+    )
+    .unwrap();
+    // Micro-batches of two and one, and of two.
+    let (b, c) = ((1.0 * 2.0 + 2.0) / 3.0, 4.0);
+    assert!((summary.evaluations[0].1 - (b * 3.0 + c * 2.0) / 5.0).abs() < 1e-12);
+    let state: Value = serde_json::from_str(&read(folder.path(), "trainer_state.json")).unwrap();
+    let history = state["log_history"].as_array().unwrap();
+    let loss = |name: &str| {
+        history
+            .iter()
+            .find_map(|point| point[name].as_f64())
+            .unwrap()
+    };
+    assert!((loss("eval_b_loss") - b).abs() < 1e-12);
+    assert!((loss("eval_c_loss") - c).abs() < 1e-12);
 }

@@ -23,15 +23,29 @@ impl Steps {
         let in_epoch = in_epoch.max(1) as u64;
         let by_epochs = (job.epochs * in_epoch as f64).ceil() as u64;
         let total = job.max_steps.unwrap_or(by_epochs);
-        let warmup = match job.warmup_steps {
-            0 => (total as f64 * job.warmup_ratio).ceil() as u64,
-            steps => steps,
-        };
         Self {
             micro_in_epoch,
             in_epoch,
             total,
-            warmup,
+            warmup: warmup(job, total),
         }
+    }
+
+    /// The steps of `job` over examples that nobody has counted: all of them are one epoch.
+    pub fn streamed(job: &Job) -> Self {
+        let total = job.max_steps.unwrap_or(1);
+        Self {
+            micro_in_epoch: total as usize * job.gradient_accumulation_steps.max(1),
+            in_epoch: total.max(1),
+            total,
+            warmup: warmup(job, total),
+        }
+    }
+}
+
+fn warmup(job: &Job, total: u64) -> u64 {
+    match job.warmup_steps {
+        0 => (total as f64 * job.warmup_ratio).ceil() as u64,
+        steps => steps,
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use report::{Args, Diagnose, Outcome};
-use train_data::Batch;
+use train_data::{Batch, DataError};
 
 /// What one optimizer step gave.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -113,6 +113,9 @@ pub enum TrainError {
         /// What the checkpoint has.
         expected: String,
     },
+    /// Data that is read while it is trained on cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// There is nothing to train on.
     #[error("the datasets hold no example to train on")]
     NoExamples,
@@ -121,6 +124,7 @@ pub enum TrainError {
 impl Diagnose for TrainError {
     fn code(&self) -> &'static str {
         match self {
+            Self::Data(error) => error.code(),
             Self::Diverged { .. } => "train.diverged",
             Self::Backend { .. } => "train.backend",
             Self::OutOfMemory { .. } => "train.out-of-memory",
@@ -172,12 +176,14 @@ impl Diagnose for TrainError {
                 ("found", found.clone()),
                 ("expected", expected.clone()),
             ],
+            Self::Data(error) => error.args(),
             Self::NoExamples => Args::new(),
         }
     }
 
     fn outcome(&self) -> Outcome {
         match self {
+            Self::Data(error) => error.outcome(),
             Self::Diverged { .. } => Outcome::Failed,
             Self::Backend { .. } | Self::OutOfMemory { .. } | Self::Write { .. } => {
                 Outcome::HostFault

@@ -1,6 +1,7 @@
 //! What Ferry does beside what a user would run instead, on the same input and in one run. `docs/benchmarks.md` holds figures.
 
 mod bundle;
+mod tokens;
 mod training;
 mod watch;
 
@@ -13,6 +14,8 @@ pub(crate) use training::python;
 pub(crate) enum Bench {
     /// Fine-tuning beside LLaMA-Factory
     Training(training::Args),
+    /// Tokenizing beside LLaMA-Factory's `datasets.map`
+    Tokens(tokens::Args),
     /// Packing, verifying and installing beside cp, tar, zstd and sha256sum
     Bundle(bundle::Args),
 }
@@ -20,6 +23,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Training(args) => training::run(args),
+        Bench::Tokens(args) => tokens::run(args),
         Bench::Bundle(args) => bundle::run(args),
     }
 }

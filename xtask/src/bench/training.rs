@@ -109,7 +109,7 @@ pub(crate) fn python(given: Option<&Path>) -> Result<PathBuf> {
 }
 
 /// The one folder that the runtime converted.
-fn converted(cache: &Path) -> Result<PathBuf> {
+pub(crate) fn converted(cache: &Path) -> Result<PathBuf> {
     let folders =
         fs::read_dir(cache).with_context(|| format!("cannot read {}", cache.display()))?;
     for folder in folders {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use train_data::{Packing, Stage};
+use serde_json::Value;
+use train_data::{Mix, Packing, Shares, Stage, Streaming, ToolFormat};
 
 use super::error::JobError;
 use super::fields::Fields;
@@ -34,6 +35,20 @@ pub struct DataSettings {
     pub packing: Packing,
     /// Records that are packed together.
     pub chunk: usize,
+    /// How several datasets become one.
+    pub mix: Mix,
+    /// Texts that are too long become several examples, which overlap by so many tokens; none: they are cut off.
+    pub overlap: Option<usize>,
+    /// The datasets are read while they are trained on; none: before that.
+    pub streaming: Option<Streaming>,
+    /// Folder of the tokenized examples, read instead of the data if it has any.
+    pub tokenized: Option<PathBuf>,
+    /// Examples are made anew even if they are kept from an earlier run.
+    pub renews_cache: bool,
+    /// Words for tools, instead of the template's.
+    pub tool_format: Option<ToolFormat>,
+    /// The day that a description of tools names, where a template's does.
+    pub tool_date: String,
 }
 
 impl DataSettings {
@@ -45,6 +60,12 @@ impl DataSettings {
 
 /// Records that the original packs together if nothing is said.
 const USUAL_CHUNK: u64 = 1000;
+
+/// Records that the original shuffles a stream through if nothing is said.
+const USUAL_BUFFER: u64 = 16384;
+
+/// The day in Llama 3.1's own template. The original writes today's, so that its tokens change from day to day.
+const USUAL_DATE: &str = "26 Jul 2024";
 
 pub(super) fn settings(fields: &Fields) -> Result<DataSettings, JobError> {
     let names = fields.words("dataset")?;
@@ -88,13 +109,19 @@ pub(super) fn settings(fields: &Fields) -> Result<DataSettings, JobError> {
         // As in the original: a packed row has one token more, and so is as long as was asked.
         cutoff_len -= 1;
     }
+    let overlap = overlap(fields, stage, cutoff_len)?;
     let packing = match (neat, asked, stage) {
         // As in the original answers that are compared are never packed.
         (_, _, Stage::Pairwise | Stage::Feedback) => Packing::Off,
         (true, ..) => Packing::Neat,
-        (_, Some(true), _) | (_, None, Stage::Pretrain) => Packing::Plain,
+        (_, Some(true), _) => Packing::Plain,
+        (_, None, Stage::Pretrain) if overlap.is_none() => Packing::Plain,
         _ => Packing::Off,
     };
+    let mix = mix(fields, names.len())?;
+    let tokenized = fields
+        .text("tokenized_path")?
+        .filter(|path| !path.is_empty());
     Ok(DataSettings {
         stage,
         names,
@@ -110,5 +137,118 @@ pub(super) fn settings(fields: &Fields) -> Result<DataSettings, JobError> {
         chunk: fields
             .whole("preprocessing_batch_size", 1)?
             .unwrap_or(USUAL_CHUNK) as usize,
+        mix,
+        overlap,
+        streaming: streaming(fields)?,
+        tokenized: tokenized.map(PathBuf::from),
+        renews_cache: fields.flag("overwrite_cache")?,
+        tool_format: tool_format(fields)?,
+        tool_date: fields
+            .text("tool_date")?
+            .unwrap_or_else(|| USUAL_DATE.to_owned()),
+    })
+}
+
+/// Tokens that the windows over a long text have in common. The key is this program's own.
+fn overlap(fields: &Fields, stage: Stage, cutoff_len: usize) -> Result<Option<usize>, JobError> {
+    const KEY: &str = "long_text_overlap";
+    let Some(overlap) = fields.whole(KEY, 0)? else {
+        return Ok(None);
+    };
+    if matches!(stage, Stage::Pairwise | Stage::Feedback) {
+        let stage = fields.text("stage")?.unwrap_or_default();
+        return Err(fields.conflict(KEY, &format!("stage: {stage}")));
+    }
+    if stage == Stage::Pretrain && fields.text_of_flag("packing")? == Some(true) {
+        // Joined texts are cut into rows anyway, and nothing of them is left out.
+        return Err(fields.conflict(KEY, "packing"));
+    }
+    if fields.flag("train_on_prompt")? {
+        // The prompt stands in every window, and would be learnt in each.
+        return Err(fields.conflict(KEY, "train_on_prompt"));
+    }
+    if overlap * 2 >= cutoff_len as u64 {
+        return Err(fields.wrong(KEY, "a whole number below half of `cutoff_len`"));
+    }
+    Ok(Some(overlap as usize))
+}
+
+fn mix(fields: &Fields, datasets: usize) -> Result<Mix, JobError> {
+    let shares = shares(fields, datasets)?;
+    match fields.text("mix_strategy")?.as_deref() {
+        None | Some("concat") if shares.is_some() => {
+            Err(fields.conflict("interleave_probs", "mix_strategy: concat"))
+        }
+        None | Some("concat") => Ok(Mix::Concat),
+        Some("interleave_under") => Ok(Mix::Under(shares)),
+        Some("interleave_over") => Ok(Mix::Over(shares)),
+        Some("interleave_once") => {
+            let reason = "LLaMA-Factory 0.9.5 fails with it too: use `interleave_under`, `interleave_over` or `concat`";
+            Err(fields.unsupported("mix_strategy", reason))
+        }
+        Some(_) => Err(fields.wrong(
+            "mix_strategy",
+            "`concat`, `interleave_under` or `interleave_over`",
+        )),
+    }
+}
+
+/// How likely each dataset comes next in a mix.
+fn shares(fields: &Fields, datasets: usize) -> Result<Shares, JobError> {
+    const KEY: &str = "interleave_probs";
+    let words = fields.words(KEY)?;
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let numbers: Option<Vec<f64>> = words.iter().map(|word| word.parse().ok()).collect();
+    let fits = numbers.filter(|shares| {
+        let sum: f64 = shares.iter().sum();
+        // As near as numpy wants it.
+        shares.iter().all(|share| *share > 0.0) && (sum - 1.0).abs() < 1.5e-8
+    });
+    let shares = fits.ok_or_else(|| {
+        fields.wrong(
+            KEY,
+            "numbers above zero between commas, which add up to one",
+        )
+    })?;
+    let eval = fields.words("eval_dataset")?.len();
+    if shares.len() != datasets || (eval > 0 && shares.len() != eval) {
+        return Err(fields.wrong(
+            KEY,
+            "one number for each dataset, to train and to evaluate on",
+        ));
+    }
+    Ok(Some(shares))
+}
+
+fn streaming(fields: &Fields) -> Result<Option<Streaming>, JobError> {
+    const KEY: &str = "streaming";
+    if !fields.flag(KEY)? {
+        return Ok(None);
+    }
+    for other in ["max_samples", "tokenized_path", "eval_on_each_dataset"] {
+        let given = fields.iter().any(|(key, _, value)| {
+            key == other && !matches!(value, Value::Null | Value::Bool(false))
+        });
+        if given {
+            return Err(fields.conflict(KEY, other));
+        }
+    }
+    if fields.number("val_size", 0.0, 1e12)?.fract() != 0.0 {
+        return Err(fields.wrong("val_size", "a whole number where `streaming` is on"));
+    }
+    let buffer = fields.whole("buffer_size", 1)?.unwrap_or(USUAL_BUFFER) as usize;
+    Ok(Some(Streaming { buffer }))
+}
+
+fn tool_format(fields: &Fields) -> Result<Option<ToolFormat>, JobError> {
+    let Some(name) = fields.text("tool_format")? else {
+        return Ok(None);
+    };
+    let found = ToolFormat::NAMES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, format)| Some(*format)).ok_or_else(|| {
+        let known = ToolFormat::NAMES.map(|(known, _)| known).join(", ");
+        fields.wrong("tool_format", &format!("one of {known}"))
     })
 }

@@ -35,6 +35,8 @@ impl When {
 pub struct Evaluation {
     /// Datasets of its own.
     pub names: Vec<String>,
+    /// Each of them has a loss of its own.
+    pub apart: bool,
     /// Or what is held out of the others.
     pub held_out: HeldOut,
     /// When.
@@ -108,6 +110,7 @@ pub(super) fn evaluation(fields: &Fields) -> Result<Evaluation, JobError> {
     }
     check_metric(fields)?;
     Ok(Evaluation {
+        apart: fields.flag("eval_on_each_dataset")? && !names.is_empty(),
         names,
         held_out,
         when,

@@ -31,6 +31,12 @@ impl Job {
         let fine_tuning = tuning::fine_tuning(&fields)?;
         reference_is_left(&fields, objective, &fine_tuning)?;
         let router_loss = fields.number("moe_aux_loss_coef", 0.0, 1e3)?;
+        let max_steps = max_steps(&fields)?;
+        if data.streaming.is_some() && max_steps.is_none() {
+            let reason =
+                "set `max_steps`: nobody knows how many records there are before they are read";
+            return Err(fields.unsupported("streaming", reason));
+        }
         Ok(Self {
             model: fields.required("model_name_or_path")?,
             objective,
@@ -46,7 +52,7 @@ impl Job {
             gradient_accumulation_steps: count("gradient_accumulation_steps", 1)?,
             learning_rate: fields.number("learning_rate", 5e-5, 1e3)?,
             epochs: fields.number("num_train_epochs", 3.0, 1e6)?,
-            max_steps: max_steps(&fields)?,
+            max_steps,
             scheduler: scheduler(&fields)?,
             warmup_steps,
             warmup_ratio,
@@ -136,7 +142,6 @@ fn is_off(key: &str, value: &Value) -> bool {
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => {
             let usual = [
-                ("mix_strategy", "concat"),
                 ("logging_strategy", "steps"),
                 ("train_sampling_strategy", "random"),
             ];

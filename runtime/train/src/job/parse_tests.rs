@@ -1,6 +1,6 @@
 //! Job files as people write them.
 
-use train_data::{HeldOut, Packing, Stage};
+use train_data::{HeldOut, Mix, Packing, Stage, Streaming, ToolFormat};
 
 use super::super::{FineTuning, Objective, PreferenceLoss, Resume, When};
 use super::*;
@@ -83,8 +83,48 @@ fn a_wrong_job_names_line_key_and_reason() {
         ),
         (
             "seed: 1\nstreaming: true",
-            "line 7: `streaming: true` is not supported: datasets",
+            "line 7: `streaming: true` is not supported: set `max_steps`",
         ),
+        (
+            "streaming: true\nmax_steps: 5\nmax_samples: 3",
+            "`streaming` cannot be used with `max_samples`",
+        ),
+        (
+            "streaming: true\nmax_steps: 5\nval_size: 0.1",
+            "`val_size` must be a whole number where `streaming` is on",
+        ),
+        ("mix_strategy: interleave_once", "LLaMA-Factory 0.9.5 fails"),
+        ("mix_strategy: stir", "`concat`, `interleave_under`"),
+        (
+            "interleave_probs: 0.5,0.5",
+            "cannot be used with `mix_strategy: concat`",
+        ),
+        (
+            "mix_strategy: interleave_over\ninterleave_probs: 0.5,0.4",
+            "which add up to one",
+        ),
+        (
+            "mix_strategy: interleave_over\ninterleave_probs: 1.0,0",
+            "numbers above zero",
+        ),
+        (
+            "mix_strategy: interleave_over\ninterleave_probs: 0.5,0.3,0.2",
+            "one number for each dataset",
+        ),
+        ("long_text_overlap: 1024", "below half of `cutoff_len`"),
+        (
+            "long_text_overlap: 8\ntrain_on_prompt: true",
+            "cannot be used with `train_on_prompt`",
+        ),
+        (
+            "stage: pt\nlong_text_overlap: 8\npacking: true",
+            "cannot be used with `packing`",
+        ),
+        (
+            "stage: dpo\nlong_text_overlap: 8",
+            "cannot be used with `stage: dpo`",
+        ),
+        ("tool_format: glm4", "one of default, qwen, llama3, mistral"),
         (
             "packing: false\nlora_rank: zero",
             "line 7: `lora_rank` must be a whole number from 1",
@@ -199,12 +239,16 @@ fn what_is_read_and_when_comes_as_asked() {
 
 #[test]
 fn every_fault_of_the_keys_is_told_at_once() {
-    let text = format!("{LEAST}lora_rnak: 4\nstreaming: true\ndeepspeed: null\n");
+    let text = format!("{LEAST}lora_rnak: 4\ncompute_accuracy: true\ndeepspeed: null\n");
     let faults = Job::key_faults("job.yaml", &text, &[]).unwrap();
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults.iter().any(|fault| fault.contains("lora_rank")));
-    assert!(faults.iter().any(|fault| fault.contains("streaming")));
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.contains("compute_accuracy"))
+    );
 }
 
 #[test]
@@ -240,4 +284,38 @@ fn a_stage_that_looks_back_trains_nothing_but_its_adapter() {
         let orpo = format!("finetuning_type: lora\nstage: dpo\npref_loss: orpo\n{key}");
         assert!(parse(&orpo, &[]).is_ok(), "{key}");
     }
+}
+
+#[test]
+fn data_comes_as_asked() {
+    let usual = parse("", &[]).unwrap().data;
+    assert_eq!(
+        (usual.mix, usual.overlap, usual.streaming),
+        (Mix::Concat, None, None)
+    );
+    assert_eq!(
+        (usual.tool_date.as_str(), usual.tool_format),
+        ("26 Jul 2024", None)
+    );
+    let text = "mix_strategy: interleave_under\ninterleave_probs: 0.7, 0.3\n\
+                streaming: true\nmax_steps: 9\nbuffer_size: 5\nval_size: 2\ntool_format: mistral\n";
+    let job = parse(text, &[]).unwrap();
+    assert_eq!(job.data.mix, Mix::Under(Some(vec![0.7, 0.3])));
+    assert_eq!(job.data.streaming, Some(Streaming { buffer: 5 }));
+    assert_eq!(job.evaluation.held_out, HeldOut::Count(2));
+    assert_eq!(job.data.tool_format, Some(ToolFormat::Mistral));
+    let text = "stage: pt\nlong_text_overlap: 100\ntokenized_path: t\noverwrite_cache: true\n";
+    let data = parse(text, &[]).unwrap().data;
+    // Windows keep texts apart, which plain texts otherwise are not.
+    assert_eq!((data.overlap, data.packing), (Some(100), Packing::Off));
+    assert_eq!(
+        (data.tokenized, data.renews_cache),
+        (Some("t".into()), true)
+    );
+    assert_eq!(
+        parse("stage: pt", &[]).unwrap().data.packing,
+        Packing::Plain
+    );
+    let each = parse("eval_dataset: a,b\neval_on_each_dataset: true", &[]).unwrap();
+    assert!(each.evaluation.apart);
 }
