@@ -75,7 +75,7 @@ impl Bench {
             .args(arguments)
             .current_dir(self.0.path())
             .env_clear()
-            .env("HOME", self.0.path())
+            .env("HOME", self.path("home"))
             .env("OMP_NUM_THREADS", "1");
         // Where libtorch lies is the machine's business, not the test's.
         for name in ["LD_LIBRARY_PATH", "PATH"] {

@@ -137,7 +137,7 @@ mod native {
         ];
         result(&bench, &train);
         let first = losses(&bench);
-        let kept = bench.path(".cache/ferry/tokens");
+        let kept = bench.path("home/.cache/ferry/tokens");
         assert_eq!(fs::read_dir(&kept).unwrap().count(), 1);
         result(&bench, &train);
         assert_eq!(losses(&bench), first);

@@ -29,12 +29,31 @@ struct JsonRecords<R> {
     path: Arc<Path>,
     most: usize,
     form: Form,
-    /// Line that the reader stands in, counted from one.
-    line: usize,
+    place: Place,
     number: usize,
     /// A comma in the list asks for another record.
     owed: bool,
     record: Vec<u8>,
+}
+
+/// Where a reader stands.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Counted from one.
+    line: usize,
+    /// Bytes of that line before it.
+    column: usize,
+}
+
+impl Place {
+    fn pass(&mut self, bytes: &[u8]) {
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        self.line += lines;
+        self.column = match bytes.iter().rposition(|byte| *byte == b'\n') {
+            Some(at) => bytes.len() - at - 1,
+            None => self.column + bytes.len(),
+        };
+    }
 }
 
 /// Reads the records behind `reader`, none longer than `most` bytes.
@@ -48,7 +67,7 @@ pub(super) fn records<R: BufRead>(
         path,
         most,
         form: Form::Unknown,
-        line: 1,
+        place: Place { line: 1, column: 0 },
         number: 0,
         owed: false,
         record: Vec::new(),
@@ -92,7 +111,7 @@ impl<R: BufRead> JsonRecords<R> {
                 }
             };
         }
-        let line = match (self.form, next) {
+        match (self.form, next) {
             (Form::List, Some(b']')) if !self.owed => {
                 self.take();
                 return match self.skip_blanks()? {
@@ -106,10 +125,11 @@ impl<R: BufRead> JsonRecords<R> {
                 return Err(self.shape("`]` at the end of the list", "the end of the file"));
             }
             (_, None) => return Ok(None),
-            (..) => self.line,
-        };
+            (..) => {}
+        }
+        let start = self.place;
         self.find_end()?;
-        let record = self.parse(line)?;
+        let record = self.parse(start)?;
         self.number += 1;
         if self.form == Form::List {
             self.owed = match self.skip_blanks()? {
@@ -132,15 +152,12 @@ impl<R: BufRead> JsonRecords<R> {
             if bytes.is_empty() {
                 return Ok(None);
             }
-            let blanks = bytes
-                .iter()
-                .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
-            let (blanks, lines) = blanks.fold((0, 0), |(blanks, lines), byte| {
-                (blanks + 1, lines + usize::from(*byte == b'\n'))
-            });
-            let next = bytes.get(blanks).copied();
+            let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+            let blanks = bytes.iter().position(|byte| !blank(byte));
+            let next = blanks.map(|at| bytes[at]);
+            let blanks = blanks.unwrap_or(bytes.len());
+            self.place.pass(&bytes[..blanks]);
             self.reader.consume(blanks);
-            self.line += lines;
             if next.is_some() {
                 return Ok(next);
             }
@@ -149,6 +166,7 @@ impl<R: BufRead> JsonRecords<R> {
 
     /// Passes the byte that the reader stands at.
     fn take(&mut self) {
+        self.place.column += 1;
         self.reader.consume(1);
     }
 
@@ -189,7 +207,6 @@ impl<R: BufRead> JsonRecords<R> {
                             ended = true;
                             break;
                         }
-                        b'\n' => self.line += 1,
                         _ => {}
                     }
                 }
@@ -199,6 +216,7 @@ impl<R: BufRead> JsonRecords<R> {
                 }
             }
             self.record.extend_from_slice(&bytes[..used]);
+            self.place.pass(&bytes[..used]);
             self.reader.consume(used);
             if self.record.len() > self.most {
                 return Err(DataError::RecordTooLarge {
@@ -213,30 +231,39 @@ impl<R: BufRead> JsonRecords<R> {
         }
     }
 
-    fn parse(&self, first_line: usize) -> Result<Value, DataError> {
+    fn parse(&self, start: Place) -> Result<Value, DataError> {
         serde_json::from_slice(&self.record).map_err(|source| {
-            let line = first_line + source.line().max(1) - 1;
-            match expectation(&self.record, &source) {
-                Some((expected, found)) => DataError::Shape {
+            if let Some((expected, found)) = expectation(&self.record, &source) {
+                let line = start.line + source.line().max(1) - 1;
+                return DataError::Shape {
                     path: self.path.to_path_buf(),
                     place: format!("line {line}, record {}", self.number + 1),
                     expected: expected.to_owned(),
                     found: found.to_owned(),
-                },
-                None => DataError::Json {
-                    path: self.path.to_path_buf(),
-                    line,
-                    column: source.column(),
-                    source,
-                },
+                };
+            }
+            let source = self.placed(start).unwrap_or(source);
+            DataError::Json {
+                path: self.path.to_path_buf(),
+                line: source.line(),
+                column: source.column(),
+                source,
             }
         })
+    }
+
+    /// The parser's error, told of the record at its place in the file.
+    fn placed(&self, start: Place) -> Option<serde_json::Error> {
+        let mut padded = vec![b'\n'; start.line - 1];
+        padded.resize(padded.len() + start.column, b' ');
+        padded.extend_from_slice(&self.record);
+        serde_json::from_slice::<Value>(&padded).err()
     }
 
     fn shape(&self, expected: &str, found: &str) -> DataError {
         DataError::Shape {
             path: self.path.to_path_buf(),
-            place: format!("line {}", self.line),
+            place: format!("line {}", self.place.line),
             expected: expected.to_owned(),
             found: found.to_owned(),
         }
@@ -329,7 +356,7 @@ mod tests {
         for (text, expected) in [
             (
                 &b"[{\"a\": 1},\n {\"a\": oops}]"[..],
-                "line 2, column 7: not valid JSON",
+                "line 2, column 8: not valid JSON",
             ),
             (b"{\"a\": 1}\n{\"a\": \"b}\n{\"a\": 3}\n", "line 2, column"),
             (
