@@ -30,7 +30,7 @@ use crate::prepare::{Prepared, Request};
 const MOST_BYTES: u64 = 8 << 30;
 
 /// What a program that was killed left half-written goes after this time.
-const STALE: Duration = Duration::from_secs(24 * 3600);
+const STALE: Duration = Duration::from_hours(24);
 
 /// Name of the examples in a job's own folder.
 const OWN: &str = "examples.ferry";
@@ -117,8 +117,15 @@ impl Key {
     }
 
     fn name(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
+}
+
+/// Bytes as two digits each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.filter_map(|digit| char::from_digit(u32::from(digit), 16));
+    digits.collect()
 }
 
 impl Cache<'_> {
@@ -129,7 +136,7 @@ impl Cache<'_> {
         };
         let path = folder.join(OWN);
         if !path.exists() {
-            return self.takes(folder).map(|()| None);
+            return takes(folder).map(|()| None);
         }
         let bytes = fs::read(&path).map_err(|source| DataError::Read {
             path: path.clone(),
@@ -149,24 +156,11 @@ impl Cache<'_> {
         Ok(Some(prepared))
     }
 
-    /// Whether a job's own folder is free to be written.
-    fn takes(&self, folder: &Path) -> Result<(), DataError> {
-        let foreign = ["dataset_dict.json", "dataset_info.json", "state.json"];
-        if foreign.iter().any(|name| folder.join(name).exists()) {
-            return Err(DataError::Tokenized {
-                path: folder.to_owned(),
-                reason: "it was written by LLaMA-Factory, whose tokens are kept in another form"
-                    .to_owned(),
-            });
-        }
-        Ok(())
-    }
-
     pub(crate) fn keep_own(&self, how: Key, prepared: &Prepared) -> Result<(), DataError> {
         let Some(folder) = self.own.filter(|_| !self.reads_only) else {
             return Ok(());
         };
-        self.takes(folder)?;
+        takes(folder)?;
         let path = folder.join(OWN);
         fs::create_dir_all(folder)
             .and_then(|()| write(&path, how, prepared))
@@ -212,6 +206,19 @@ impl Cache<'_> {
             });
         }
     }
+}
+
+/// Whether a job's own folder is free to be written.
+fn takes(folder: &Path) -> Result<(), DataError> {
+    let foreign = ["dataset_dict.json", "dataset_info.json", "state.json"];
+    if foreign.iter().any(|name| folder.join(name).exists()) {
+        return Err(DataError::Tokenized {
+            path: folder.to_owned(),
+            reason: "it was written by LLaMA-Factory, whose tokens are kept in another form"
+                .to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Writes a file beside its place, flushes it, and puts it there.
@@ -349,7 +356,7 @@ mod tests {
     fn what_was_used_longest_ago_goes_first() {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path());
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let age = |name: &str, hours: u32| {
             let file = File::options()
                 .append(true)

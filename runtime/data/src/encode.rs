@@ -45,8 +45,8 @@ impl Encoder<'_> {
         let mut encoded = match self.request.stage {
             Stage::Pretrain => self.texts(&placed)?,
             Stage::Supervised => self.examples(&placed)?,
-            Stage::Pairwise => self.each(&placed, |_, one| self.pair(one))?,
-            Stage::Feedback => self.each(&placed, |index, one| {
+            Stage::Pairwise => each(&placed, |_, one| self.pair(one))?,
+            Stage::Feedback => each(&placed, |index, one| {
                 // Each question also gets the answer of the record before it; the first gets the last one's.
                 let other = placed[(index + placed.len() - 1) % placed.len()].1;
                 self.judged(one, other)
@@ -80,7 +80,7 @@ impl Encoder<'_> {
 
     fn examples(&self, placed: &[Placed<'_>]) -> Result<Encoded, DataError> {
         let packing = self.request.packing;
-        let mut encoded = self.each(placed, |_, one| self.example(one))?;
+        let mut encoded = each(placed, |_, one| self.example(one))?;
         if packing == Packing::Off {
             return Ok(encoded);
         }
@@ -92,25 +92,6 @@ impl Encoder<'_> {
         let rows = pack(examples.collect(), self.settings.cutoff_len, pad, packing);
         encoded.items = rows.into_iter().map(Item::Single).collect();
         Ok(encoded)
-    }
-
-    /// Encodes each record by itself, side by side.
-    fn each(
-        &self,
-        placed: &[Placed<'_>],
-        encode: impl Fn(usize, Placed<'_>) -> Result<Encoded, DataError> + Sync,
-    ) -> Result<Encoded, DataError> {
-        let each: Result<Vec<Encoded>, DataError> = placed
-            .par_iter()
-            .enumerate()
-            .map(|(index, one)| encode(index, *one).map_err(|error| error.at(one.0)))
-            .collect();
-        let mut all = Encoded::default();
-        for mut one in each? {
-            all.items.append(&mut one.items);
-            all.dropped.append(&mut one.dropped);
-        }
-        Ok(all)
     }
 
     fn example(&self, (origin, conversation): Placed<'_>) -> Result<Encoded, DataError> {
@@ -178,6 +159,24 @@ impl Encoder<'_> {
         }
         Ok(encoded)
     }
+}
+
+/// Encodes each record by itself, side by side.
+fn each(
+    placed: &[Placed<'_>],
+    encode: impl Fn(usize, Placed<'_>) -> Result<Encoded, DataError> + Sync,
+) -> Result<Encoded, DataError> {
+    let each: Result<Vec<Encoded>, DataError> = placed
+        .par_iter()
+        .enumerate()
+        .map(|(index, one)| encode(index, *one).map_err(|error| error.at(one.0)))
+        .collect();
+    let mut all = Encoded::default();
+    for mut one in each? {
+        all.items.append(&mut one.items);
+        all.dropped.append(&mut one.dropped);
+    }
+    Ok(all)
 }
 
 impl Encoded {

@@ -239,6 +239,7 @@ impl Diagnose for DataError {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each error")]
     fn args(&self) -> Args {
         match self {
             Self::Read { path, .. } | Self::Write { path, .. } | Self::Empty { path } => {

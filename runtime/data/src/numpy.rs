@@ -117,7 +117,9 @@ impl Choice {
             sum
         });
         let mut ends: Vec<f64> = ends.collect();
-        ends.iter_mut().for_each(|end| *end /= sum);
+        for end in &mut ends {
+            *end /= sum;
+        }
         Self { generator, ends }
     }
 

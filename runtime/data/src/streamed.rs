@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use crate::cache::hex;
 use crate::dataset::{Dataset, Datasets, Slot, Slots};
 use crate::dropped::{Origin, Tallies, Tally};
 use crate::encode::Encoder;
@@ -123,11 +124,7 @@ impl<'a> Streamed<'a> {
             hash.update(format!("{} {:?}", length.len(), file.file_name()));
         }
         let digest = hash.finalize();
-        Ok(digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        Ok(hex(&digest[..8]))
     }
 
     /// What was left out until now, in the first epoch and of what is held out.

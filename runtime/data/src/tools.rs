@@ -205,10 +205,12 @@ fn plain(tools: &[Value]) -> Result<String, DataError> {
             Some(Value::Array(names)) => names.as_slice(),
             Some(other) => return Err(misshapen("`required` as a list of names", other)),
         };
-        text.push_str(&format!(
-            "> Tool Name: {name}\nTool Description: {}\nTool Args:\n",
-            said(function, "description")
-        ));
+        let description = said(function, "description");
+        text.push_str("> Tool Name: ");
+        text.push_str(&name);
+        text.push_str("\nTool Description: ");
+        text.push_str(&description);
+        text.push_str("\nTool Args:\n");
         for (name, parameter) in properties {
             let is_required = required.iter().any(|other| other.as_str() == Some(name));
             text.push_str(&parameter_line(name, parameter, is_required)?);

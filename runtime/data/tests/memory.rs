@@ -1,5 +1,10 @@
 //! Data larger than memory: what a stream takes does not grow with its file.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping"
+)]
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -83,9 +88,9 @@ fn a_stream_takes_no_more_memory_than_its_buffer() {
     let streamed = Streamed::open(&request, &tokenizer, &settings, streaming).unwrap();
     assert_eq!(streamed.eval_items().len(), 10);
     // All records are read and shuffled; only the last few are tokenized.
-    let last = streamed.epoch(0, records - 10 - 20).unwrap();
+    let rest = streamed.epoch(0, records - 10 - 20).unwrap();
     assert_eq!(
-        last.map(|item| item.unwrap().length())
+        rest.map(|item| item.unwrap().length())
             .filter(|length| *length == 64)
             .count(),
         20

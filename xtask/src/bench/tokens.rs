@@ -38,16 +38,15 @@ pub(crate) struct Args {
 /// Times both programs and prints a table in Markdown.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let python = python(args.python.as_deref())?;
-    let (runtime, model) = match (&args.runtime, &args.model) {
-        (Some(runtime), Some(model)) => (runtime.canonicalize()?, model.canonicalize()?),
-        _ => {
-            let site = demo::install(Language::En)?;
-            site.chat(None)?;
-            (
-                site.runtime(),
-                converted(&site.prefix().join("cache/converted"))?,
-            )
-        }
+    let (runtime, model) = if let (Some(runtime), Some(model)) = (&args.runtime, &args.model) {
+        (runtime.canonicalize()?, model.canonicalize()?)
+    } else {
+        let site = demo::install(Language::En)?;
+        site.chat(None)?;
+        (
+            site.runtime(),
+            converted(&site.prefix().join("cache/converted"))?,
+        )
     };
     let place = std::env::temp_dir().join(format!("ferry-bench-tokens-{}", std::process::id()));
     fs::create_dir_all(place.join("data"))?;

@@ -47,8 +47,7 @@ struct Place {
 
 impl Place {
     fn pass(&mut self, bytes: &[u8]) {
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
-        self.line += lines;
+        self.line += bytes.split(|byte| *byte == b'\n').count() - 1;
         self.column = match bytes.iter().rposition(|byte| *byte == b'\n') {
             Some(at) => bytes.len() - at - 1,
             None => self.column + bytes.len(),

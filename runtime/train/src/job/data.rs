@@ -10,6 +10,10 @@ use super::fields::Fields;
 
 /// What is read, and how it becomes rows.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the job file"
+)]
 pub struct DataSettings {
     /// What is read of a record.
     pub stage: Stage,

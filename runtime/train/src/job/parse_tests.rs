@@ -86,46 +86,6 @@ fn a_wrong_job_names_line_key_and_reason() {
             "line 7: `streaming: true` is not supported: set `max_steps`",
         ),
         (
-            "streaming: true\nmax_steps: 5\nmax_samples: 3",
-            "`streaming` cannot be used with `max_samples`",
-        ),
-        (
-            "streaming: true\nmax_steps: 5\nval_size: 0.1",
-            "`val_size` must be a whole number where `streaming` is on",
-        ),
-        ("mix_strategy: interleave_once", "LLaMA-Factory 0.9.5 fails"),
-        ("mix_strategy: stir", "`concat`, `interleave_under`"),
-        (
-            "interleave_probs: 0.5,0.5",
-            "cannot be used with `mix_strategy: concat`",
-        ),
-        (
-            "mix_strategy: interleave_over\ninterleave_probs: 0.5,0.4",
-            "which add up to one",
-        ),
-        (
-            "mix_strategy: interleave_over\ninterleave_probs: 1.0,0",
-            "numbers above zero",
-        ),
-        (
-            "mix_strategy: interleave_over\ninterleave_probs: 0.5,0.3,0.2",
-            "one number for each dataset",
-        ),
-        ("long_text_overlap: 1024", "below half of `cutoff_len`"),
-        (
-            "long_text_overlap: 8\ntrain_on_prompt: true",
-            "cannot be used with `train_on_prompt`",
-        ),
-        (
-            "stage: pt\nlong_text_overlap: 8\npacking: true",
-            "cannot be used with `packing`",
-        ),
-        (
-            "stage: dpo\nlong_text_overlap: 8",
-            "cannot be used with `stage: dpo`",
-        ),
-        ("tool_format: glm4", "one of default, qwen, llama3, mistral"),
-        (
             "packing: false\nlora_rank: zero",
             "line 7: `lora_rank` must be a whole number from 1",
         ),
@@ -283,6 +243,55 @@ fn a_stage_that_looks_back_trains_nothing_but_its_adapter() {
         // ORPO looks at nothing but the model as it is.
         let orpo = format!("finetuning_type: lora\nstage: dpo\npref_loss: orpo\n{key}");
         assert!(parse(&orpo, &[]).is_ok(), "{key}");
+    }
+}
+
+#[test]
+fn what_data_cannot_be_is_told() {
+    for (more, expected) in [
+        (
+            "streaming: true\nmax_steps: 5\nmax_samples: 3",
+            "`streaming` cannot be used with `max_samples`",
+        ),
+        (
+            "streaming: true\nmax_steps: 5\nval_size: 0.1",
+            "`val_size` must be a whole number where `streaming` is on",
+        ),
+        ("mix_strategy: interleave_once", "LLaMA-Factory 0.9.5 fails"),
+        ("mix_strategy: stir", "`concat`, `interleave_under`"),
+        (
+            "interleave_probs: 0.5,0.5",
+            "cannot be used with `mix_strategy: concat`",
+        ),
+        (
+            "mix_strategy: interleave_over\ninterleave_probs: 0.5,0.4",
+            "which add up to one",
+        ),
+        (
+            "mix_strategy: interleave_over\ninterleave_probs: 1.0,0",
+            "numbers above zero",
+        ),
+        (
+            "mix_strategy: interleave_over\ninterleave_probs: 0.5,0.3,0.2",
+            "one number for each dataset",
+        ),
+        ("long_text_overlap: 1024", "below half of `cutoff_len`"),
+        (
+            "long_text_overlap: 8\ntrain_on_prompt: true",
+            "cannot be used with `train_on_prompt`",
+        ),
+        (
+            "stage: pt\nlong_text_overlap: 8\npacking: true",
+            "cannot be used with `packing`",
+        ),
+        (
+            "stage: dpo\nlong_text_overlap: 8",
+            "cannot be used with `stage: dpo`",
+        ),
+        ("tool_format: glm4", "one of default, qwen, llama3, mistral"),
+    ] {
+        let error = parse(more, &[]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{more}: {error}");
     }
 }
 
