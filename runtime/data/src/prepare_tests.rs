@@ -356,16 +356,16 @@ fn a_second_start_reads_the_cache_unless_something_changed() {
     let run = |request: &Request<'_>, settings: &EncodeSettings<'_>| {
         let told = Recorder::default();
         let prepared = super::prepare(request, &tokenizer, settings, &cache, &told).unwrap();
-        let tokenized = told.events().iter().any(|event| match event {
+        let worked = told.events().iter().any(|event| match event {
             Event::Progress { done, .. } => *done > 0,
             _ => false,
         });
-        (prepared, tokenized)
+        (prepared, worked)
     };
-    let (first, tokenized) = run(&request, &settings);
-    assert!(tokenized);
-    let (second, tokenized) = run(&request, &settings);
-    assert!(!tokenized);
+    let (first, worked) = run(&request, &settings);
+    assert!(worked);
+    let (second, worked) = run(&request, &settings);
+    assert!(!worked);
     assert_eq!(first, second);
     assert_eq!(first.dropped.len(), 1);
     settings.cutoff_len = 999;
