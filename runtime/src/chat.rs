@@ -4,44 +4,46 @@ use std::io::{IsTerminal as _, stdin};
 
 use console::View;
 use report::Trouble;
-use torch_backend::{BackendError, Model, Sampling, Threads, generate, open, use_threads};
-use train_data::{TextStream, Tokenizer, Turn};
+use serde_json::{Value, json};
+use torch_backend::{BackendError, Continuation, Sampling, generate};
+use train::Length;
+use train_data::TextStream;
 
 use crate::ChatArguments;
-use crate::error::RuntimeError;
-use crate::home::Home;
-use crate::speech::Speech;
+use crate::chance::any_seed;
+use crate::talk::Talk;
+
+/// Longest answer where neither a job nor the command line says so.
+const USUAL_LENGTH: usize = 256;
 
 pub(crate) fn run(arguments: &ChatArguments, view: &View) -> Result<(), Trouble> {
-    let home = Home::find();
-    let path = home
-        .model(&arguments.model)
-        .ok_or_else(|| RuntimeError::NoSuchModel {
-            name: arguments.model.clone(),
-        })?;
-    use_threads(Threads::Idle);
-    let files = open(&path, &home.cache, view)?;
-    let mut tokenizer = Tokenizer::from_folder(files.folder())?;
-    let name = arguments.template.as_deref();
-    let speech = Speech::settle(name, files.folder(), &mut tokenizer)?;
-    let mut model = files.load()?;
-    if let Some(adapter) = &arguments.adapter {
-        model.load_adapter(adapter, 0.0)?;
+    let mut talk = Talk::open(&arguments.talk, view)?;
+    let told = talk.told;
+    let generation = &mut talk.voice.generation;
+    if !told {
+        // Where nothing is said the likeliest words are taken, unless a temperature asks for a draw.
+        generation.draws = arguments.temperature.is_some();
+        generation.length = Length::New(USUAL_LENGTH);
     }
-    let mut chat = Chat {
-        end: speech.ends(&tokenizer, files.folder(), &model.config().end_tokens),
-        model,
-        tokenizer,
-        speech,
+    if let Some(temperature) = arguments.temperature {
+        generation.draws = temperature > 0.0;
+        generation.temperature = temperature;
+    }
+    if let Some(most) = arguments.max_tokens {
+        generation.length = Length::New(most);
+    }
+    let chat = Chat {
+        seed: arguments.seed.unwrap_or_else(any_seed),
+        talk,
         arguments,
         view,
     };
     // Questions on the command line are asked one by one, each without the others' memory.
-    for question in &arguments.prompt {
+    for (number, question) in (0..).zip(&arguments.prompt) {
         if arguments.prompt.len() > 1 && !view.is_json() {
             view.data(&format!("> {question}"));
         }
-        chat.answer(&[], question)?;
+        chat.answer(&mut chat.opening(), question, number)?;
     }
     if arguments.prompt.is_empty() {
         chat.talk()?;
@@ -50,18 +52,24 @@ pub(crate) fn run(arguments: &ChatArguments, view: &View) -> Result<(), Trouble>
 }
 
 struct Chat<'a> {
-    model: Model,
-    tokenizer: Tokenizer,
-    speech: Speech,
-    end: Vec<i64>,
+    talk: Talk,
+    seed: u64,
     arguments: &'a ChatArguments,
     view: &'a View,
 }
 
 impl Chat<'_> {
+    /// The messages before the first question.
+    fn opening(&self) -> Vec<Value> {
+        let system = self.arguments.system.iter();
+        let system = system.map(|text| json!({"role": "system", "content": text}));
+        system.collect()
+    }
+
     /// Reads questions line by line until the input ends.
-    fn talk(&mut self) -> Result<(), Trouble> {
-        let mut turns = Vec::new();
+    fn talk(&self) -> Result<(), Trouble> {
+        let mut messages = self.opening();
+        let mut number = 0;
         loop {
             if stdin().is_terminal() && !self.view.is_json() {
                 self.view.stream("> ");
@@ -77,29 +85,30 @@ impl Chat<'_> {
             }
             let question = line.trim();
             if !question.is_empty() {
-                let assistant = self.answer(&turns, question)?;
-                turns.push(Turn {
-                    user: question.to_owned(),
-                    assistant,
-                    ..Turn::default()
-                });
+                self.answer(&mut messages, question, number)?;
+                number += 1;
             }
         }
     }
 
-    /// Answers one question, token by token as they are made unless the answer is for a program.
-    fn answer(&mut self, turns: &[Turn], question: &str) -> Result<String, Trouble> {
-        let prompt = self.speech.prompt(&self.tokenizer, turns, question)?;
-        let prompt: Vec<i64> = prompt.into_iter().map(i64::from).collect();
-        let sampling = match self.arguments.temperature {
-            Some(temperature) if temperature > 0.0 => Sampling::Draw {
-                temperature,
-                top_p: 0.9,
-            },
-            _ => Sampling::Greedy,
+    /// Answers one question, token by token as they are made unless the answer is for a program. Both are added to
+    /// `messages`.
+    fn answer(
+        &self,
+        messages: &mut Vec<Value>,
+        question: &str,
+        number: u64,
+    ) -> Result<(), Trouble> {
+        let Talk { model, voice, .. } = &self.talk;
+        messages.push(json!({"role": "user", "content": question}));
+        let prompt = voice.speech.tokens(&voice.tokenizer, messages, None)?;
+        let continuation = Continuation {
+            limit: voice.generation.limit(prompt.len()),
+            prompt: prompt.into_iter().map(i64::from).collect(),
+            ends: voice.ends.clone(),
+            sampling: Sampling::of_job(&voice.generation, self.seed, number),
         };
-        let limit = self.arguments.max_tokens;
-        let mut text = TextStream::new(&self.tokenizer);
+        let mut text = TextStream::new(&voice.tokenizer);
         let mut answer = String::new();
         let mut fault = None;
         let mut say = |piece: String| {
@@ -108,7 +117,7 @@ impl Chat<'_> {
             }
             answer.push_str(&piece);
         };
-        generate(&self.model, &prompt, limit, &self.end, sampling, |token| {
+        generate(model, continuation, |token| {
             // A model's token fits: it was drawn from its vocabulary.
             match text.push(u32::try_from(token).unwrap_or_default()) {
                 Ok(piece) => say(piece),
@@ -121,11 +130,12 @@ impl Chat<'_> {
         }
         say(text.finish()?);
         if self.view.is_json() {
-            let value = serde_json::json!({"prompt": question, "answer": answer});
+            let value = json!({"prompt": question, "answer": answer});
             self.view.result(&value, "");
         } else {
             self.view.stream("\n");
         }
-        Ok(answer)
+        messages.push(json!({"role": "assistant", "content": answer}));
+        Ok(())
     }
 }

@@ -35,6 +35,33 @@ pub(crate) enum RuntimeError {
     #[cfg(feature = "native")]
     #[error("`{path}` holds something that an export does not replace")]
     ExportTaken { path: PathBuf },
+    /// The results of an exam were to go where something is.
+    #[cfg(feature = "native")]
+    #[error("`{path}` exists already")]
+    SaveTaken { path: PathBuf },
+    /// Neither a job nor a model was named.
+    #[cfg(feature = "native")]
+    #[error("neither a job file nor a model is named")]
+    NothingNamed,
+    /// The messages of a chat come in an order that its template has no place for.
+    #[cfg(feature = "native")]
+    #[error("message {number} is by `{found}`; the template has a place for `{expected}` there")]
+    Order {
+        number: usize,
+        found: String,
+        expected: &'static str,
+    },
+    /// The address cannot be listened on.
+    #[cfg(feature = "native")]
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        address: String,
+        source: std::io::Error,
+    },
+    /// The file with the token cannot be used.
+    #[cfg(feature = "native")]
+    #[error("the token file `{path}` cannot be used: {reason}")]
+    TokenFile { path: PathBuf, reason: String },
     /// Built without libtorch.
     #[cfg(not(feature = "native"))]
     #[error("this program was built without libtorch")]
@@ -51,6 +78,16 @@ impl Diagnose for RuntimeError {
             Self::CannotAsk { .. } => "runtime.cannot-ask",
             #[cfg(feature = "native")]
             Self::ExportTaken { .. } => "runtime.export-taken",
+            #[cfg(feature = "native")]
+            Self::SaveTaken { .. } => "runtime.save-taken",
+            #[cfg(feature = "native")]
+            Self::NothingNamed => "runtime.nothing-named",
+            #[cfg(feature = "native")]
+            Self::Order { .. } => "runtime.order",
+            #[cfg(feature = "native")]
+            Self::Listen { .. } => "runtime.listen",
+            #[cfg(feature = "native")]
+            Self::TokenFile { .. } => "runtime.token-file",
             #[cfg(not(feature = "native"))]
             Self::NotNative => "runtime.not-native",
         }
@@ -63,7 +100,28 @@ impl Diagnose for RuntimeError {
             | Self::RunUnreadable { path, .. }
             | Self::CannotAsk { path, .. } => vec![("path", path.display().to_string())],
             #[cfg(feature = "native")]
-            Self::ExportTaken { path } => vec![("path", path.display().to_string())],
+            Self::ExportTaken { path } | Self::SaveTaken { path } => {
+                vec![("path", path.display().to_string())]
+            }
+            #[cfg(feature = "native")]
+            Self::NothingNamed => Args::new(),
+            #[cfg(feature = "native")]
+            Self::Order {
+                number,
+                found,
+                expected,
+            } => vec![
+                ("number", number.to_string()),
+                ("found", found.clone()),
+                ("expected", (*expected).to_owned()),
+            ],
+            #[cfg(feature = "native")]
+            Self::Listen { address, .. } => vec![("address", address.clone())],
+            #[cfg(feature = "native")]
+            Self::TokenFile { path, reason } => vec![
+                ("path", path.display().to_string()),
+                ("reason", reason.clone()),
+            ],
             Self::NoSuchModel { name } => vec![("name", name.clone())],
             #[cfg(not(feature = "native"))]
             Self::NotNative => Args::new(),

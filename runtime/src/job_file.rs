@@ -6,7 +6,7 @@ use std::path::Path;
 use console::View;
 use report::{Event, Sink, Trouble};
 #[cfg(feature = "native")]
-use train::ExportJob;
+use train::{ChatJob, EvalJob, ExportJob, PredictJob};
 use train::{Job, JobError, Numeric, Objective};
 
 use crate::error::RuntimeError;
@@ -30,6 +30,42 @@ pub(crate) fn read_export(
     Ok(ExportJob::parse(&origin, &text, settings)?)
 }
 
+/// Reads the prediction job at `path`.
+#[cfg(feature = "native")]
+pub(crate) fn read_predict(
+    path: &Path,
+    settings: &[String],
+    view: &View,
+) -> Result<PredictJob, Trouble> {
+    let (origin, text) = text_of(path)?;
+    show_all(Job::key_faults(&origin, &text, settings)?, view)?;
+    Ok(PredictJob::parse(&origin, &text, settings)?)
+}
+
+/// Reads the evaluation job at `path`.
+#[cfg(feature = "native")]
+pub(crate) fn read_eval(path: &Path, settings: &[String], view: &View) -> Result<EvalJob, Trouble> {
+    let (origin, text) = text_of(path)?;
+    show_all(Job::key_faults(&origin, &text, settings)?, view)?;
+    Ok(EvalJob::parse(&origin, &text, settings)?)
+}
+
+/// Reads the job for talking with a model at `path`, or makes one of settings alone. `model` stands in for the job's.
+#[cfg(feature = "native")]
+pub(crate) fn read_chat(
+    path: Option<&Path>,
+    settings: &[String],
+    model: Option<&str>,
+    view: &View,
+) -> Result<ChatJob, Trouble> {
+    let (origin, text) = match path {
+        Some(path) => text_of(path)?,
+        None => (String::new(), String::new()),
+    };
+    show_all(Job::key_faults(&origin, &text, settings)?, view)?;
+    Ok(ChatJob::parse(&origin, &text, settings, model)?)
+}
+
 /// The file's name for messages, and its text.
 fn text_of(path: &Path) -> Result<(String, String), RuntimeError> {
     let text = fs::read_to_string(path).map_err(|source| RuntimeError::JobUnreadable {
@@ -48,6 +84,16 @@ fn show_all(mut faults: Vec<JobError>, view: &View) -> Result<(), Trouble> {
     last.map_or(Ok(()), |fault| Err(fault.into()))
 }
 
+/// Warns where a job asks for a number format that this program does not compute in.
+pub(crate) fn warn_of_numbers(numeric: Numeric, view: &View) {
+    if numeric == Numeric::Float16 {
+        view.emit(&Event::Warned {
+            code: "runtime.computes-in-float32".to_owned(),
+            args: Vec::new(),
+        });
+    }
+}
+
 /// Warns of what the job asks for and this program does otherwise.
 pub(crate) fn warn(job: &Job, view: &View) {
     let warned = |code: &str| {
@@ -56,9 +102,7 @@ pub(crate) fn warn(job: &Job, view: &View) {
             args: Vec::new(),
         });
     };
-    if job.numeric == Numeric::Float16 {
-        warned("runtime.computes-in-float32");
-    }
+    warn_of_numbers(job.numeric, view);
     // Only the loss over tokens goes back through the layers one by one.
     if job.recomputation_asked && job.objective != Objective::Tokens {
         warned("runtime.keeps-activations");

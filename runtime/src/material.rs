@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use console::View;
 use report::{Event, Sink, Trouble};
 use serde_json::{Value, json};
-use train::Job;
+#[cfg(feature = "native")]
+use train::Asked;
+use train::{DataSettings, Job};
 use train_data::{
-    Cache, ChatTemplate, DataError, EncodeSettings, Prepared, Request, Stage, Streamed, Streaming,
-    Tally, Template, Tokenizer, prepare, tally,
+    Cache, ChatTemplate, DataError, EncodeSettings, HeldOut, Prepared, Request, Stage, Streamed,
+    Streaming, Tally, Template, Tokenizer, prepare, tally,
 };
+#[cfg(feature = "native")]
+use train_data::{Dropped, Question, questions};
 
 use crate::home::Home;
 
@@ -23,7 +27,7 @@ pub(crate) struct Ready {
     pub(crate) template: Template,
     /// Empty where the data is read while it is trained on.
     pub(crate) prepared: Prepared,
-    tokenizer: Tokenizer,
+    pub(crate) tokenizer: Tokenizer,
     /// Folder of the datasets.
     folder: PathBuf,
 }
@@ -41,6 +45,44 @@ pub(crate) enum Keep {
     No,
 }
 
+/// Which datasets are read, and how.
+pub(crate) struct Sources<'a> {
+    data: &'a DataSettings,
+    names: &'a [String],
+    eval_names: &'a [String],
+    eval_apart: bool,
+    held_out: HeldOut,
+    seed: u64,
+}
+
+impl<'a> Sources<'a> {
+    /// What `job` trains and is evaluated on.
+    pub(crate) fn of_job(job: &'a Job) -> Self {
+        Self {
+            data: &job.data,
+            names: &job.data.names,
+            eval_names: &job.evaluation.names,
+            eval_apart: job.evaluation.apart,
+            held_out: job.evaluation.held_out,
+            seed: job.seed,
+        }
+    }
+
+    /// What a model is tried on: where nothing is held out, all of the datasets.
+    #[cfg(feature = "native")]
+    pub(crate) fn of_asked(data: &'a DataSettings, asked: &'a Asked, seed: u64) -> Self {
+        let all = asked.held_out == HeldOut::Nothing;
+        Self {
+            data,
+            names: if all { &[] } else { &asked.names },
+            eval_names: if all { &asked.names } else { &[] },
+            eval_apart: false,
+            held_out: asked.held_out,
+            seed,
+        }
+    }
+}
+
 impl Ready {
     /// Reads the datasets of `job` as the model in `folder` will see them.
     pub(crate) fn gather(
@@ -50,33 +92,68 @@ impl Ready {
         keep: Keep,
         view: &View,
     ) -> Result<Self, Trouble> {
+        let sources = Sources::of_job(job);
+        let mut ready = Self::open(&sources, folder, home, view)?;
+        if job.data.streaming.is_none() {
+            ready.prepare(&sources, home, keep, view)?;
+        }
+        Ok(ready)
+    }
+
+    /// Reads the tokenizer and the template of the model in `folder`, and no data yet.
+    pub(crate) fn open(
+        sources: &Sources<'_>,
+        folder: &Path,
+        home: &Home,
+        view: &View,
+    ) -> Result<Self, Trouble> {
+        let data = sources.data;
         let mut tokenizer = Tokenizer::from_folder(folder)?;
-        let name = job.data.template.as_deref();
+        let name = data.template.as_deref();
         // Plain texts need no template, so none is missed.
-        let name = name.or((job.data.stage == Stage::Pretrain).then_some("empty"));
+        let name = name.or((data.stage == Stage::Pretrain).then_some("empty"));
         let mut template = template(name, folder, &tokenizer, view)?;
-        if let Some(format) = job.data.tool_format {
+        if let Some(format) = data.tool_format {
             template = template.with_tools(format);
         }
         tokenizer.adapt_to(&template)?;
-        let mut ready = Self {
+        Ok(Self {
             padding_id: tokenizer.padding_id(),
             template,
             prepared: Prepared::default(),
             tokenizer,
-            folder: datasets(job, home),
+            folder: datasets(data, home),
+        })
+    }
+
+    /// Reads the data.
+    pub(crate) fn prepare(
+        &mut self,
+        sources: &Sources<'_>,
+        home: &Home,
+        keep: Keep,
+        view: &View,
+    ) -> Result<(), Trouble> {
+        let data = sources.data;
+        let cache = Cache {
+            folder: Some(home.cache.join("tokens")),
+            own: data.tokenized.as_deref(),
+            renew: data.renews_cache,
+            reads_only: keep == Keep::No,
         };
-        if job.data.streaming.is_none() {
-            let cache = Cache {
-                folder: Some(home.cache.join("tokens")),
-                own: job.data.tokenized.as_deref(),
-                renew: job.data.renews_cache,
-                reads_only: keep == Keep::No,
-            };
-            let (request, settings) = (ready.request(job), ready.settings(job));
-            ready.prepared = prepare(&request, &ready.tokenizer, &settings, &cache, view)?;
-        }
-        Ok(ready)
+        let (request, settings) = (self.request(sources), self.settings(data));
+        self.prepared = prepare(&request, &self.tokenizer, &settings, &cache, view)?;
+        Ok(())
+    }
+
+    /// Reads the data as questions to be answered.
+    #[cfg(feature = "native")]
+    pub(crate) fn questions(
+        &self,
+        sources: &Sources<'_>,
+    ) -> Result<(Vec<Question>, Vec<Dropped>), Trouble> {
+        let (request, settings) = (self.request(sources), self.settings(sources.data));
+        Ok(questions(&request, &self.tokenizer, &settings)?)
     }
 
     /// Opens the data of `job` to be read while `work` trains on it.
@@ -86,32 +163,32 @@ impl Ready {
         streaming: Streaming,
         work: impl FnOnce(&Streamed<'_>) -> Result<T, Trouble>,
     ) -> Result<T, Trouble> {
-        let (request, settings) = (self.request(job), self.settings(job));
+        let sources = Sources::of_job(job);
+        let (request, settings) = (self.request(&sources), self.settings(&job.data));
         let streamed = Streamed::open(&request, &self.tokenizer, &settings, streaming)?;
         work(&streamed)
     }
 
-    fn request<'a>(&'a self, job: &'a Job) -> Request<'a> {
-        let data = &job.data;
+    fn request<'a>(&'a self, sources: &Sources<'a>) -> Request<'a> {
+        let data = sources.data;
         Request {
             folder: &self.folder,
-            names: &data.names,
-            eval_names: &job.evaluation.names,
-            eval_apart: job.evaluation.apart,
+            names: sources.names,
+            eval_names: sources.eval_names,
+            eval_apart: sources.eval_apart,
             mix: data.mix.clone(),
             max_samples: data.max_samples,
             stage: data.stage,
             packing: data.packing,
             chunk: data.chunk,
             overlap: data.overlap,
-            held_out: job.evaluation.held_out,
+            held_out: sources.held_out,
             text_end: data.text_end(),
-            seed: job.seed,
+            seed: sources.seed,
         }
     }
 
-    fn settings<'a>(&'a self, job: &'a Job) -> EncodeSettings<'a> {
-        let data = &job.data;
+    fn settings<'a>(&'a self, data: &'a DataSettings) -> EncodeSettings<'a> {
         EncodeSettings {
             template: &self.template,
             default_system: data.default_system.clone(),
@@ -170,10 +247,10 @@ pub(crate) fn template(
 }
 
 /// The job's folder of datasets, or the release's where that does not exist.
-fn datasets(job: &Job, home: &Home) -> PathBuf {
+fn datasets(data: &DataSettings, home: &Home) -> PathBuf {
     let installed = home.release.as_ref().map(|r| r.join("datasets"));
     match installed {
-        Some(installed) if !job.data.folder.exists() => installed,
-        _ => job.data.folder.clone(),
+        Some(installed) if !data.folder.exists() => installed,
+        _ => data.folder.clone(),
     }
 }

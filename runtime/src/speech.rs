@@ -4,68 +4,102 @@ use std::fs;
 use std::path::Path;
 
 use report::Trouble;
-use serde_json::Value;
-use train_data::{ChatTemplate, DataError, Message, Template, Tokenizer, Turn};
+use serde_json::{Map, Value, json};
+use train::Wording;
+use train_data::{ChatTemplate, DataError, Template, Tokenizer, Turn};
+
+use crate::error::RuntimeError;
 
 /// A way to write chats.
-pub(crate) enum Speech {
+pub(crate) struct Speech {
+    way: Way,
+    wording: Wording,
+}
+
+enum Way {
     /// A template by its name in a job file.
     Named(&'static Template),
     /// The program that the model brings.
     Own(ChatTemplate),
 }
 
+/// What a model's own template marks a call of a tool with, if it has calls that this program reads.
+const CALL: &str = "<tool_call>";
+
 impl Speech {
-    /// The template called `name`, or the one in the model's folder.
+    /// The template that is named, or the one in the model's folder.
     pub(crate) fn settle(
-        name: Option<&str>,
+        wording: &Wording,
         folder: &Path,
         tokenizer: &mut Tokenizer,
     ) -> Result<Self, Trouble> {
-        if let Some(name) = name {
+        let way = if let Some(name) = &wording.template {
             let template = Template::named(name)?;
             tokenizer.adapt_to(template)?;
-            return Ok(Self::Named(template));
-        }
-        match ChatTemplate::of_model(folder, tokenizer)? {
-            Some(own) => Ok(Self::Own(own)),
-            None => Err(DataError::NoTemplate {
+            Way::Named(template)
+        } else {
+            let own = ChatTemplate::of_model(folder, tokenizer)?;
+            Way::Own(own.ok_or_else(|| DataError::NoTemplate {
                 path: folder.to_owned(),
                 known: Template::names().collect::<Vec<_>>().join(", "),
-            }
-            .into()),
+            })?)
+        };
+        Ok(Self {
+            way,
+            wording: wording.clone(),
+        })
+    }
+
+    /// Whether the model can be told of tools, in a form whose calls are read here.
+    pub(crate) fn knows_tools(&self) -> bool {
+        match &self.way {
+            Way::Named(_) => false,
+            Way::Own(own) => own.mentions("tools") && own.mentions(CALL),
         }
     }
 
-    /// The tokens up to where the model answers.
-    pub(crate) fn prompt(
+    /// The tokens of `messages`, each with its `role` and `content`, up to where the model answers.
+    pub(crate) fn tokens(
         &self,
         tokenizer: &Tokenizer,
-        turns: &[Turn],
-        question: &str,
+        messages: &[Value],
+        tools: Option<&Value>,
     ) -> Result<Vec<u32>, Trouble> {
-        let own = match self {
-            Self::Named(template) => return Ok(template.prompt(tokenizer, "", turns, question)?),
-            Self::Own(own) => own,
-        };
-        let message = |role, content| Message { role, content };
-        let mut messages = Vec::with_capacity(2 * turns.len() + 1);
-        for turn in turns {
-            messages.push(message("user", turn.user.as_str()));
-            messages.push(message("assistant", turn.assistant.as_str()));
+        match &self.way {
+            Way::Named(template) => {
+                let (system, turns) = turns(messages)?;
+                let default = self.wording.default_system.as_deref();
+                let system = system.or(default).unwrap_or("");
+                let thinking = self.wording.thinking;
+                Ok(template.open_prompt(tokenizer, system, &turns, thinking)?)
+            }
+            Way::Own(own) => {
+                let mut messages = messages.to_vec();
+                let opens = messages
+                    .first()
+                    .is_some_and(|first| first["role"] == "system");
+                if let (false, Some(system)) = (opens, &self.wording.default_system) {
+                    messages.insert(0, json!({"role": "system", "content": system}));
+                }
+                let mut more = Map::new();
+                more.extend(tools.map(|tools| ("tools".to_owned(), tools.clone())));
+                if !self.wording.thinking {
+                    more.insert("enable_thinking".to_owned(), false.into());
+                }
+                let text = own.render_chat(&messages, &more, true)?;
+                Ok(tokenizer.encode(&text)?)
+            }
         }
-        messages.push(message("user", question));
-        Ok(tokenizer.encode(&own.render(&messages, true)?)?)
     }
 
     /// Tokens at which an answer ends; `of_model` are those that the model's configuration names.
     pub(crate) fn ends(&self, tokenizer: &Tokenizer, folder: &Path, of_model: &[i64]) -> Vec<i64> {
-        match self {
-            Self::Named(template) => {
+        match &self.way {
+            Way::Named(template) => {
                 let ids = template.stop_ids(tokenizer).into_iter();
                 ids.map(i64::from).collect()
             }
-            Self::Own(_) => {
+            Way::Own(_) => {
                 let mut ends = generation_ends(&folder.join("generation_config.json"));
                 ends.extend_from_slice(of_model);
                 ends.push(tokenizer.end_id().into());
@@ -75,6 +109,39 @@ impl Speech {
             }
         }
     }
+}
+
+/// The system text, and the turns, the last of which is open. A named template has no place for another order.
+fn turns(messages: &[Value]) -> Result<(Option<&str>, Vec<Turn>), RuntimeError> {
+    let text = |message: &'_ Value, key: &str| message[key].as_str().unwrap_or("").to_owned();
+    let (system, rest) = match messages.split_first() {
+        Some((first, rest)) if first["role"] == "system" => (first["content"].as_str(), rest),
+        _ => (None, messages),
+    };
+    let before = messages.len() - rest.len();
+    for (index, message) in rest.iter().enumerate() {
+        let expected = ["user", "assistant"][index % 2];
+        if message["role"] != expected {
+            return Err(RuntimeError::Order {
+                number: before + index + 1,
+                found: text(message, "role"),
+                expected,
+            });
+        }
+    }
+    if rest.len() % 2 == 0 {
+        return Err(RuntimeError::Order {
+            number: messages.len() + 1,
+            found: "nothing".to_owned(),
+            expected: "user",
+        });
+    }
+    let turns = rest.chunks(2).map(|pair| Turn {
+        user: text(&pair[0], "content"),
+        assistant: pair.get(1).map_or_else(String::new, |m| text(m, "content")),
+        ..Turn::default()
+    });
+    Ok((system, turns.collect()))
 }
 
 /// The end tokens in a `generation_config.json`. It is not needed, so a broken one is no fault.
@@ -90,6 +157,37 @@ fn generation_ends(path: &Path) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_become_turns_in_one_order_only() {
+        let message = |role: &str, content: &str| json!({"role": role, "content": content});
+        let chat = [
+            message("system", "s"),
+            message("user", "a"),
+            message("assistant", "b"),
+            message("user", "c"),
+        ];
+        let (system, found) = turns(&chat).unwrap();
+        assert_eq!(system, Some("s"));
+        let texts: Vec<_> = found.iter().map(|t| (&*t.user, &*t.assistant)).collect();
+        assert_eq!(texts, [("a", "b"), ("c", "")]);
+        for (chat, number, expected) in [
+            (&chat[..3], 4, "user"),
+            (&chat[2..], 1, "user"),
+            (&[chat[1].clone(), chat[3].clone()][..], 2, "assistant"),
+            (&chat[..1], 2, "user"),
+            (&[], 1, "user"),
+        ] {
+            match turns(chat).unwrap_err() {
+                RuntimeError::Order {
+                    number: n,
+                    expected: e,
+                    ..
+                } => assert_eq!((n, e), (number, expected)),
+                other => panic!("{other}"),
+            }
+        }
+    }
 
     #[test]
     fn end_tokens_are_one_or_several_or_none() {

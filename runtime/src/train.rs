@@ -1,10 +1,12 @@
 //! `train`: a job file into a tuned model.
 
+use std::path::Path;
+
 use console::View;
 use report::{Trouble, relayed};
 use serde_json::{Value, json};
 use torch_backend::{LibtorchTrainer, Threads, open, use_threads};
-use train::{Ending, Material, Summary, TrainError, begin};
+use train::{Asked, Ending, Job, Material, Summary, TrainError, begin};
 use train_data::Streamed;
 
 use crate::TrainArguments;
@@ -12,6 +14,8 @@ use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
 use crate::material::{Keep, Ready, warn};
+use crate::predict::Prediction;
+use crate::questions::Questions;
 use crate::signals::stop_on_request;
 use crate::tuning::{adam, tuning};
 
@@ -35,6 +39,10 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     if ready.prepared.items.is_empty() && job.data.streaming.is_none() {
         return Err(TrainError::NoExamples.into());
     }
+    let questions = match job.prediction {
+        Some(_) => Some(questions(&job, files.folder(), &home, view)?),
+        None => None,
+    };
     let mut trainer = LibtorchTrainer::new(files, &job.model, tuning(&job), adam(&job), job.seed)?
         .with_objective(job.objective)?
         .with_router_loss(job.router_loss);
@@ -64,16 +72,45 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
             Ok((summary, value))
         })?,
     };
+    let prediction = match (&questions, &job.prediction) {
+        // Who stopped the run does not wait for answers.
+        (Some(questions), Some(generation)) if summary.ending != Ending::Stopped => {
+            let prediction = Prediction {
+                questions,
+                generation,
+                batch_size: job.evaluation.batch_size,
+                seed: job.seed,
+                folder: &job.output_dir,
+            };
+            relayed(view, |sink| prediction.make(trainer.model(), &stop, sink))?
+        }
+        _ => None,
+    };
     let output = job.output_dir.display().to_string();
     let value = json!({
         "output_dir": output, "steps": summary.steps, "planned_steps": summary.planned,
         "resumed_at": summary.resumed_at, "ending": ending(summary.ending),
         "train_loss": summary.train_loss, "eval_loss": summary.evaluations.last().map(|(_, loss)| loss),
         "best_step": summary.best_step, "tokens": summary.tokens, "seconds": summary.seconds,
-        "threads": threads, "dropped": dropped,
+        "threads": threads, "dropped": dropped, "prediction": prediction,
     });
     view.result(&value, &output);
     Ok(())
+}
+
+/// The evaluation data as questions, to be answered in the end.
+fn questions(job: &Job, folder: &Path, home: &Home, view: &View) -> Result<Questions, Trouble> {
+    let evaluation = &job.evaluation;
+    let names = if evaluation.names.is_empty() {
+        &job.data.names
+    } else {
+        &evaluation.names
+    };
+    let asked = Asked {
+        names: names.clone(),
+        held_out: evaluation.held_out,
+    };
+    Questions::gather(&job.data, &asked, job.seed, folder, home, view)
 }
 
 fn ending(ending: Ending) -> &'static str {

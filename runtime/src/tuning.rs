@@ -7,17 +7,15 @@ use torch_backend::{
 use train::{FineTuning, Job, Numeric};
 
 pub(crate) fn tuning(job: &Job) -> Tuning {
-    let mut holding = Holding {
-        precision: match job.numeric {
-            // 16-bit floating point needs loss scaling and units that processors lack: computed in 32 bits, with a warning.
-            Numeric::Float32 | Numeric::Float16 => Precision::Float32,
-            Numeric::Bfloat16 => Precision::Bfloat16,
-            Numeric::PureBfloat16 => Precision::PureBfloat16,
-        },
+    let quantization = match &job.fine_tuning {
+        FineTuning::Lora(lora) => lora.quantization,
+        FineTuning::Freeze(_) | FineTuning::Full => None,
+    };
+    let holding = Holding {
         // The original recomputes by default; here only who asks for it in so many words gives a third of the speed for
         // the memory. Both give the same bits.
         recompute: job.recomputation_asked && job.gradient_checkpointing,
-        ..Holding::default()
+        ..holding(job.numeric, quantization)
     };
     let method = match &job.fine_tuning {
         FineTuning::Full => Method::Full,
@@ -26,10 +24,7 @@ pub(crate) fn tuning(job: &Job) -> Tuning {
             modules: freeze.modules.clone(),
             extra_modules: freeze.extra_modules.clone(),
         }),
-        FineTuning::Lora(lora) => {
-            holding.quantization = packing(lora.quantization);
-            adapter(lora)
-        }
+        FineTuning::Lora(lora) => adapter(lora),
     };
     Tuning { method, holding }
 }
@@ -44,6 +39,20 @@ pub(crate) fn packing(four_bit: Option<train::Quantization>) -> Quantization {
         },
         double: four_bit.double,
     })
+}
+
+/// How a model is held in memory and computed.
+pub(crate) fn holding(numeric: Numeric, quantization: Option<train::Quantization>) -> Holding {
+    Holding {
+        precision: match numeric {
+            // 16-bit floating point needs loss scaling and units that processors lack: computed in 32 bits, with a warning.
+            Numeric::Float32 | Numeric::Float16 => Precision::Float32,
+            Numeric::Bfloat16 => Precision::Bfloat16,
+            Numeric::PureBfloat16 => Precision::PureBfloat16,
+        },
+        quantization: packing(quantization),
+        ..Holding::default()
+    }
 }
 
 /// All adapters but the last are merged; the last is gone on with, unless a fresh one is wanted.

@@ -8,8 +8,9 @@ use anyhow::{Result, bail};
 use crate::shell;
 
 /// A library and the crates of ours that may depend on it directly.
-const RULES: [(&str, &[&str]); 5] = [
+const RULES: [(&str, &[&str]); 6] = [
     ("reqwest", &["bundle-mirror"]),
+    ("hyper", &["ferry-runtime"]),
     ("tch", &["torch-backend"]),
     ("resolvo", &["os-packages"]),
     ("indicatif", &["ferry-console"]),
@@ -58,11 +59,26 @@ pub(crate) fn check() -> Result<()> {
             broken.push(format!("`{program}` links `{library}` and must not"));
         }
     }
+    if links_a_client()? {
+        broken
+            .push("`ferry-runtime` links the client of `hyper`; only its server may be".to_owned());
+    }
     if !broken.is_empty() {
         bail!("arrows point the wrong way:\n  {}", broken.join("\n  "));
     }
-    println!("arrows: {} rules hold", RULES.len() + ABSENT.len());
+    println!("arrows: {} rules hold", RULES.len() + ABSENT.len() + 1);
     Ok(())
+}
+
+/// Whether the runtime's HTTP library can do more than serve.
+fn links_a_client() -> Result<bool> {
+    let mut tree = shell::cargo();
+    tree.args(["tree", "--offline", "-p", "ferry-runtime", "--all-features"]);
+    tree.args(["-e", "normal,features", "--prefix", "none", "-i", "hyper"]);
+    let tree = shell::output(&mut tree)?;
+    Ok(tree
+        .lines()
+        .any(|line| line.starts_with("hyper feature \"client\"")))
 }
 
 /// Members of this workspace that name `library` among their own dependencies.

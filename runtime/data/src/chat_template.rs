@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
+use serde_json::Map;
 
 use crate::error::DataError;
 use crate::jinja;
@@ -74,7 +75,17 @@ impl ChatTemplate {
 
     /// Writes `messages` as the model reads them; `answer`: up to where the model answers.
     pub fn render(&self, messages: &[Message<'_>], answer: bool) -> Result<String, DataError> {
-        self.try_render(messages, answer)
+        self.render_chat(&messages, &Map::new(), answer)
+    }
+
+    /// The same for messages of any form, with `more` for the template to look at, such as `tools`.
+    pub fn render_chat(
+        &self,
+        messages: &impl Serialize,
+        more: &Map<String, serde_json::Value>,
+        answer: bool,
+    ) -> Result<String, DataError> {
+        self.try_render(messages, more, answer)
             .map_err(|source| DataError::ChatTemplate {
                 path: self.origin.clone(),
                 line: source.line().unwrap_or(0),
@@ -82,7 +93,17 @@ impl ChatTemplate {
             })
     }
 
-    fn try_render(&self, messages: &[Message<'_>], answer: bool) -> Result<String, Error> {
+    /// Whether the template's program has this word.
+    pub fn mentions(&self, word: &str) -> bool {
+        self.source.contains(word)
+    }
+
+    fn try_render(
+        &self,
+        messages: &impl Serialize,
+        more: &Map<String, serde_json::Value>,
+        answer: bool,
+    ) -> Result<String, Error> {
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
@@ -101,6 +122,7 @@ impl ChatTemplate {
         let mut text = Bounded::default();
         let context = minijinja::context! {
             messages, add_generation_prompt => answer, bos_token => self.begin, eos_token => self.end,
+            ..Value::from_serialize(more)
         };
         template.render_captured_to(context, &mut text)?;
         String::from_utf8(text.0)
@@ -245,6 +267,21 @@ mod tests {
             .render(&ASKED, true)
             .unwrap();
         assert!(year.parse::<u32>().unwrap() > 2023, "{year}");
+    }
+
+    #[test]
+    fn a_template_sees_tools_and_other_settings() {
+        let source = "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.role }}:\
+            {% for call in m.tool_calls %}{{ call.function.arguments.city }}{% endfor %}{% endfor %}{{ enable_thinking }}";
+        let calls = serde_json::json!([
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"city": "Paris"}}}]},
+        ]);
+        let more = serde_json::json!({"tools": [{"name": "f"}], "enable_thinking": false});
+        let more = more.as_object().unwrap();
+        let text = template(source).render_chat(&calls, more, true).unwrap();
+        assert_eq!(text, "[{\"name\": \"f\"}]user:assistant:ParisFalse");
+        assert!(template(source).mentions("tools"));
     }
 
     #[test]

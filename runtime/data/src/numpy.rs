@@ -8,7 +8,7 @@ const STEP: u128 = 0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645;
 
 /// A generator as `default_rng` makes it.
 #[derive(Clone, Debug)]
-pub(crate) struct Generator {
+pub struct Generator {
     state: u128,
     increment: u128,
     /// The upper half of the last draw, where the lower was asked for alone.
@@ -17,7 +17,25 @@ pub(crate) struct Generator {
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
-        let [a, b, c, d] = spread(seed);
+        Self::of([seed as u32, (seed >> 32) as u32, 0, 0])
+    }
+
+    /// As `default_rng([seed, stream])` makes it: draws of their own for each of many uses of one seed.
+    pub fn stream(seed: u64, stream: u64) -> Self {
+        let mut entropy = [0; 4];
+        let words = [seed, stream].into_iter().flat_map(|number| {
+            let high = (number >> 32) as u32;
+            [Some(number as u32), (high > 0).then_some(high)]
+        });
+        for (place, word) in entropy.iter_mut().zip(words.flatten()) {
+            *place = word;
+        }
+        Self::of(entropy)
+    }
+
+    /// Words that a short seed lacks are zeros, and hashed as such.
+    fn of(entropy: [u32; 4]) -> Self {
+        let [a, b, c, d] = spread(entropy);
         let pair = |high: u64, low: u64| (u128::from(high) << 64) | u128::from(low);
         let mut generator = Self {
             state: 0,
@@ -50,7 +68,7 @@ impl Generator {
     }
 
     /// A number from zero up to, but without, one.
-    pub(crate) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
 
@@ -131,11 +149,9 @@ impl Choice {
 }
 
 /// `SeedSequence(seed).generate_state(4, uint64)`.
-fn spread(seed: u64) -> [u64; 4] {
-    let (low, high) = (seed as u32, (seed >> 32) as u32);
+fn spread(entropy: [u32; 4]) -> [u64; 4] {
     let mut hash = Hash(0x43b0_d7e5, 0x931e_8875);
-    // Words that a short seed lacks are hashed as zeros.
-    let mut pool = [low, high, 0, 0].map(|word| hash.of(word));
+    let mut pool = entropy.map(|word| hash.of(word));
     for from in 0..4 {
         for to in (0..4).filter(|to| *to != from) {
             let other = hash.of(pool[from]);

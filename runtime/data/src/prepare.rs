@@ -128,16 +128,7 @@ impl Encoder<'_> {
         sink: &dyn Sink,
     ) -> Result<Prepared, DataError> {
         let request = self.request;
-        let load = |datasets: &[Dataset]| -> Result<Vec<Slot>, DataError> {
-            let limit = request.max_samples.unwrap_or(usize::MAX);
-            let sets = datasets
-                .iter()
-                .map(|dataset| dataset.slots().take(limit).collect());
-            let sets = sets.collect::<Result<Vec<Vec<Slot>>, DataError>>()?;
-            let lengths: Vec<usize> = sets.iter().map(Vec::len).collect();
-            let order = request.mix.order(&lengths, request.seed)?;
-            Ok(pick(sets.into_iter().flatten().collect(), &order))
-        };
+        let load = |datasets: &[Dataset]| load(request, datasets);
         let mut prepared = Prepared::default();
         let mut slots = load(train)?;
         let mut held = Vec::new();
@@ -197,6 +188,33 @@ impl Encoder<'_> {
         }
         Ok(items)
     }
+}
+
+/// All records of `datasets`, mixed as was asked.
+fn load(request: &Request<'_>, datasets: &[Dataset]) -> Result<Vec<Slot>, DataError> {
+    let limit = request.max_samples.unwrap_or(usize::MAX);
+    let sets = datasets
+        .iter()
+        .map(|dataset| dataset.slots().take(limit).collect());
+    let sets = sets.collect::<Result<Vec<Vec<Slot>>, DataError>>()?;
+    let lengths: Vec<usize> = sets.iter().map(Vec::len).collect();
+    let order = request.mix.order(&lengths, request.seed)?;
+    Ok(pick(sets.into_iter().flatten().collect(), &order))
+}
+
+/// The records that a training run would evaluate on.
+pub(crate) fn evaluated(request: &Request<'_>) -> Result<Vec<Slot>, DataError> {
+    let datasets = Datasets::open(request.folder)?;
+    let named = |names: &[String]| -> Result<Vec<Slot>, DataError> {
+        let found = names.iter().map(|name| datasets.find(name, request.stage));
+        load(request, &found.collect::<Result<Vec<_>, _>>()?)
+    };
+    if !request.eval_names.is_empty() {
+        return named(request.eval_names);
+    }
+    let slots = named(request.names)?;
+    let count = request.held_out.of(slots.len());
+    Ok(split(slots, count, request.seed).1)
 }
 
 /// The slots at `order`. Where each is wanted once they move; a mix may want some again.

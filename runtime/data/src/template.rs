@@ -135,8 +135,19 @@ impl Template {
             user: question.to_owned(),
             ..Turn::default()
         });
-        let opening = Opening::system(system);
-        let (source, _) = self.encode_last(tokenizer, opening, &turns, true)?;
+        self.open_prompt(tokenizer, system, &turns, true)
+    }
+
+    /// Tokens of a chat up to the answer of its last turn. Unless `thinking`, a reasoning template puts an empty thought
+    /// before that.
+    pub fn open_prompt(
+        &self,
+        tokenizer: &Tokenizer,
+        system: &str,
+        turns: &[Turn],
+        thinking: bool,
+    ) -> Result<Vec<u32>, DataError> {
+        let (source, _) = self.encode_last(tokenizer, Opening::system(system), turns, thinking)?;
         Ok(source)
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -27,6 +28,9 @@ pub struct Tokenizer {
     padding: u32,
     adds_begin: bool,
     digest: [u8; 32],
+    /// Special tokens beside the usual ones, by text.
+    extra: Vec<String>,
+    tidies: bool,
 }
 
 /// A token with its text.
@@ -65,6 +69,24 @@ struct Config {
     padding: Option<TokenName>,
     #[serde(default, rename = "add_bos_token")]
     adds_begin: Option<bool>,
+    #[serde(default, rename = "additional_special_tokens")]
+    additional: Value,
+    #[serde(default, rename = "extra_special_tokens")]
+    extra: Value,
+    #[serde(default, rename = "clean_up_tokenization_spaces")]
+    tidies: Option<bool>,
+}
+
+impl Config {
+    /// Special tokens beside the usual ones. Where they are named one by one they are no list, and count for nothing here.
+    fn extra(&self) -> Vec<String> {
+        let listed = self.extra.as_array().or(self.additional.as_array());
+        let texts = listed.into_iter().flatten().filter_map(|token| {
+            let text = token.as_str().or_else(|| token["content"].as_str());
+            text.map(str::to_owned)
+        });
+        texts.collect()
+    }
 }
 
 /// A token's text, alone or with flags beside it.
@@ -112,6 +134,7 @@ impl Tokenizer {
             path,
             source,
         })?;
+        let extra = config.extra();
         // LLaMA-Factory's choice where a tokenizer names no end token.
         let end = config
             .end
@@ -122,6 +145,8 @@ impl Tokenizer {
         Ok(Self {
             adds_begin: config.adds_begin.unwrap_or(false),
             digest: digest.finalize().into(),
+            tidies: config.tidies.unwrap_or(false),
+            extra,
             ..made
         })
     }
@@ -200,6 +225,8 @@ impl Tokenizer {
             padding,
             adds_begin: false,
             digest: [0; 32],
+            extra: Vec::new(),
+            tidies: false,
         })
     }
 
@@ -242,6 +269,37 @@ impl Tokenizer {
             origin: self.origin.clone(),
             source,
         })
+    }
+
+    /// The text of `ids` as the original writes it beside a prediction: where the tokenizer's settings say so, without the
+    /// blanks before some signs.
+    pub fn decode_tidily(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
+        let mut text = self.decode(ids, skip_special)?;
+        if self.tidies {
+            for (loose, tight) in LOOSE {
+                text = text.replace(loose, tight);
+            }
+        }
+        Ok(text)
+    }
+
+    /// Tokens at which a prediction ends: the end token, and every special token beside the usual ones. A template's stop
+    /// words take the place of the latter, as they do in the original.
+    pub fn prediction_ends(&self, template: &Template) -> Vec<u32> {
+        let words = template.stop_words.iter();
+        let words = words.skip(usize::from(template.replaces_end));
+        let mut words: Vec<&str> = words.copied().collect();
+        if words.is_empty() {
+            words.extend(self.extra.iter().map(String::as_str));
+        }
+        let mut ends: Vec<u32> = words
+            .into_iter()
+            .filter_map(|word| self.id_of(word))
+            .collect();
+        ends.push(self.end_id());
+        ends.sort_unstable();
+        ends.dedup();
+        ends
     }
 
     /// Returns the id of one token.
@@ -303,6 +361,20 @@ impl Tokenizer {
         })
     }
 }
+
+/// What transformers' `clean_up_tokenization` replaces, in its order.
+const LOOSE: [(&str, &str); 10] = [
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+];
 
 fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     fs::read(path).map_err(|source| DataError::Read {
@@ -374,6 +446,43 @@ mod tests {
         let mut bad = tables();
         bad.end = "<eos>".to_owned();
         assert!(Tokenizer::from_bpe(bad).is_err(), "end token not there");
+    }
+
+    #[test]
+    fn predictions_end_and_read_as_the_settings_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = crate::testing::golden().join("model");
+        fs::copy(
+            model.join("tokenizer.json"),
+            folder.path().join("tokenizer.json"),
+        )
+        .unwrap();
+        let read = |more: &str| {
+            let settings = format!(r#"{{"eos_token": "<|im_end|>"{more}}}"#);
+            fs::write(folder.path().join("tokenizer_config.json"), settings).unwrap();
+            Tokenizer::from_folder(folder.path()).unwrap()
+        };
+        let plain = read("");
+        let id = |word: &str| plain.id_of(word).unwrap();
+        let (end, start, text) = (id("<|im_end|>"), id("<|im_start|>"), id("<|endoftext|>"));
+        let list = r#", "additional_special_tokens": ["<|im_start|>", {"content": "<|endoftext|>"}, "<none>"]"#;
+        let named = r#", "extra_special_tokens": {"image_token": "<|im_start|>"}"#;
+        for (more, template, wanted) in [
+            ("", "qwen", vec![end]),
+            (list, "qwen", vec![text, start, end]),
+            (named, "qwen", vec![end]),
+            (list, "chatml", vec![start, end]),
+            (list, "yi", vec![end]),
+        ] {
+            let mut wanted = wanted;
+            wanted.sort_unstable();
+            let ends = read(more).prediction_ends(Template::named(template).unwrap());
+            assert_eq!(ends, wanted, "{more} {template}");
+        }
+        let ids = plain.encode("it 's so .").unwrap();
+        assert_eq!(plain.decode_tidily(&ids, true).unwrap(), "it 's so .");
+        let tidy = read(r#", "clean_up_tokenization_spaces": true"#);
+        assert_eq!(tidy.decode_tidily(&ids, true).unwrap(), "it's so.");
     }
 
     #[test]

@@ -33,6 +33,18 @@ pub fn golden(rest: &str) -> PathBuf {
         .join(rest)
 }
 
+/// A bench with the golden data in `data/`.
+#[cfg(feature = "native")]
+pub fn with_golden_data() -> Bench {
+    let bench = Bench::new();
+    for entry in fs::read_dir(golden("data")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        bench.write(&format!("data/{name}"), fs::read(&path).unwrap());
+    }
+    bench
+}
+
 impl Bench {
     pub fn new() -> Self {
         let bench = Self(tempfile::tempdir().unwrap());
@@ -83,6 +95,14 @@ impl Bench {
                 command.env(name, value);
             }
         }
+        command
+    }
+
+    /// A program of the machine.
+    #[cfg(feature = "native")]
+    pub fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        command.current_dir(self.0.path());
         command
     }
 

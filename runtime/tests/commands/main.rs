@@ -8,15 +8,21 @@
     reason = "a test says what it expects by unwrapping"
 )]
 
+#[cfg(feature = "native")]
+mod api;
 mod bench;
 mod check;
 mod data;
+#[cfg(feature = "native")]
+mod eval;
 #[cfg(feature = "native")]
 mod export;
 #[cfg(feature = "native")]
 mod malformed;
 #[cfg(feature = "native")]
 mod memory;
+#[cfg(feature = "native")]
+mod predict;
 mod refusals;
 #[cfg(feature = "native")]
 mod training;

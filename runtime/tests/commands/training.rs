@@ -7,16 +7,11 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::bench::{Bench, golden};
+use crate::bench::{Bench, golden, with_golden_data};
 
 /// The golden data and the job of a golden run.
 fn golden_bench(run: &str) -> Bench {
-    let bench = Bench::new();
-    for entry in fs::read_dir(golden("data")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        bench.write(&format!("data/{name}"), fs::read(&path).unwrap());
-    }
+    let bench = with_golden_data();
     bench.write(
         "job.yaml",
         fs::read(golden(&format!("configs/{run}.yaml"))).unwrap(),

@@ -25,9 +25,7 @@ pub(crate) fn forward(
     let mut parts = Vec::with_capacity(segments.len());
     let mut start = 0;
     for &length in segments {
-        let cut = |all: &Tensor| all.f_narrow(0, start, length);
-        let [q, k, v] = inputs;
-        let inputs = [cut(q)?, cut(k)?, cut(v)?];
+        let inputs = cut(inputs, start, length)?;
         start += length;
         if !keep {
             let result = attend([&inputs[0], &inputs[1], &inputs[2]], window, true)?;
@@ -44,6 +42,16 @@ pub(crate) fn forward(
         spans.push(span);
     }
     Ok((joined(parts)?, spans))
+}
+
+/// One segment of queries, keys and values.
+pub(crate) fn cut(
+    inputs: [&Tensor; 3],
+    start: i64,
+    length: i64,
+) -> Result<[Tensor; 3], BackendError> {
+    let [q, k, v] = inputs.map(|all| all.f_narrow(0, start, length));
+    Ok([q?, k?, v?])
 }
 
 /// The result of the forward pass once more, from what was kept.
@@ -134,7 +142,8 @@ pub(crate) fn rows(result: &Tensor) -> Result<Tensor, BackendError> {
     Ok(result.f_permute([2, 0, 1, 3])?.f_reshape([tokens, -1])?)
 }
 
-fn joined(mut parts: Vec<Tensor>) -> Result<Tensor, BackendError> {
+/// The results of all segments, end to end.
+pub(crate) fn joined(mut parts: Vec<Tensor>) -> Result<Tensor, BackendError> {
     match parts.len() {
         1 => Ok(parts.remove(0)),
         _ => Ok(Tensor::f_cat(&parts, 0)?),

@@ -93,12 +93,13 @@ impl Block {
         self.linears().any(Linear::trains) || self.norms().any(|norm| norm.weight.requires_grad())
     }
 
-    /// Computes the layer. Where `keep`, returns what [`Self::backward`] needs.
+    /// Computes the layer. Where `keep`, returns what [`Self::backward`] needs. Each segment follows what the slot in its
+    /// place remembers, where there are slots.
     pub(crate) fn forward(
         &self,
         x: Tensor,
         around: &Around,
-        slot: Option<&mut Remembered>,
+        slots: Option<&mut [&mut Remembered]>,
         keep: bool,
     ) -> Result<(Tensor, Option<Kept>), BackendError> {
         let normed = self.attention_norm.forward(&x)?;
@@ -117,10 +118,11 @@ impl Block {
         let queries = turned(&raw_queries, norms.map(|(q, _)| q))?;
         let keys = turned(&raw_keys, norms.map(|(_, k)| k))?;
         let raw = norms.map(|_| (raw_queries, raw_keys));
-        let (mixed, spans) = if let Some(slot) = slot {
-            (self.remembering(&queries, keys, values, slot)?, Vec::new())
+        let inputs = [&queries, &keys, &values];
+        let (mixed, spans) = if let Some(slots) = slots {
+            let mixed = self.remembering(inputs, around.segments, slots)?;
+            (mixed, Vec::new())
         } else {
-            let inputs = [&queries, &keys, &values];
             attention::forward(inputs, around.segments, self.window, keep)?
         };
         let middle = x.f_add(&self.output.forward(&mixed, around.mode)?)?;
@@ -140,18 +142,24 @@ impl Block {
 
     fn remembering(
         &self,
-        queries: &Tensor,
-        mut keys: Tensor,
-        mut values: Tensor,
-        slot: &mut Remembered,
+        inputs: [&Tensor; 3],
+        segments: &[i64],
+        slots: &mut [&mut Remembered],
     ) -> Result<Tensor, BackendError> {
-        if let Some((old_keys, old_values)) = slot.take() {
-            keys = Tensor::f_cat(&[&old_keys, &keys], 0)?;
-            values = Tensor::f_cat(&[&old_values, &values], 0)?;
+        let mut parts = Vec::with_capacity(segments.len());
+        let mut start = 0;
+        for (slot, &length) in slots.iter_mut().zip(segments) {
+            let [queries, mut keys, mut values] = attention::cut(inputs, start, length)?;
+            start += length;
+            if let Some((old_keys, old_values)) = slot.take() {
+                keys = Tensor::f_cat(&[&old_keys, &keys], 0)?;
+                values = Tensor::f_cat(&[&old_values, &values], 0)?;
+            }
+            let mixed = attention::attend([&queries, &keys, &values], self.window, true)?;
+            parts.push(attention::rows(&mixed)?);
+            **slot = Some((keys, values));
         }
-        let mixed = attention::attend([queries, &keys, &values], self.window, true)?;
-        *slot = Some((keys, values));
-        attention::rows(&mixed)
+        attention::joined(parts)
     }
 
     /// Adds to the gradients of what trains, given the gradient `out` of the result. Returns that of the layer's input,

@@ -78,7 +78,7 @@ impl Model {
         loss: impl FnOnce(&Tensor) -> Result<(T, Tensor), BackendError>,
     ) -> Result<(T, f64), BackendError> {
         self.check(pass)?;
-        let mut around = self.around(pass, 0, self.mode(true))?;
+        let mut around = self.around(pass, self.mode(true))?;
         around.balance = balance;
         let tokens = Tensor::from_slice(&pass.tokens);
         let first = self.lowest();

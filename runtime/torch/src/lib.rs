@@ -26,6 +26,7 @@ mod generate;
 mod gguf;
 mod gradient;
 mod head;
+mod judge;
 mod learn;
 mod load;
 mod load_experts;
@@ -38,6 +39,7 @@ mod output;
 mod preference;
 mod prequantized;
 mod rope;
+mod sampler;
 mod settings;
 mod source;
 mod stream;
@@ -50,10 +52,11 @@ mod weight;
 pub use config::ModelConfig;
 pub use error::BackendError;
 pub use export::{ExportOptions, Exported};
-pub use generate::{Sampling, generate};
+pub use generate::{Continuation, End, Generator, Made, generate};
 pub use mixture::Mixture;
 pub use model::{Model, Pass};
 pub use optimizer::AdamSettings;
+pub use sampler::Sampling;
 pub use settings::{
     FourBitCode, FreezeSettings, Holding, LoraSettings, Method, Precision, Quantization, Targets,
     Tuning,

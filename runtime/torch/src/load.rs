@@ -222,6 +222,15 @@ impl Model {
         Ok(None)
     }
 
+    /// Why the model makes no numbers: the weight that is broken, if one is.
+    pub(crate) fn no_number(&self) -> BackendError {
+        match self.broken_weight() {
+            Ok(Some(tensor)) => BackendError::BrokenWeight { tensor },
+            Ok(None) => BackendError::NoNumber,
+            Err(error) => error,
+        }
+    }
+
     /// Shows the same to `visit`, to change them.
     pub(crate) fn visit_own(
         &mut self,

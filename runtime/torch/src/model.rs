@@ -46,7 +46,7 @@ impl Pass {
     }
 }
 
-/// Keys and values of the tokens seen so far, per layer.
+/// Keys and values of the tokens of one text seen so far, per layer.
 pub(crate) struct Memory(Vec<Remembered>);
 
 impl Memory {
@@ -54,7 +54,8 @@ impl Memory {
         Self(model.blocks.iter().map(|_| None).collect())
     }
 
-    fn length(&self) -> i64 {
+    /// Tokens seen so far.
+    pub(crate) fn length(&self) -> i64 {
         self.0
             .first()
             .and_then(Option::as_ref)
@@ -161,7 +162,7 @@ impl Model {
     /// The logits, and the loss of how evenly experts are used, where the model has one.
     pub(crate) fn logits_and_balance(&self, pass: &Pass) -> Result<(Tensor, f64), BackendError> {
         self.check(pass)?;
-        let mut around = self.around(pass, 0, self.mode(false))?;
+        let mut around = self.around(pass, self.mode(false))?;
         around.balance = self.balance();
         let last = self.hidden_within(pass, None, &around)?;
         let uneven = around.balance.as_ref().map_or(Ok(0.0), Balance::settle)?;
@@ -181,15 +182,15 @@ impl Model {
         self.head(&last.f_index_select(0, &wanted)?)
     }
 
-    /// Logits after the last of `tokens`, which follow what `memory` holds.
+    /// Logits at the wanted positions of a pass, each segment of which follows what the memory in its place holds.
     pub(crate) fn next_logits(
         &self,
-        tokens: &[i64],
-        memory: &mut Memory,
+        pass: &Pass,
+        memories: &mut [&mut Memory],
     ) -> Result<Tensor, BackendError> {
-        let pass = Pass::of_text(tokens);
-        let last = self.hidden(&pass, Some(memory), false)?;
-        self.head(&last.f_narrow(0, tokens.len() as i64 - 1, 1)?)
+        let last = self.hidden(pass, Some(memories), false)?;
+        let wanted = Tensor::from_slice(&pass.wanted);
+        self.head(&last.f_index_select(0, &wanted)?)
     }
 
     /// Logits of rows that the last norm has passed, in `f32`.
@@ -205,49 +206,49 @@ impl Model {
     pub(crate) fn hidden(
         &self,
         pass: &Pass,
-        memory: Option<&mut Memory>,
+        memories: Option<&mut [&mut Memory]>,
         training: bool,
     ) -> Result<Tensor, BackendError> {
-        self.hidden_in(pass, memory, self.mode(training))
+        self.hidden_in(pass, memories, self.mode(training))
     }
 
     fn hidden_in(
         &self,
         pass: &Pass,
-        memory: Option<&mut Memory>,
+        memories: Option<&mut [&mut Memory]>,
         mode: Mode,
     ) -> Result<Tensor, BackendError> {
         self.check(pass)?;
-        let seen = memory.as_ref().map_or(0, |m| m.length());
-        let around = self.around(pass, seen, mode)?;
-        self.hidden_within(pass, memory, &around)
+        let around = self.around(pass, mode)?;
+        self.hidden_within(pass, memories, &around)
     }
 
     fn hidden_within(
         &self,
         pass: &Pass,
-        mut memory: Option<&mut Memory>,
+        mut memories: Option<&mut [&mut Memory]>,
         around: &Around,
     ) -> Result<Tensor, BackendError> {
         let tokens = Tensor::from_slice(&pass.tokens);
         let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
         for (number, block) in self.blocks.iter().enumerate() {
-            let slot = memory.as_mut().map(|m| &mut m.0[number]);
-            x = block.forward(x, around, slot, false)?.0;
+            let mut slots: Option<Vec<&mut Remembered>> = memories
+                .as_mut()
+                .map(|all| all.iter_mut().map(|m| &mut m.0[number]).collect());
+            x = block.forward(x, around, slots.as_deref_mut(), false)?.0;
         }
         self.norm.forward(&x)
     }
 
-    /// What all layers of a pass share; its first token follows `seen` others.
+    /// What all layers of a pass share.
     pub(crate) fn around<'a>(
         &self,
         pass: &'a Pass,
-        seen: i64,
         mode: Mode,
     ) -> Result<Around<'a>, BackendError> {
         let counted = pass.segments.iter().flat_map(|&length| 0..length);
         let positions: Vec<f32> = if pass.positions.is_empty() {
-            counted.map(|at| (seen + at) as f32).collect()
+            counted.map(|at| at as f32).collect()
         } else {
             pass.positions.iter().map(|at| *at as f32).collect()
         };

@@ -250,9 +250,8 @@ impl LibtorchTrainer {
             let (logits, uneven) = self.model.logits_and_balance(&pass)?;
             let targets = Tensor::from_slice(&targets);
             let none = None::<&Tensor>;
-            let mean =
-                logits.f_cross_entropy_loss(&targets, none, Reduction::Mean, IGNORED, 0.0)?;
-            Ok(mean.f_double_value(&[])? + uneven)
+            let sum = logits.f_cross_entropy_loss(&targets, none, Reduction::Sum, IGNORED, 0.0)?;
+            Ok(sum.f_double_value(&[])? / batch.label_tokens() as f64 + uneven)
         })
     }
 

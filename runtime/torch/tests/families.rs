@@ -12,8 +12,8 @@ use std::path::Path;
 use report::Silent;
 use tch::{Kind, Tensor};
 use torch_backend::{
-    AdamSettings, FourBitCode, Holding, LibtorchTrainer, LoraSettings, Method, Pass, Quantization,
-    Sampling, Targets, Tuning, generate, open,
+    AdamSettings, Continuation, FourBitCode, Holding, LibtorchTrainer, LoraSettings, Method, Pass,
+    Quantization, Sampling, Targets, Tuning, generate, open,
 };
 use train::Trainer as _;
 use train_data::{Batch, IGNORED};
@@ -66,7 +66,13 @@ fn logits_are_those_of_the_original() {
         }
 
         // One token at a time, with remembered keys, goes on as the whole text would.
-        let made = generate(&model, &tokens[..10], 3, &[], Sampling::Greedy, |_| true).unwrap();
+        let text = Continuation {
+            prompt: tokens[..10].to_vec(),
+            limit: 3,
+            ends: Vec::new(),
+            sampling: Sampling::greedy(),
+        };
+        let made = generate(&model, text, |_| true).unwrap();
         let mut text = tokens[..10].to_vec();
         for token in made {
             let all = tch::no_grad(|| model.logits(&Pass::of_text(&text), false)).unwrap();

@@ -15,9 +15,9 @@ use report::Silent;
 use serde_json::Value;
 use tch::Tensor;
 use torch_backend::{
-    AdamSettings, FourBitCode, FreezeSettings, Holding, LibtorchTrainer, LoraSettings, Method,
-    Model, ModelFiles, Pass, Precision, Quantization, Sampling, Threads, Tuning, generate, open,
-    use_threads,
+    AdamSettings, Continuation, FourBitCode, FreezeSettings, Holding, LibtorchTrainer,
+    LoraSettings, Method, Model, ModelFiles, Pass, Precision, Quantization, Sampling, Threads,
+    Tuning, generate, open, use_threads,
 };
 use train::Trainer as _;
 use train_data::Batch;
@@ -599,16 +599,13 @@ fn assert_greedy(model: &Model, name: &str) {
             list.map(|n| n.as_i64().unwrap()).collect()
         };
         let wanted = tokens("new_ids");
-        let end = model.config().end_tokens.clone();
-        let made = generate(
-            model,
-            &tokens("prompt_ids"),
-            wanted.len(),
-            &end,
-            Sampling::Greedy,
-            |_| true,
-        )
-        .unwrap();
+        let text = Continuation {
+            prompt: tokens("prompt_ids"),
+            limit: wanted.len(),
+            ends: model.config().end_tokens.clone(),
+            sampling: Sampling::greedy(),
+        };
+        let made = generate(model, text, |_| true).unwrap();
         assert_eq!(made, wanted, "{}", case["prompt"]);
     }
 }

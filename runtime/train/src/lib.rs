@@ -11,6 +11,7 @@ mod job;
 mod memory;
 mod output;
 mod plot;
+mod results;
 mod run;
 mod run_folder;
 mod schedule;
@@ -20,12 +21,14 @@ mod trainer;
 
 pub use checkpoint::Point;
 pub use job::{
-    DataSettings, Evaluation, ExportJob, ExportNumbers, FeedbackSettings, FineTuning,
-    FreezeSettings, Job, JobError, LoraSettings, Numeric, Objective, PreferenceLoss,
-    PreferenceSettings, Quantization, Resume, Saving, When,
+    Asked, ChatJob, DataSettings, EvalJob, Evaluation, ExamJob, ExportJob, ExportNumbers,
+    FeedbackSettings, FineTuning, FreezeSettings, Generation, Job, JobError, Length, LoraSettings,
+    LossJob, Numeric, Objective, PredictJob, PreferenceLoss, PreferenceSettings, Quantization,
+    Resume, Saving, UsedModel, When, Wording,
 };
 pub use memory::Memory;
 pub use plot::{png, smoothed, svg};
+pub use results::{save_file, save_results, speed};
 pub use run::{Ending, Material, Summary, begin, run};
 pub use run_folder::{Failure, Record, RunFolder, State, ask_to_stop};
 pub use schedule::Scheduler;

@@ -103,15 +103,7 @@ impl Output {
 
     /// Writes a file beside its place and renames it.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
-        let path = self.folder.join(name);
-        let beside = self.folder.join(format!(".{name}.partial"));
-        let written = File::create(&beside).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-        written
-            .and_then(|()| fs::rename(&beside, &path))
-            .map_err(|source| TrainError::Write { path, source })
+        placed(&self.folder, name, bytes)
     }
 
     /// Lets `write` fill `checkpoint-<step>`, then deletes the oldest beyond `limit`, but never the best.
@@ -170,6 +162,19 @@ impl Output {
         });
         moved.map_err(fault)
     }
+}
+
+/// Writes a file beside its place in `folder` and renames it.
+pub(crate) fn placed(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
+    let path = folder.join(name);
+    let beside = folder.join(format!(".{name}.partial"));
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written
+        .and_then(|()| fs::rename(&beside, &path))
+        .map_err(|source| TrainError::Write { path, source })
 }
 
 /// Whether a folder holds something, or its place something else.

@@ -56,6 +56,15 @@ pub struct DataSettings {
 }
 
 impl DataSettings {
+    /// How much the mean loss of a batch of `rows` weighs in an evaluation with batches of `size`. In the original a
+    /// last batch that is not full weighs as much as a full one where answers are learnt, and its share elsewhere.
+    pub fn batch_weight(&self, rows: usize, size: usize) -> usize {
+        match self.stage {
+            Stage::Supervised => size,
+            Stage::Pretrain | Stage::Pairwise | Stage::Feedback => rows,
+        }
+    }
+
     /// What ends each plain text, where the template says so.
     pub fn text_end(&self) -> Option<&'static str> {
         (self.template.as_deref() == Some("llama3")).then_some("<|end_of_text|>")

@@ -64,6 +64,21 @@ impl Fields {
         })
     }
 
+    /// Sets a key that another way than the file or an override gave; `place` says which.
+    pub(super) fn put(&mut self, key: &str, place: &str, text: &str) {
+        let value = (place.to_owned(), Value::String(text.to_owned()));
+        self.values.insert(key.to_owned(), value);
+    }
+
+    /// Lets `key`, where it is missing, have the value of `other`.
+    pub(super) fn stand_in(&mut self, key: &str, other: &str) {
+        if self.value(key).is_none()
+            && let Some(value) = self.values.get(other)
+        {
+            self.values.insert(key.to_owned(), value.clone());
+        }
+    }
+
     /// Every key with its place and value.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &String, &Value)> {
         self.values

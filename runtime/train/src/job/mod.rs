@@ -4,20 +4,28 @@ use std::path::PathBuf;
 
 mod data;
 mod error;
+mod eval;
 mod export;
 mod fields;
+mod generation;
 mod keys;
 mod moments;
 mod objective;
 mod parse;
+mod predict;
 mod tuning;
+mod used;
 
 pub use data::DataSettings;
 pub use error::JobError;
+pub use eval::{EvalJob, ExamJob, LossJob};
 pub use export::{ExportJob, ExportNumbers};
+pub use generation::{Generation, Length};
 pub use moments::{Evaluation, Resume, Saving, When};
 pub use objective::{FeedbackSettings, Objective, PreferenceLoss, PreferenceSettings};
+pub use predict::PredictJob;
 pub use tuning::{FineTuning, FreezeSettings, LoraSettings, Numeric, Quantization};
+pub use used::{Asked, ChatJob, UsedModel, Wording};
 
 use crate::schedule::Scheduler;
 
@@ -42,6 +50,8 @@ pub struct Job {
     pub data: DataSettings,
     /// When and on what the model is evaluated.
     pub evaluation: Evaluation,
+    /// How the evaluation data are answered in the end; none: they are not.
+    pub prediction: Option<Generation>,
     /// When and how checkpoints are kept.
     pub saving: Saving,
     /// Where the results go.

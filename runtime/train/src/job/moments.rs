@@ -74,18 +74,23 @@ pub enum Resume {
     From(PathBuf),
 }
 
+/// What `val_size` holds out.
+pub(super) fn held_out(fields: &Fields) -> Result<HeldOut, JobError> {
+    let size = fields.number("val_size", 0.0, 1e12)?;
+    if size <= 1e-6 {
+        Ok(HeldOut::Nothing)
+    } else if size < 1.0 {
+        Ok(HeldOut::Part(size))
+    } else if size.fract() == 0.0 {
+        Ok(HeldOut::Count(size as usize))
+    } else {
+        Err(fields.wrong("val_size", "a part below one, or a whole number"))
+    }
+}
+
 pub(super) fn evaluation(fields: &Fields) -> Result<Evaluation, JobError> {
     let names = fields.words("eval_dataset")?;
-    let size = fields.number("val_size", 0.0, 1e12)?;
-    let held_out = if size <= 1e-6 {
-        HeldOut::Nothing
-    } else if size < 1.0 {
-        HeldOut::Part(size)
-    } else if size.fract() == 0.0 {
-        HeldOut::Count(size as usize)
-    } else {
-        return Err(fields.wrong("val_size", "a part below one, or a whole number"));
-    };
+    let held_out = held_out(fields)?;
     if !names.is_empty() && held_out != HeldOut::Nothing {
         return Err(fields.conflict("val_size", "eval_dataset"));
     }

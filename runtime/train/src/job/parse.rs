@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::error::JobError;
 use super::fields::Fields;
 use super::keys::{Usage, nearest, usage};
-use super::{FineTuning, Job, Objective, data, moments, objective, tuning};
+use super::{FineTuning, Job, Objective, data, moments, objective, predict, tuning};
 use crate::schedule::Scheduler;
 
 impl Job {
@@ -27,6 +27,7 @@ impl Job {
         let data = data::settings(&fields)?;
         let evaluation = moments::evaluation(&fields)?;
         let saving = moments::saving(&fields, &evaluation)?;
+        let prediction = predict::at_end(&fields)?;
         let objective = objective::objective(&fields)?;
         let fine_tuning = tuning::fine_tuning(&fields)?;
         reference_is_left(&fields, objective, &fine_tuning)?;
@@ -45,6 +46,7 @@ impl Job {
             router_loss: (router_loss > 0.0).then_some(router_loss),
             data,
             evaluation,
+            prediction,
             saving,
             output_dir: fields.required("output_dir")?.into(),
             overwrite_output_dir: fields.flag("overwrite_output_dir")?,
@@ -182,7 +184,10 @@ fn check_choices(fields: &Fields) -> Result<(), JobError> {
     }
     // The original's `stage` is sft where it is missing; `do_train: false` would do nothing.
     if fields.text_of_flag("do_train")? == Some(false) {
-        return Err(fields.unsupported("do_train", "a job that does not train does nothing"));
+        return Err(fields.unsupported(
+            "do_train",
+            "this command trains; `predict` and `eval` use a model as it is",
+        ));
     }
     Ok(())
 }

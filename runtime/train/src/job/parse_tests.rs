@@ -115,7 +115,7 @@ fn a_wrong_job_names_line_key_and_reason() {
         ("bf16: true\nfp16: true", "`fp16` must be false"),
         ("lr_scheduler_type: wobbly", "one of linear, cosine"),
         ("plot_loss: 7", "`plot_loss` must be true or false"),
-        ("do_train: false", "does nothing"),
+        ("do_train: false", "use a model as it is"),
         ("save_strategy: often", "only `steps`, `epoch` and `no`"),
         (
             "my_own_little_switch_here: 1",

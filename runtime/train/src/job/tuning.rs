@@ -206,7 +206,7 @@ fn freeze(fields: &Fields) -> Result<FreezeSettings, JobError> {
 }
 
 /// A whole number that may be negative.
-fn signed(fields: &Fields, key: &str) -> Result<Option<i64>, JobError> {
+pub(super) fn signed(fields: &Fields, key: &str) -> Result<Option<i64>, JobError> {
     let Some(text) = fields.text(key)? else {
         return Ok(None);
     };
@@ -216,7 +216,7 @@ fn signed(fields: &Fields, key: &str) -> Result<Option<i64>, JobError> {
         .ok_or_else(|| fields.wrong(key, "a whole number"))
 }
 
-fn quantization(fields: &Fields) -> Result<Option<Quantization>, JobError> {
+pub(super) fn quantization(fields: &Fields) -> Result<Option<Quantization>, JobError> {
     let method = fields.text("quantization_method")?;
     match fields.whole("quantization_bit", 0)?.unwrap_or(0) {
         0 => return Ok(None),
