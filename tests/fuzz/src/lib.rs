@@ -13,6 +13,7 @@
 )]
 
 mod archive;
+mod datasets;
 mod documents;
 mod machine;
 mod members;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     archive::BUNDLE,
     archive::INSIDER,
     archive::PARITY,
+    datasets::DATASETS,
     documents::MANIFESTS,
     documents::KEYS,
     documents::VENDOR_SIGNATURE,
