@@ -317,7 +317,7 @@ impl Course<'_> {
             "steps",
         );
         let began = Instant::now();
-        let (mut sum, mut weights, mut done) = (0.0, 0, 0);
+        let (mut sum, mut done) = (0.0, 0);
         let mut results = Map::new();
         results.insert("epoch".into(), self.progress.epoch.into());
         let whole = [(String::new(), items.len())];
@@ -328,27 +328,26 @@ impl Course<'_> {
         };
         for (name, count) in parts {
             let started = Instant::now();
-            let (mut part, mut part_weights) = (0.0, 0);
+            let (mut part, mut weights) = (0.0, 0);
             for rows in items[done..done + count].chunks(size) {
                 let rows: Vec<&Item> = rows.iter().collect();
                 let batch = Batch::of(&rows, material.padding_id);
                 let weight = self.job.data.batch_weight(rows.len(), size);
                 part += trainer.evaluate(&batch)? * weight as f64;
-                part_weights += weight;
+                weights += weight;
                 done += rows.len();
                 shown.progress(done as u64);
             }
-            sum += part;
-            weights += part_weights;
+            let loss = part / weights.max(1) as f64;
+            sum += loss * *count as f64;
             if !name.is_empty() {
-                let loss = part / part_weights.max(1) as f64;
                 let figures = figures(&format!("eval_{name}"), loss, *count, size, started);
                 self.progress.note(&figures, self.progress.step);
                 results.extend(figures);
             }
         }
         shown.finish();
-        let loss = sum / weights.max(1) as f64;
+        let loss = sum / done.max(1) as f64;
         self.progress.evaluations.push((step, loss));
         let figures = figures("eval", loss, done, size, began);
         self.progress.note(&figures, step);
