@@ -181,8 +181,8 @@ const TEXTS: &[(&str, &str)] = &[
     ),
     ("install.dry_run", "显示步骤与每条命令，不做任何改动"),
     (
-        "install.with_os_packages",
-        "随后由系统的包管理器安装包中面向本系统的软件包（仅限 root）；会先显示其操作并询问。不加此项时只放置软件包并显示安装命令",
+        "with_os_packages",
+        "由系统的包管理器安装包中面向本系统的软件包（仅限 root）；会先显示其操作并询问。与 `--with-driver` 或 `--with-toolkit` 同用时先装软件包。不加此项时只放置软件包并显示安装命令",
     ),
     (
         "install.verify_first",

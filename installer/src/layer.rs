@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bundle_format::Verified;
 use console::View;
-use host_probe::{Check, Host, Planned, RecordedHost, fit_planned};
+use host_probe::{Check, Host, Planned, fit_planned};
 use install_steps::{
     Guard, HostError, HostPlan, HostStep, HostWork, Prefix, RealDisk, Resume, ShellRunner, Wanted,
     run_host,
@@ -15,7 +15,7 @@ use manifest_schema::{Backend, HostKind};
 use report::Trouble;
 use serde_json::json;
 
-use crate::machine::host;
+use crate::machine::{host, played_or_real};
 
 /// What may be done to the machine itself. Without these it is only looked at.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -41,10 +41,15 @@ impl LayerFlags {
 
     /// The machine that is spoken about: this one, one recorded in `recorded`, or one that a folder plays.
     pub(crate) fn host(&self, recorded: Option<&Path>) -> Result<Box<dyn Host>, Trouble> {
-        Ok(match &self.machine {
-            Some(root) => Box::new(RecordedHost { root: root.clone() }),
-            None => host(recorded)?,
-        })
+        match recorded {
+            Some(_) if self.machine.is_none() => Ok(host(recorded)?),
+            _ => Ok(played_or_real(self.machine.as_deref())),
+        }
+    }
+
+    /// Folder of programs of a machine that a folder plays.
+    pub(crate) fn programs(&self) -> Option<PathBuf> {
+        self.machine.as_ref().map(|root| root.join("bin"))
     }
 
     /// Root of the machine's own files, such as `/etc`.

@@ -45,6 +45,16 @@ pub(crate) fn host(folder: Option<&Path>) -> Result<Box<dyn Host>, NotRecorded> 
     Ok(Box::new(RecordedHost { root }))
 }
 
+/// The machine that the folder `played` plays, or this one.
+pub(crate) fn played_or_real(played: Option<&Path>) -> Box<dyn Host> {
+    match played {
+        Some(root) => Box::new(RecordedHost {
+            root: root.to_owned(),
+        }),
+        None => Box::new(RealHost::default()),
+    }
+}
+
 /// Why no backend can be installed here.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnfitError {

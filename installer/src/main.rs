@@ -12,6 +12,7 @@ mod site_code;
 mod terms;
 mod trust;
 mod units;
+mod vendor;
 mod write;
 
 use std::process::ExitCode;

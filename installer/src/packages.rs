@@ -1,11 +1,18 @@
 //! The bundle's packages for this machine's operating system: placed always, installed when asked.
+//!
+//! Where a driver is installed in the same run they come first, from a repository that is laid out for that alone: a
+//! driver is built with them. Else they come last, from the release.
+
+use std::path::PathBuf;
 
 use bundle_format::Verified;
 use console::View;
-use host_probe::{packages_for, system_of};
-use install_steps::{Guard, Manager, Prefix, RealDisk};
-use manifest_schema::PackageSetName;
+use host_probe::{Host, installed_packages, packages_for, planned_packages, system_of};
+use install_steps::{
+    Action, Guard, Journal, Manager, Prefix, RealDisk, Resume, stage_packages, unstage_packages,
+};
 use manifest_schema::site::Site;
+use manifest_schema::{ByteSize, OsPackages, PackageSetName};
 use report::{Args, Diagnose, Outcome, Step, Trouble};
 
 use crate::machine::program_folders;
@@ -13,12 +20,23 @@ use crate::machine::program_folders;
 /// Whether the package manager is to work.
 #[derive(clap::Args, Debug)]
 pub(crate) struct PackagesFlag {
-    /// Afterwards let the system's package manager install the bundle's packages for this system; root only
+    /// Let the system's package manager install the bundle's packages for this system; root only
     ///
-    /// What it would do is shown, and asked about, first. Without this the packages are placed, and the command
-    /// that installs them is shown.
+    /// What it would do is shown, and asked about, first. With `--with-driver` or `--with-toolkit` they come before
+    /// the driver, which is built with them. Without this the packages are placed, and the command that installs them
+    /// is shown.
     #[arg(long)]
     pub(crate) with_os_packages: bool,
+}
+
+impl PackagesFlag {
+    /// The machine as it will be when its packages are installed, where they are to be.
+    pub(crate) fn planned(&self, site: &Site, sets: &[OsPackages]) -> Site {
+        match packages_for(site, sets).filter(|_| self.with_os_packages) {
+            Some(set) => planned_packages(site, set),
+            None => site.clone(),
+        }
+    }
 }
 
 /// Why packages cannot be installed here.
@@ -58,20 +76,27 @@ impl Diagnose for PackagesUnfit {
 /// The set for this machine, where the bundle has one.
 pub(crate) struct Packages<'a> {
     prefix: &'a Prefix,
-    set: Option<PackageSetName>,
+    set: Option<OsPackages>,
     manager: Option<Manager>,
     known: String,
 }
 
 impl<'a> Packages<'a> {
-    pub(crate) fn of(site: &Site, bundle: &Verified, prefix: &'a Prefix) -> Self {
+    /// `own` are folders of programs that are looked in before the usual ones.
+    pub(crate) fn of(
+        site: &Site,
+        bundle: &Verified,
+        prefix: &'a Prefix,
+        own: Option<PathBuf>,
+    ) -> Self {
         let sets = &bundle.profiles.os_packages;
         let set = packages_for(site, sets);
         let known: Vec<String> = sets.iter().map(system_of).collect();
+        let folders: Vec<PathBuf> = own.into_iter().chain(program_folders()).collect();
         Self {
             prefix,
-            set: set.map(|set| set.name.clone()),
-            manager: set.map(|set| Manager::find(set, prefix, &program_folders())),
+            set: set.cloned(),
+            manager: set.map(|set| Manager::find(set, prefix, &folders)),
             known: if known.is_empty() {
                 "-".to_owned()
             } else {
@@ -82,19 +107,46 @@ impl<'a> Packages<'a> {
 
     /// Name of the set.
     pub(crate) fn set(&self) -> Option<PackageSetName> {
-        self.set.clone()
+        self.set.as_ref().map(|set| set.name.clone())
     }
 
     /// For another program: where the packages are, and the command that installs them.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        self.manager
-            .as_ref()
-            .map_or(serde_json::Value::Null, |manager| {
-                serde_json::json!({
-                    "set": self.set, "folder": manager.folder(), "command": manager.command(),
-                    "wanted": manager.wanted(),
-                })
+        let both = self.manager.as_ref().zip(self.set.as_ref());
+        both.map_or(serde_json::Value::Null, |(manager, set)| {
+            serde_json::json!({
+                "set": set.name, "folder": manager.folder(), "command": manager.command(),
+                "wanted": manager.wanted(),
             })
+        })
+    }
+
+    /// What `--with-os-packages` would install, for a person; nothing where it was not given.
+    pub(crate) fn lines(&self, view: &View, machine: &dyn Host, wanted: bool) -> Option<String> {
+        let (manager, set) = self.manager.as_ref().zip(self.set.as_ref())?;
+        if !wanted {
+            return None;
+        }
+        let missing = missing(set, machine);
+        if missing.is_empty() {
+            let args = [("set", set.name.to_string())];
+            return Some(view.text("installer.packages-there", &args));
+        }
+        let bytes: u64 = missing.iter().map(|one| one.file.size.0).sum();
+        let line = |one: &&manifest_schema::OsPackage| {
+            format!("      {} {} {}", one.name, one.version, one.arch)
+        };
+        let args = [
+            ("set", set.name.to_string()),
+            ("count", missing.len().to_string()),
+            ("bytes", ByteSize(bytes).to_string()),
+            (
+                "packages",
+                missing.iter().map(line).collect::<Vec<_>>().join("\n"),
+            ),
+            ("command", manager.command()),
+        ];
+        Some(view.text("installer.packages-would", &args))
     }
 
     /// Says no before anything is done, where packages are asked for and cannot be installed.
@@ -109,6 +161,27 @@ impl<'a> Packages<'a> {
         Ok(())
     }
 
+    /// Before a driver: lets the package manager work on a repository of its own. Returns whether it went on; a person
+    /// may say no.
+    pub(crate) fn first(
+        &self,
+        view: &View,
+        guard: &Guard,
+        bundle: &Verified,
+    ) -> Result<bool, Trouble> {
+        let (Some(manager), Some(set)) = (&self.manager, &self.set) else {
+            return Ok(true);
+        };
+        if self.were_done(&set.name)? {
+            return Ok(true);
+        }
+        let folder = stage_packages(&RealDisk, guard, self.prefix, bundle, set, view)?;
+        let manager = manager.clone().reading(&folder);
+        let went_on = self.install(view, guard, &manager, &|| ());
+        unstage_packages(&RealDisk, self.prefix, &set.name)?;
+        went_on
+    }
+
     /// After the release is in place: lets the package manager work where that was asked for, else says how.
     pub(crate) fn finish(
         &self,
@@ -119,7 +192,6 @@ impl<'a> Packages<'a> {
         let Some(manager) = &self.manager else {
             return Ok(Outcome::Done);
         };
-        let none: &[(&str, String)] = &[];
         let placed = || {
             let folder = manager.folder().display().to_string();
             let args = [("folder", folder), ("command", manager.command())];
@@ -129,21 +201,66 @@ impl<'a> Packages<'a> {
             placed();
             return Ok(Outcome::Done);
         }
-        let said = manager.preview().inspect_err(|_| placed())?;
+        Ok(if self.install(view, guard, manager, &placed)? {
+            Outcome::Done
+        } else {
+            Outcome::Failed
+        })
+    }
+
+    /// Shows what the package manager would do, asks, and lets it. `otherwise` says how a person does it later.
+    fn install(
+        &self,
+        view: &View,
+        guard: &Guard,
+        manager: &Manager,
+        otherwise: &dyn Fn(),
+    ) -> Result<bool, Trouble> {
+        let none: &[(&str, String)] = &[];
+        let said = manager.preview().inspect_err(|_| otherwise())?;
         view.note(
             "installer.packages-preview",
             &[("said", said.trim_end().to_owned())],
         );
         if !view.confirm("installer.packages-question", none, "--yes")? {
-            placed();
-            return Ok(Outcome::Failed);
+            otherwise();
+            return Ok(false);
         }
         let step = Step::start(view, "install.working.packages", "", None, "steps");
         let installed = manager.install_all(&RealDisk, guard, self.prefix);
-        installed.inspect_err(|_| placed())?;
+        installed.inspect_err(|_| otherwise())?;
         step.finish();
         let args = [("packages", manager.wanted().join(" "))];
         view.note("installer.packages-done", &args);
-        Ok(Outcome::Done)
+        Ok(true)
     }
+
+    /// Whether the work that is taken up again has installed them before the machine was started anew.
+    fn were_done(&self, set: &PackageSetName) -> Result<bool, Trouble> {
+        if Resume::read(self.prefix).is_err() {
+            return Ok(false);
+        }
+        let journal = Journal::read(self.prefix)?;
+        let mut ends = journal.entries().iter().rev();
+        let last = ends.find_map(|entry| match &entry.action {
+            Action::OsPackages {
+                set: of, result, ..
+            } if of == set => Some(result == "done"),
+            _ => None,
+        });
+        Ok(last == Some(true))
+    }
+}
+
+/// The packages of a set that the machine does not have in this version; all where it does not say what it has.
+fn missing<'s>(set: &'s OsPackages, machine: &dyn Host) -> Vec<&'s manifest_schema::OsPackage> {
+    let there = installed_packages(machine).filter(|list| list.format == Some(set.format));
+    let there = there.map_or_else(Vec::new, |list| list.packages);
+    let is_there = |one: &manifest_schema::OsPackage| {
+        let same = |known: &manifest_schema::InstalledPackage| {
+            known.name == one.name.as_str() && known.version == one.version.as_str()
+        };
+        there.iter().any(same)
+    };
+    set.packages.iter().filter(|one| !is_there(one)).collect()
 }

@@ -288,6 +288,66 @@ fn a_support_bundle_says_what_is_wrong_and_names_nobody() {
 }
 
 #[test]
+fn a_support_bundle_names_neither_who_accepted_terms_nor_secrets_nor_serial_numbers() {
+    let mut site = Site::new();
+    let text = b"Only for research.\n".to_vec();
+    let eula = manifest_schema::Eula {
+        name: "demo-data".parse().unwrap(),
+        text: bundle_format::fake::placed_file("LICENSE.txt", &text),
+    };
+    site.fake().profiles.components[0].eulas.push(eula);
+    site.fake().blobs.push(text);
+    site.carry("terms");
+    let mut command = site.command();
+    // Root by `sudo` is still somebody, and a short name is a name too.
+    command
+        .env("SUDO_USER", "xq")
+        .env("HF_TOKEN", "hf_VerySecretToken");
+    command.args(site.words_to_install("terms"));
+    command
+        .args(["--accept-eula", "demo-data", "--prefix"])
+        .arg(site.prefix());
+    let _ = e2e::say(&mut command).ended_with(0);
+    let log = site.installer(&["log", "--json"]).ended_with(0).data;
+    assert!(
+        log.contains("\"login\":\"xq\""),
+        "the log of the site itself knows: {log}"
+    );
+
+    let file = site.folder().join("support.json");
+    let mut command = site.command();
+    command
+        .env("HF_TOKEN", "hf_VerySecretToken")
+        .env("LOGNAME", "zhangwei");
+    command.args(["support-bundle", "--output"]).arg(&file);
+    let _ = e2e::say(command.arg("--prefix").arg(site.prefix())).ended_with(0);
+    let text = fs::read_to_string(&file).unwrap();
+    for secret in ["\"xq\"", "zhangwei", "hf_VerySecretToken"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let entries = value["log"]["entries"].as_array().unwrap();
+    let terms = entries
+        .iter()
+        .find(|entry| entry["action"] == "accept-terms")
+        .unwrap();
+    assert_eq!(terms["login"], "[USER]", "{terms}");
+    let serial =
+        |key: &str| key.to_lowercase().contains("serial") || key.to_lowercase().contains("uuid");
+    let mut open = vec![&value];
+    while let Some(value) = open.pop() {
+        match value {
+            serde_json::Value::Object(fields) => {
+                assert!(!fields.keys().any(|key| serial(key)), "{fields:?}");
+                open.extend(fields.values());
+            }
+            serde_json::Value::Array(items) => open.extend(items),
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn a_deep_audit_sees_other_releases_and_loose_permissions() {
     let site = installed();
     let _ = site.install("2").ended_with(0);

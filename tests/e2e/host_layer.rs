@@ -424,10 +424,10 @@ fn signed_by_a_vendor(site: &Site, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (read("root.pem"), read("file.cms"))
 }
 
-#[test]
-fn the_vendors_own_signature_is_checked_before_its_file_is_run() {
-    let (mut site, _) = world();
-    let more = [&all()[..], &["--override", "host.toolkit-missing"]].concat();
+/// Bundles `good` and `of-another-file`: the vendor signed the driver of the first, and something else than that of the
+/// second.
+fn signed_bundles() -> (Site, Played) {
+    let (mut site, played) = world();
     for (signed, name) in [("driver", "good"), ("firmware", "of-another-file")] {
         let version = if signed == "driver" {
             "25.5.0"
@@ -450,6 +450,13 @@ fn the_vendors_own_signature_is_checked_before_its_file_is_run() {
         fake.blobs.push(cms);
         site.carry(name);
     }
+    (site, played)
+}
+
+#[test]
+fn the_vendors_own_signature_is_checked_before_its_file_is_run() {
+    let (site, _) = signed_bundles();
+    let more = [&all()[..], &["--override", "host.toolkit-missing"]].concat();
     let played = Played::without_driver(&site.folder().join("bad-machine"));
     let said = site
         .installer(&words(&site, &played, "of-another-file", &more))
@@ -469,4 +476,128 @@ fn the_vendors_own_signature_is_checked_before_its_file_is_run() {
         .installer(&words(&site, &played, "good", &more))
         .ended_with(6);
     assert_eq!(played.ran(), FIRST);
+}
+
+#[test]
+fn a_preflight_and_a_dry_run_say_who_signed_and_what_does_not_hold() {
+    let (site, played) = signed_bundles();
+    let before = site.listing();
+    let preflight = |name: &str, more: &[&str]| {
+        let bundle = site.bundle(name).display().to_string();
+        let (machine, trust) = (played.folder().display().to_string(), site.fingerprint());
+        let words = [
+            "preflight",
+            &bundle,
+            "--machine",
+            &machine,
+            "--trust-root",
+            &trust,
+        ];
+        site.installer(&[&words[..], more].concat())
+    };
+    let said = preflight("good", &BOTH).ended_with(0);
+    assert!(
+        said.data
+            .contains("Ascend-driver_25.5.0.run: signed by CN=Signer,O=Vendor"),
+        "{said:?}"
+    );
+    assert!(said.data.contains("[vendor.remark-no-list]"), "{said:?}");
+    let said = preflight("of-another-file", &BOTH).ended_with(3);
+    let broken = "[host.vendor-signature-broken] Ascend-driver_25.5.0.run";
+    assert!(said.data.contains(&format!("✗ {broken}")), "{said:?}");
+    assert!(
+        said.data
+            .contains("is not what `CN=Signer,O=Vendor` signed"),
+        "{said:?}"
+    );
+    // On a machine whose driver is there it would not be run: then it is only worth a look.
+    let other = Played::without_driver(&site.folder().join("other"));
+    for (kind, version) in [("driver", "25.5.0"), ("firmware", "7.7.0.2.220")] {
+        other.write(
+            &format!("usr/local/Ascend/{kind}/version.info"),
+            &format!("Version={version}\n"),
+        );
+    }
+    other.write(
+        "usr/local/Ascend/cann/aarch64-linux/ascend_toolkit_install.info",
+        "version=8.5.0\n",
+    );
+    other.start("second");
+    let bundle = site.bundle("of-another-file").display().to_string();
+    let (machine, trust) = (other.folder().display().to_string(), site.fingerprint());
+    let look = [
+        "preflight",
+        &bundle,
+        "--machine",
+        &machine,
+        "--trust-root",
+        &trust,
+    ];
+    let said = site.installer(&look).ended_with(0);
+    assert!(said.data.contains(&format!("! {broken}")), "{said:?}");
+    fs::remove_dir_all(other.folder()).unwrap();
+
+    let dry = [&all()[..], &["--dry-run"]].concat();
+    let said = site
+        .installer(&words(&site, &played, "good", &dry))
+        .ended_with(0);
+    assert!(
+        said.data.contains("signed by CN=Signer,O=Vendor"),
+        "{said:?}"
+    );
+    let said = site
+        .installer(&words(&site, &played, "of-another-file", &dry))
+        .ended_with(4);
+    assert!(
+        said.words.contains("install.host-vendor-signature"),
+        "{said:?}"
+    );
+    assert!(said.data.contains(&format!("✗ {broken}")), "{said:?}");
+    assert_eq!(site.listing(), before);
+    assert_eq!(played.ran(), [""; 0]);
+}
+
+#[test]
+fn what_was_put_on_the_machine_is_named_with_the_vendors_way_and_not_taken_off() {
+    let (site, played) = world();
+    let _ = install(&site, &played, &all()).ended_with(6);
+    played.start("second");
+    let _ = site
+        .installer(&["install", "--resume", "--yes"])
+        .ended_with(0);
+    let ran = played.ran();
+    let script = "usr/local/Ascend/driver/script/uninstall.sh";
+    played.write(script, "#!/bin/sh\n");
+    let toolkit = "usr/local/Ascend/cann-8.5.0/cann_uninstall.sh";
+    played.write(toolkit, "#!/bin/sh\n");
+    let machine = played.folder().display().to_string();
+    let uninstall = |more: &[&str]| {
+        let words = ["uninstall", "--machine", &machine];
+        site.installer(&[&words[..], more].concat()).ended_with(0)
+    };
+    let said = uninstall(&["--dry-run"]);
+    let at = |text: &str| {
+        said.data
+            .find(text)
+            .unwrap_or_else(|| panic!("{text}: {said:?}"))
+    };
+    // The way back: what came last goes first.
+    assert!(
+        at(&format!("bash /{toolkit}")) < at("firmware 7.7.0.2.220: no source"),
+        "{said:?}"
+    );
+    assert!(
+        at("firmware 7.7.0.2.220: no source") < at(&format!("bash /{script}")),
+        "{said:?}"
+    );
+    let said = uninstall(&["--yes", "--json"]).json();
+    let stays = said["on_machine"].as_array().unwrap();
+    assert_eq!(stays.len(), 3, "{said}");
+    assert_eq!(stays[2]["kinds"][0], "driver");
+    assert_eq!(stays[2]["remove"][0], "bash");
+    assert_eq!(played.ran(), ran, "nothing was run");
+    // A person did it: it is named no more.
+    fs::remove_dir_all(played.folder().join("usr/local/Ascend/driver")).unwrap();
+    let said = uninstall(&["--yes"]);
+    assert!(!said.data.contains("driver/script"), "{said:?}");
 }

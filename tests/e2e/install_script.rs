@@ -140,3 +140,55 @@ fn a_bundle_that_is_not_there_or_one_of_several_is_asked_for() {
     let said = run(&site, &[], None).ended_with(1);
     assert!(said.words.contains("several bundles here"), "{said:?}");
 }
+
+#[test]
+fn other_commands_and_what_goes_on_are_led_to_the_installer_too() {
+    let site = site();
+    let (there, expected) = if std::env::consts::ARCH == "x86_64" {
+        ("aarch64", "started for aarch64: ")
+    } else {
+        ("x86_64", "started for x86_64: ")
+    };
+    for (words, passed) in [
+        (
+            &["preflight", "demo-1.ferry", "--verbose"][..],
+            "preflight ./demo-1.ferry --verbose",
+        ),
+        (&["verify", "demo-1.ferry"], "verify ./demo-1.ferry"),
+        (
+            &["install", "demo-1.ferry", "--dry-run"],
+            "install ./demo-1.ferry --dry-run",
+        ),
+        (
+            &["--resume", "--prefix", "/x y"],
+            "install --resume --prefix /x y",
+        ),
+        (&["install", "--resume"], "install --resume"),
+        (&["probe", "--json"], "probe --json"),
+        (&["trust", "list"], "trust list"),
+        (&["rollback", "--to", "demo"], "rollback --to demo"),
+    ] {
+        // The only bundle beside the script is the one whose installers tell what they were started with.
+        let alone = site.folder().join("alone");
+        let _ = fs::remove_dir_all(&alone);
+        fs::create_dir(&alone).unwrap();
+        for name in ["install.sh", "demo-1.ferry"] {
+            fs::copy(site.folder().join(name), alone.join(name)).unwrap();
+        }
+        let mut command = Command::new("sh");
+        let programs = alone.join("programs");
+        fs::create_dir(&programs).unwrap();
+        program(
+            &programs.join("uname"),
+            &format!("#!/bin/sh\necho {there}\n"),
+        );
+        command
+            .arg("install.sh")
+            .args(words)
+            .current_dir(&alone)
+            .env_clear()
+            .env("PATH", format!("{}:/usr/bin:/bin", programs.display()));
+        let said = say(&mut command).ended_with(0);
+        assert_eq!(said.data, format!("{expected}{passed}\n"), "{words:?}");
+    }
+}

@@ -1,6 +1,9 @@
 //! Units in systemd's folder: made, told of, kept through a switch, removed.
 
+#![allow(clippy::print_stderr, reason = "a test says when it is skipped")]
+
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use e2e::{Played, Said, Site};
@@ -119,4 +122,46 @@ fn the_unit_trains_the_job_from_its_own_folder() {
     let said = String::from_utf8(said.unwrap().stdout).unwrap();
     let expected = format!("{}: train {}\n", folder.display(), job.display());
     assert_eq!(said, expected);
+}
+
+/// What `systemd-analyze verify` says of a unit; `None` where it is not here.
+fn verdict(unit: &Path) -> Option<String> {
+    let mut analyze = Command::new("systemd-analyze");
+    let said = analyze.args(["verify", "--man=no"]).arg(unit).output();
+    let Ok(said) = said else {
+        eprintln!("skipped: systemd-analyze is not here");
+        return None;
+    };
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    Some(if said.status.success() {
+        text
+    } else {
+        format!("{}: {text}", said.status)
+    })
+}
+
+#[test]
+fn systemd_itself_has_nothing_to_say_against_the_units() {
+    for prefix in ["prefix", "my 100% \"own\" 数据 $HOME"] {
+        let (site, played) = world();
+        let prefix = site.folder().join(prefix);
+        let mut words = site.words_to_install("1");
+        words.extend(["--prefix".to_owned(), prefix.display().to_string()]);
+        let _ = site.bare(&words).ended_with(0);
+        let unit = prefix.join("current/systemd/ferry-train@.service");
+        let Some(said) = verdict(&unit) else { return };
+        assert_eq!(said, "", "{}", prefix.display());
+        // It would say so.
+        let text = fs::read_to_string(&unit).unwrap();
+        let spoilt = site.folder().join("ferry-spoilt@.service");
+        fs::write(&spoilt, text.replace("KillMode=mixed", "KillMode=never")).unwrap();
+        assert_ne!(verdict(&spoilt).unwrap(), "");
+        // A value is taken as it is, a command's `$` is doubled.
+        let cache = text
+            .lines()
+            .find(|line| line.starts_with("Environment="))
+            .unwrap();
+        assert!(!cache.contains("$$"), "{cache}");
+        drop(played);
+    }
 }

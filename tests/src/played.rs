@@ -28,13 +28,8 @@ impl Played {
         let played = Self {
             folder: folder.to_owned(),
         };
-        let kernel = played.read("proc/sys/kernel/osrelease");
-        let headers = format!("/lib/modules/{}/build", kernel.trim());
-        let there = played.read("there.txt");
-        played.write(
-            "there.txt",
-            &format!("{there}\n/usr/bin/tar\n/usr/bin/gcc\n{headers}\n"),
-        );
+        let headers = format!("/lib/modules/{}/build", played.kernel());
+        played.has(&["/usr/bin/tar", "/usr/bin/gcc", &headers]);
         played.write("etc/group", "root:x:0:\n");
         played.write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
         played.program(
@@ -45,6 +40,19 @@ impl Played {
             "useradd",
             "echo \"$6:x:1000:1000::/home/$6:/bin/bash\" >> \"$FERRY_MACHINE/etc/passwd\"",
         );
+        played.start("first");
+        played
+    }
+
+    /// A copy of the recorded machine `name` with root at its keyboard, in `folder`, which must not be there.
+    pub fn recorded(name: &str, folder: &Path) -> Self {
+        let hosts = Path::new(env!("CARGO_MANIFEST_DIR")).join("hosts");
+        copy(&hosts.join(name), folder);
+        let played = Self {
+            folder: folder.to_owned(),
+        };
+        played.write("cmd/id -un.txt", "root\n");
+        played.write("cmd/id -nG.txt", "root\n");
         played.start("first");
         played
     }
@@ -69,6 +77,29 @@ impl Played {
         fs::read_to_string(self.folder.join(path)).unwrap_or_default()
     }
 
+    /// Takes a file or folder away. Returns the text of the file.
+    pub fn forget(&self, path: &str) -> String {
+        let text = self.read(path);
+        let path = self.folder.join(path);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).expect("the machine can be written");
+        } else {
+            fs::remove_file(&path).expect("it was there");
+        }
+        text
+    }
+
+    /// Says that these are there too.
+    pub fn has(&self, paths: &[&str]) {
+        let there = self.read("there.txt");
+        self.write("there.txt", &format!("{there}\n{}\n", paths.join("\n")));
+    }
+
+    /// Release of its kernel.
+    pub fn kernel(&self) -> String {
+        self.read("proc/sys/kernel/osrelease").trim().to_owned()
+    }
+
     /// Writes one of its files.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.folder.join(path);
@@ -87,9 +118,14 @@ impl Played {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
     }
 
-    /// Starts it anew: another name of the start, and a driver that is there now serves the device.
+    /// Starts it anew: another name of the start, a driver that is there now serves the device, and what an installer left
+    /// in `after-start` comes up.
     pub fn start(&self, name: &str) {
         self.write("proc/sys/kernel/random/boot_id", &format!("{name}\n"));
+        let comes_up = self.folder.join("after-start");
+        if comes_up.exists() {
+            copy(&comes_up, &self.folder);
+        }
         if !self.read("usr/local/Ascend/driver/version.info").is_empty() {
             self.write(
                 "dev.txt",

@@ -40,6 +40,30 @@ impl Verified {
         Ok(())
     }
 
+    /// How many pieces a blob has; none where it is empty.
+    ///
+    /// # Errors
+    /// When the blob is unknown.
+    pub fn pieces(&self, digest: &Digest) -> Result<usize, VerifyError> {
+        Ok(self.known(digest)?.pieces.len())
+    }
+
+    /// Reads one piece of a blob and hands out each run with its offset in the blob, before the piece is checked: on an
+    /// error the caller throws away what it was given.
+    ///
+    /// # Errors
+    /// When the blob is unknown, or the piece cannot be read or is damaged, and those of `take`.
+    pub fn copy_piece(
+        &self,
+        digest: &Digest,
+        piece: usize,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        let blob = self.known(digest)?;
+        let start = piece as u64 * self.index.piece_size;
+        self.read_piece(blob, piece, |within, run| take(start + within, run))
+    }
+
     /// Writes a blob to `out`. On an error the caller throws away what was written.
     ///
     /// # Errors
@@ -135,7 +159,7 @@ impl Verified {
 
     /// Where the bytes of an aligned blob lie, for a file system that can share them; `None` for any other blob.
     ///
-    /// Nothing is checked: what is made of them is, with [`Verified::check_copy`].
+    /// Nothing is checked: what is made of them is, with [`Verified::check_piece`].
     pub fn extents(&self, digest: &Digest) -> Option<Vec<Extent<'_>>> {
         let blob = self.blob(digest)?;
         let aligned = self.index.align.is_some() && is_aligned(blob.codec, blob.size.0);
@@ -159,32 +183,31 @@ impl Verified {
         aligned.then(|| runs.into_iter().map(extent).collect())?
     }
 
-    /// Checks a copy of a blob, piece by piece; `read` is told how many bytes were.
+    /// Checks a piece of a copy of a blob; `read` is told how many bytes were.
     ///
     /// # Errors
-    /// When the copy cannot be read, or a piece of it is damaged; the error names the piece's place in the bundle.
-    pub fn check_copy(
+    /// When the copy cannot be read, or its piece is damaged; the error names the piece's place in the bundle.
+    pub fn check_piece(
         &self,
         digest: &Digest,
+        piece: usize,
         copy: &File,
         mut read: impl FnMut(u64),
     ) -> Result<(), VerifyError> {
         let blob = self.known(digest)?;
-        for (piece, expected) in blob.pieces.iter().enumerate() {
-            let (volume, offset) = self.place(blob, piece)?;
-            let start = piece as u64 * self.index.piece_size;
-            let size = self.piece_len(blob, piece);
-            let found = hash_range(copy, start, size, |_, run| {
-                read(run.len() as u64);
-                Ok::<(), io::Error>(())
-            })
-            .map_err(|cause| Fault::Unreadable.because(&volume.path, cause))?;
-            if found != *expected {
-                let blob = blob.digest;
-                return Err(Fault::PieceDiffers { blob, offset, size }.of(&volume.path));
-            }
+        let (volume, offset) = self.place(blob, piece)?;
+        let start = piece as u64 * self.index.piece_size;
+        let size = self.piece_len(blob, piece);
+        let found = hash_range(copy, start, size, |_, run| {
+            read(run.len() as u64);
+            Ok::<(), io::Error>(())
+        })
+        .map_err(|cause| Fault::Unreadable.because(&volume.path, cause))?;
+        if found == blob.pieces[piece] {
+            return Ok(());
         }
-        Ok(())
+        let blob = blob.digest;
+        Err(Fault::PieceDiffers { blob, offset, size }.of(&volume.path))
     }
 
     /// Reads and checks every byte of every blob, or of those whose volumes are at hand.

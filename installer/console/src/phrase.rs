@@ -17,6 +17,10 @@ pub(crate) fn value<'v>(language: Language, name: &str, value: &'v str) -> Cow<'
     if language == Language::En || !is_wordy(name) {
         return Cow::Borrowed(value);
     }
+    if name == KINDS && value.contains(", ") {
+        let parts: Vec<_> = value.split(", ").map(|part| said(language, part)).collect();
+        return Cow::Owned(parts.join("、"));
+    }
     said(language, value)
 }
 
@@ -82,11 +86,13 @@ const PHRASE: &str = "phrase.";
 /// What stands between several things that are said in one value.
 pub(crate) const BETWEEN: &str = "; ";
 /// Arguments whose values are words.
-const WORDY: [&str; 20] = [
-    "action", "after", "at", "cause", "ended", "expected", "failures", "family", "found",
-    "instead", "kind", "kinds", "needed", "next", "place", "problem", "reasons", "status",
+const WORDY: [&str; 22] = [
+    "action", "after", "at", "cause", "ended", "expected", "fact", "failures", "family", "found",
+    "instead", "kind", KINDS, "needed", "next", "place", "problem", "reasons", "result", "status",
     "wanted", "what",
 ];
+/// A list of words.
+const KINDS: &str = "kinds";
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +104,13 @@ mod tests {
             ("action", "create", "创建"),
             ("path", "create", "create"),
             ("what", "driver", "驱动"),
+            ("kinds", "driver, firmware", "驱动、固件"),
+            ("result", "begun", "开始"),
+            (
+                "fact",
+                "19e5:d802 ascend-910b Atlas 800T A2 or 900 A2: driver-broken",
+                "19e5:d802 ascend-910b Atlas 800T A2 或 900 A2：驱动异常",
+            ),
             ("ended", "undone", "已撤回"),
             (
                 "found",

@@ -105,7 +105,11 @@ fn software(host: &dyn Host, family: &Family, arch: Option<Arch>, devices: bool)
 }
 
 /// Puts the driver's root and the architecture into a path.
-fn filler(host: &dyn Host, stack: &Stack, arch: Option<Arch>) -> impl Fn(&str) -> String {
+pub(crate) fn filler(
+    host: &dyn Host,
+    stack: &Stack,
+    arch: Option<Arch>,
+) -> impl Fn(&str) -> String + use<> {
     let root = root_of(host, stack);
     move |path: &str| {
         path.replace("{root}", &root)

@@ -2,9 +2,9 @@
 
 use manifest_schema::chip::{Family, VersionFile};
 use manifest_schema::site::{DeviceState, Fact, Release, Site, VendorSoftware};
-use manifest_schema::{HostItem, PlacedFile};
+use manifest_schema::{HostItem, OsPackage, OsPackages, PackageFormat, PlacedFile};
 
-use crate::accelerator::first_version;
+use crate::accelerator::{filler, first_version};
 use crate::host::Host;
 use crate::system;
 
@@ -16,6 +16,41 @@ pub fn installed_release(
 ) -> Option<Release> {
     let arch = system::arch(host).map(|arch| arch.value);
     Some(first_version(host, family.stack.as_ref()?, arch, marks)?.value)
+}
+
+/// A path of a chip's data on this machine: `{root}` and `{arch}` filled in.
+pub fn machine_path(host: &dyn Host, family: &Family, path: &str) -> String {
+    let arch = system::arch(host).map(|arch| arch.value);
+    match &family.stack {
+        Some(stack) => filler(host, stack, arch)(path),
+        None => path.to_owned(),
+    }
+}
+
+/// The machine as it will be when the packages of `set` were installed: the programs that it then has, and the headers
+/// of the kernel that runs.
+pub fn planned_packages(site: &Site, set: &OsPackages) -> Site {
+    let mut site = site.clone();
+    let names = set.packages.iter().map(|package| package.name.as_str());
+    let brought = names.filter(|name| system::PROGRAMS.contains(name));
+    site.programs.extend(brought.map(str::to_owned));
+    site.programs.sort();
+    site.programs.dedup();
+    let kernel = site.kernel.as_ref().map(|kernel| kernel.value.clone());
+    if let (None, Some(kernel)) = (&site.kernel_headers, kernel) {
+        let of_kernel = |package: &&OsPackage| match set.format {
+            PackageFormat::Rpm => {
+                let release = format!("{}.{}", package.version, package.arch);
+                package.name.as_str() == "kernel-devel" && release == kernel
+            }
+            PackageFormat::Deb => package.name.as_str() == format!("linux-headers-{kernel}"),
+        };
+        site.kernel_headers = set.packages.iter().find(of_kernel).map(|package| Fact {
+            value: format!("/lib/modules/{kernel}/build"),
+            source: package.file.path.to_string(),
+        });
+    }
+    site
 }
 
 /// The machine as it will be when `items` were installed: their versions, and devices that a driver serves. What the

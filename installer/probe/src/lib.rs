@@ -27,7 +27,7 @@ pub use fit::{
     system_of,
 };
 pub use host::{Host, RealHost, RecordedHost};
-pub use installed::{installed_release, planned};
+pub use installed::{installed_release, machine_path, planned, planned_packages};
 pub use overrides::{FactError, override_fact};
 pub use packages::installed_packages;
 pub use probe::{FactLine, facts, probe};

@@ -95,7 +95,7 @@ fn fleet() -> Vec<Backend> {
             "cambricon-mlu",
             "cambricon-mlu",
             x86,
-            &[("neuware", "4.0"), ("torch_mlu", "1.29.2")],
+            &[("neuware", "3.7"), ("torch_mlu", "1.29.2")],
         ),
         backend("nvidia-gpu", "nvidia-gpu", x86, &[("driver", "525")]),
     ]

@@ -26,6 +26,7 @@ use crate::packages::{Packages, PackagesFlag};
 use crate::terms::{AcceptFlags, login};
 use crate::trust::Root;
 use crate::units::UnitFlags;
+use crate::vendor::Vendor;
 
 #[derive(clap::Args, Debug)]
 #[expect(
@@ -86,11 +87,12 @@ impl Args {
         let place = self.bundle.first().cloned().unwrap_or_default();
         let machine = self.layer.host(self.host.as_deref())?;
         let site = self.site(&*machine)?;
-        let packages = Packages::of(&site, &bundle, &prefix);
+        let packages = Packages::of(&site, &bundle, &prefix, self.layer.programs());
         if self.packages.with_os_packages {
             packages.refuse_unable(self.dry_run)?;
         }
-        let choice = self.choose(view, &bundle, &prefix, &site, &*machine)?;
+        let judged = self.packages.planned(&site, &bundle.profiles.os_packages);
+        let choice = self.choose(view, &bundle, &prefix, &judged, &*machine)?;
         let choices = Choices {
             backend: choice.backend.clone(),
             arch: site.arch.as_ref().map(|fact| fact.value),
@@ -110,13 +112,27 @@ impl Args {
         let open = discs::for_terms(view, &mut bundle, &place, |bundle| {
             pending_terms(bundle, &prefix, backend, &kinds)
         })?;
+        let packages_first = self.packages.with_os_packages && !kinds.is_empty();
+        let of_packages = packages.lines(view, &*machine, self.packages.with_os_packages);
         if self.dry_run {
+            let vendor = Vendor::of(view, &bundle, &prefix, backend, &kinds);
             let units = self.units.lines(view, self.layer.root(), &prefix, &preview);
-            show(view, &preview, &choice.host, &open, &units);
+            Shown {
+                plan: &preview,
+                host: &choice.host,
+                terms: &open,
+                units: &units,
+                vendor: &vendor,
+                packages: &packages,
+                of_packages: of_packages.as_deref(),
+            }
+            .show(view);
+            vendor.refuse()?;
             return Ok(Outcome::Done);
         }
         let mut lines = vec![steps(view, &preview)];
         lines.extend(self.units.lines(view, self.layer.root(), &prefix, &preview));
+        lines.extend(of_packages);
         view.note("installer.plan", &[("steps", lines.join("\n"))]);
         if self.verify_first {
             if !bundle.is_complete() {
@@ -141,6 +157,12 @@ impl Args {
         accept_terms(&RealDisk, &guard, &prefix, &accepted, login().as_deref())?;
         let plans = (&preview, &choice.host);
         discs::take_in(view, &guard, &prefix, &mut bundle, plans, &place)?;
+        if packages_first {
+            if !packages.first(view, &guard, &bundle)? {
+                return Ok(Outcome::Failed);
+            }
+            self.judge_again(view, &bundle, &choice, &*machine)?;
+        }
         let waits = self.layer(view, &bundle, &prefix, &guard, &choice, &*machine)?;
         if let Some(outcome) = waits {
             return Ok(outcome);
@@ -150,7 +172,11 @@ impl Args {
         install(&RealDisk, &guard, &prefix, &bundle, &plan, view)?;
         let root = self.layer.root();
         self.units.settle(view, root, &guard, &prefix, &plan)?;
-        let done = packages.finish(view, &guard, self.packages.with_os_packages)?;
+        let done = if packages_first {
+            Outcome::Done
+        } else {
+            packages.finish(view, &guard, self.packages.with_os_packages)?
+        };
         finished(view, &prefix, &plan, &packages);
         Ok(done)
     }
@@ -206,6 +232,23 @@ impl Args {
             waived: waived(view, &checks, &self.overridden),
             host,
         })
+    }
+
+    /// The checks once more, on the machine with its new packages: whether they are what was hoped for.
+    fn judge_again(
+        &self,
+        view: &View,
+        bundle: &Verified,
+        choice: &Choice,
+        machine: &dyn Host,
+    ) -> Result<(), Trouble> {
+        let mut backends = bundle.profiles.backends.iter();
+        let chosen = backends.find(|one| Some(&one.name) == choice.backend.as_ref());
+        if let Some(backend) = chosen {
+            let checks = judge(&self.site(machine)?, backend, &choice.host);
+            refuse_unfit(view, &backend.name, &checks, &self.overridden)?;
+        }
+        Ok(())
     }
 
     /// Does what was asked for to the machine itself. `Some` where the install cannot go on before a start.
@@ -329,34 +372,62 @@ fn steps(view: &View, plan: &InstallPlan) -> String {
     lines.join("\n")
 }
 
-fn show(view: &View, plan: &InstallPlan, host: &HostPlan, open: &[Term], units: &[String]) {
-    let terms: Vec<_> = open
-        .iter()
-        .map(|term| json!({ "name": term.name, "digest": term.digest, "text": term.text }))
-        .collect();
-    let value = json!({
-        "release": plan.release, "backend": plan.backend.as_ref().map(|b| &b.name),
-        "steps": plan.steps, "units": units, "host": host.steps, "terms": terms,
-        "images": plan.images, "needed": plan.needed, "free": plan.free, "dry_run": true,
-    });
-    let mut lines = Vec::new();
-    if !host.steps.is_empty() {
-        let steps = layer::steps(view, host);
-        lines.push(view.text("installer.host-plan", &[("steps", steps)]));
-    }
-    for term in open {
-        let args = [
-            ("name", term.name.to_string()),
-            ("digest", term.digest.hex()),
-        ];
-        lines.push(view.text("installer.terms-open", &args));
-        if view.is_verbose() {
-            lines.push(term.text.clone());
+/// What a dry run shows.
+struct Shown<'a> {
+    plan: &'a InstallPlan,
+    host: &'a HostPlan,
+    terms: &'a [Term],
+    units: &'a [String],
+    vendor: &'a Vendor,
+    packages: &'a Packages<'a>,
+    of_packages: Option<&'a str>,
+}
+
+impl Shown<'_> {
+    fn show(&self, view: &View) {
+        let (plan, host) = (self.plan, self.host);
+        let terms: Vec<_> = self
+            .terms
+            .iter()
+            .map(|term| json!({ "name": term.name, "digest": term.digest, "text": term.text }))
+            .collect();
+        let value = json!({
+            "release": plan.release, "backend": plan.backend.as_ref().map(|b| &b.name),
+            "steps": plan.steps, "units": self.units, "host": host.steps, "terms": terms,
+            "images": plan.images, "needed": plan.needed, "free": plan.free,
+            "vendor": self.vendor.to_json(view), "os_packages": self.packages.to_json(), "dry_run": true,
+        });
+        let mut lines = Vec::new();
+        // In the order in which they would be done.
+        lines.extend(
+            self.of_packages
+                .filter(|_| !host.is_empty())
+                .map(str::to_owned),
+        );
+        if !host.steps.is_empty() {
+            let steps = layer::steps(view, host);
+            lines.push(view.text("installer.host-plan", &[("steps", steps)]));
         }
+        lines.extend(self.vendor.lines(view));
+        for term in self.terms {
+            let args = [
+                ("name", term.name.to_string()),
+                ("digest", term.digest.hex()),
+            ];
+            lines.push(view.text("installer.terms-open", &args));
+            if view.is_verbose() {
+                lines.push(term.text.clone());
+            }
+        }
+        lines.push(steps(view, plan));
+        lines.extend_from_slice(self.units);
+        lines.extend(
+            self.of_packages
+                .filter(|_| host.is_empty())
+                .map(str::to_owned),
+        );
+        view.result(&value, &lines.join("\n"));
     }
-    lines.push(steps(view, plan));
-    lines.extend_from_slice(units);
-    view.result(&value, &lines.join("\n"));
 }
 
 fn finished(view: &View, prefix: &Prefix, plan: &InstallPlan, packages: &Packages) {

@@ -17,7 +17,9 @@ use crate::cli::At;
 use crate::facts::FactFlags;
 use crate::layer::{LayerFlags, judge};
 use crate::machine::{check_json, check_line, choose, program_folders};
+use crate::packages::PackagesFlag;
 use crate::trust::{Root, signers};
+use crate::vendor::Vendor;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -37,6 +39,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     layer: LayerFlags,
     #[command(flatten)]
+    packages: PackagesFlag,
+    #[command(flatten)]
     at: At,
     #[command(flatten)]
     root: Root,
@@ -54,7 +58,8 @@ impl Args {
             let plan = self.layer.plan_if_any(backend, &site, &*machine, &prefix);
             plan.unwrap_or_default()
         };
-        let judged = |backend: &Backend| judge(&site, backend, &planned(backend));
+        let with_packages = self.packages.planned(&site, &bundle.profiles.os_packages);
+        let judged = |backend: &Backend| judge(&with_packages, backend, &planned(backend));
         let mut report = Report::default();
         report.add(view, "installer.of-bundle", &[], &[trust(&bundle)]);
         let wanted = |name: &BackendName| self.backend.as_ref().is_none_or(|only| only == name);
@@ -90,6 +95,16 @@ impl Args {
             let name = set.map_or_else(|| "-".to_owned(), |set| set.name.to_string());
             report.add(view, "installer.of-packages", &[("set", name)], &checks);
         }
+        let mut of_chosen = backends
+            .iter()
+            .filter(|one| Some(&one.name) == chosen.as_ref());
+        let kinds = of_chosen.next().map(|one| planned(one).kinds());
+        let kinds = kinds.unwrap_or_default();
+        let vendor = Vendor::of(view, &bundle, &prefix, chosen.as_ref(), &kinds);
+        if !vendor.checks.is_empty() {
+            report.add(view, "installer.of-vendor", &[], &vendor.checks);
+            report.fits &= !vendor.checks.iter().any(|check| check.stops(&[]));
+        }
         // A recorded machine's disk is not here to be measured.
         if self.host.is_none() && report.fits {
             let choices = Choices {
@@ -104,11 +119,6 @@ impl Args {
                 ..Choices::default()
             };
             let mut checks = of_prefix(&bundle, &prefix, &choices)?;
-            let mut of_chosen = backends
-                .iter()
-                .filter(|one| Some(&one.name) == chosen.as_ref());
-            let kinds = of_chosen.next().map(|one| planned(one).kinds());
-            let kinds = kinds.unwrap_or_default();
             checks.extend(terms(&bundle, &prefix, chosen.as_ref(), &kinds)?);
             report.add(
                 view,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use console::View;
-use host_probe::{Host, RealHost, facts, probe, record};
+use host_probe::{FactLine, Host, RealHost, facts, probe, record};
 use report::{Diagnose, Outcome, Trouble};
 
 use crate::machine::host;
@@ -50,6 +50,21 @@ impl Diagnose for RecordError {
     }
 }
 
+/// What a fact is called, with the name that `--fact` takes.
+fn name_of(view: &View, fact: &FactLine) -> String {
+    let none: &[(&str, String)] = &[];
+    view.text(&format!("fact.{}", fact.name), none)
+}
+
+/// What was found, and where.
+fn line_of(view: &View, fact: &FactLine) -> String {
+    let args = [
+        ("fact", fact.value.clone()),
+        ("source", fact.source.clone()),
+    ];
+    view.text("installer.fact", &args)
+}
+
 impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let host: Box<dyn Host> = match self.host {
@@ -68,15 +83,17 @@ impl Args {
         if self.letters {
             return site_code::letters(view, &site);
         }
-        let width = facts(&site)
+        let named: Vec<(String, String)> = facts(&site)
             .iter()
-            .map(|fact| console::display_width(fact.name))
-            .max()
-            .unwrap_or(0);
-        let lines: Vec<String> = facts(&site)
-            .iter()
-            .map(|fact| format!("{:width$}  {}  ({})", fact.name, fact.value, fact.source))
+            .map(|fact| (name_of(view, fact), line_of(view, fact)))
             .collect();
+        let widths = named.iter().map(|(name, _)| console::display_width(name));
+        let width = widths.max().unwrap_or(0);
+        let line = |(name, line): &(String, String)| {
+            let gap = " ".repeat(width - console::display_width(name));
+            format!("{name}{gap}  {line}")
+        };
+        let lines: Vec<String> = named.iter().map(line).collect();
         let value = serde_json::to_value(&site).unwrap_or_default();
         view.result(&value, &lines.join("\n"));
         Ok(Outcome::Done)

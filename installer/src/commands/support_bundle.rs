@@ -10,6 +10,7 @@ use report::{Diagnose, Outcome, Trouble};
 use serde_json::{Value, json};
 
 use crate::cli::At;
+use crate::terms::login;
 use crate::write::write_new;
 
 #[derive(clap::Args, Debug)]
@@ -105,11 +106,17 @@ impl Redactor {
         if let Some(home) = std::env::var_os("HOME") {
             words.push((home.to_string_lossy().into_owned(), "[HOME]"));
         }
-        if let Ok(name) = host.run("id", &["-un"], &[]) {
-            words.push((name.trim().to_owned(), "[USER]"));
-        }
+        // By `sudo` the person is another than the user.
+        let person = host
+            .run("id", &["-un"], &[])
+            .ok()
+            .into_iter()
+            .chain(login());
+        words.extend(person.map(|name| (name.trim().to_owned(), "[USER]")));
         // `root` and single letters stand in other words too.
         words.retain(|(word, _)| word.len() > 2 && word != "root" && word != "/root");
+        // A home names its owner: the longer word first.
+        words.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
         Self { words }
     }
 
@@ -118,7 +125,12 @@ impl Redactor {
             Value::String(text) => self.string(text, hidden),
             Value::Array(items) => items.iter_mut().for_each(|item| self.walk(item, hidden)),
             Value::Object(fields) => {
-                for (_, field) in fields.iter_mut() {
+                for (name, field) in fields.iter_mut() {
+                    // Whoever accepted terms is named nowhere else.
+                    if name == LOGIN && field.is_string() {
+                        *field = "[USER]".into();
+                        *hidden += 1;
+                    }
                     self.walk(field, hidden);
                 }
             }
@@ -136,6 +148,8 @@ impl Redactor {
     }
 }
 
+/// Field of the log with the name of a person at a keyboard.
+const LOGIN: &str = "login";
 /// Groups that open devices; the others of a person are nobody's business.
 const GROUPS: [&str; 5] = ["HwHiAiUser", "video", "render", "docker", "root"];
 

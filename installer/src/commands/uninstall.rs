@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use console::View;
-use install_steps::{Guard, RealDisk, ReleaseName, remove, remove_all};
+use install_steps::{
+    Guard, Journal, OnMachine, Prefix, RealDisk, ReleaseName, on_machine, remove, remove_all,
+};
 use report::{Outcome, Trouble};
 use serde_json::json;
 
 use crate::cli::At;
+use crate::machine::played_or_real;
 use crate::units::unlink_all;
 
 #[derive(clap::Args, Debug)]
@@ -37,9 +40,10 @@ impl Args {
             ("releases", names.join(", ")),
             ("prefix", prefix.path().display().to_string()),
         ];
-        let value = json!({ "removed": gone, "dry_run": self.dry_run });
+        let stays = self.stays(&prefix)?;
+        let value = json!({ "removed": gone, "dry_run": self.dry_run, "on_machine": stays });
         if self.dry_run || !prefix.path().exists() {
-            view.result(&value, &names.join("\n"));
+            view.result(&value, &with_stays(view, names.join("\n"), &stays));
             return Ok(Outcome::Done);
         }
         if !view.confirm("installer.uninstall-question", &args, "--yes")? {
@@ -55,7 +59,29 @@ impl Args {
             unlink_all(view, root, &guard, &prefix)?;
             remove_all(&RealDisk, &guard, &prefix)?;
         }
-        view.result(&value, &view.text("installer.uninstalled", &args));
+        let human = view.text("installer.uninstalled", &args);
+        view.result(&value, &with_stays(view, human, &stays));
         Ok(Outcome::Done)
     }
+
+    /// What `--with-driver` and `--with-toolkit` put on the machine, which other programs may use by now.
+    fn stays(&self, prefix: &Prefix) -> Result<Vec<OnMachine>, Trouble> {
+        if self.release.is_some() {
+            return Ok(Vec::new());
+        }
+        let machine = played_or_real(self.machine.as_deref());
+        Ok(on_machine(&Journal::read(prefix)?, &*machine))
+    }
+}
+
+/// The result, and below it how a person takes off what stays on the machine.
+fn with_stays(view: &View, human: String, stays: &[OnMachine]) -> String {
+    if stays.is_empty() {
+        return human;
+    }
+    let line = |one: &OnMachine| format!("  - {}", view.text(one.code(), &one.args()));
+    let lines: Vec<String> = stays.iter().map(line).collect();
+    let args = [("steps", lines.join("\n"))];
+    let stays = view.text("installer.stays-on-machine", &args);
+    [human, stays].join("\n")
 }

@@ -260,7 +260,7 @@ impl<'d> Pending<'d> {
         prefix: &Prefix,
         unfinished: &Path,
     ) -> Result<(), InstallError> {
-        let Some(mut file) = self.file.take() else {
+        let Some(file) = self.file.take() else {
             return Ok(());
         };
         if let Some(made) = &self.blob.made_from {

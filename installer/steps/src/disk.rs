@@ -94,17 +94,20 @@ pub trait Disk: Send + Sync {
 }
 
 /// A file that is being written.
-pub trait NewFile: Write + Send {
+pub trait NewFile: Write + Send + Sync {
     /// Fills the file, of which nothing was written yet, with the bytes of `extents` without copying them, where the file
-    /// system can share them between two files. Returns the file to be read, or `None` where nothing came of it.
+    /// system can share them between two files. Returns whether it did.
     ///
     /// Nothing is checked, and a disk may read them otherwise now than before: the caller reads them again.
-    fn share(&mut self, extents: &[Extent<'_>]) -> Result<Option<&File>, DiskError>;
-
+    fn share(&mut self, extents: &[Extent<'_>]) -> Result<bool, DiskError>;
+    /// The file, to be read.
+    fn file(&self) -> &File;
     /// Writes all of `bytes` at `offset`, wherever writing has come to.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Waits until the bytes are on the disk, and sets the permission bits.
     fn settle(self: Box<Self>, mode: u32) -> Result<(), DiskError>;
+    /// Sets the permission bits. The bytes are on the disk only after [`Disk::sync_all`].
+    fn close(self: Box<Self>, mode: u32) -> Result<(), DiskError>;
 }
 
 /// The machine's own disk.
@@ -200,16 +203,20 @@ impl Write for RealFile {
 }
 
 impl NewFile for RealFile {
-    fn share(&mut self, extents: &[Extent<'_>]) -> Result<Option<&File>, DiskError> {
+    fn share(&mut self, extents: &[Extent<'_>]) -> Result<bool, DiskError> {
         if share_blocks(extents, &self.file, 0) {
-            return Ok(Some(&self.file));
+            return Ok(true);
         }
         let emptied = self.file.set_len(0);
         emptied.map_err(DiskError::of("write", &self.path))?;
-        Ok(None)
+        Ok(false)
     }
 
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, offset)
     }
 
@@ -219,6 +226,12 @@ impl NewFile for RealFile {
             .and_then(|()| self.file.sync_all())
             .map_err(DiskError::of("sync", &self.path))
     }
+
+    fn close(self: Box<Self>, mode: u32) -> Result<(), DiskError> {
+        self.file
+            .set_permissions(fs::Permissions::from_mode(mode))
+            .map_err(DiskError::of("change the mode of", &self.path))
+    }
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -226,6 +239,19 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Writes a whole small file that is not there yet, and leaves it to [`Disk::sync_all`] when it is on the disk.
+pub(crate) fn write_new_unsynced(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<(), DiskError> {
+    let mut file = disk.create(path)?;
+    file.write_all(bytes)
+        .map_err(DiskError::of("write", path))?;
+    file.close(mode)
 }
 
 /// Writes a whole small file that is not there yet.

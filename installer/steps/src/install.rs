@@ -4,10 +4,7 @@
 //! names what it named before. So power may go at any operation: the next install clears what was left and
 //! takes up the blobs that are whole.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bundle_format::{Verified, VerifyError};
 use manifest_schema::Digest;
@@ -15,17 +12,18 @@ use report::{Args, Diagnose, Outcome, Sink};
 use vendor_signature::VendorSignatureError;
 
 use crate::check::{Problem, check_tree};
-use crate::disk::{Disk, DiskError, write_new};
+use crate::disk::{Disk, DiskError, write_new_unsynced};
 use crate::environment::FromWheels;
+use crate::fill::fill;
 use crate::guard::Guard;
 use crate::journal::{Action, Journal, JournalError};
+use crate::lay_out::lay_out;
 use crate::plan::{InstallPlan, Step};
 use crate::prefix::{Prefix, ReleaseName, switch_current};
 use crate::python::{self, ProgramError, UV_CACHE};
 use crate::release::RECORD;
 use crate::roots::keep_root;
-use crate::store::{self, hash_file};
-use crate::tree::File;
+use crate::store::hash_file;
 use crate::vendor;
 
 /// An install did not come to its end. What was current before still is.
@@ -159,7 +157,7 @@ impl Run<'_> {
         match step {
             Step::ClearLeftovers { paths } => self.clear(paths),
             Step::StoreBlobs { .. } => {
-                let (written, result) = store::fill(
+                let (written, result) = fill(
                     self.disk,
                     self.bundle,
                     self.prefix,
@@ -225,61 +223,18 @@ impl Run<'_> {
     }
 
     fn build_tree(&self) -> Result<(), InstallError> {
-        let total = Some(self.plan.tree.len() as u64);
-        let step = report::Step::start(self.sink, "install.working.tree", "", total, "files");
         let staging = self.staging();
-        let mut folders = BTreeSet::new();
-        for (count, (path, file)) in self.plan.tree.iter().enumerate() {
-            let target = staging.join(path);
-            self.folder_of(&target, &mut folders)?;
-            match file {
-                File::Signed { placed, .. } => {
-                    self.link(&self.prefix.blob(&placed.digest), &target)?;
-                }
-                File::Derived { bytes, executable } => {
-                    let mode = if *executable { 0o555 } else { 0o444 };
-                    write_new(self.disk, &target, bytes, mode)?;
-                }
-            }
-            step.progress(count as u64 + 1);
-        }
+        lay_out(self.disk, self.prefix, &self.plan.tree, &staging, self.sink)?;
         for (name, bytes) in &self.bundle.metadata {
             // The envelope says the statement and its signatures once more.
             if name == ENVELOPE {
                 continue;
             }
             let target = staging.join(name);
-            self.folder_of(&target, &mut folders)?;
-            write_new(self.disk, &target, bytes, 0o444)?;
-        }
-        step.finish();
-        Ok(())
-    }
-
-    fn folder_of(&self, target: &Path, made: &mut BTreeSet<PathBuf>) -> Result<(), DiskError> {
-        if let Some(folder) = target.parent()
-            && made.insert(folder.to_owned())
-        {
-            self.disk.create_dir(folder)?;
+            self.disk.create_dir(target.parent().unwrap_or(&staging))?;
+            write_new_unsynced(self.disk, &target, bytes, 0o444)?;
         }
         Ok(())
-    }
-
-    fn link(&self, blob: &Path, target: &Path) -> Result<(), DiskError> {
-        match self.disk.hard_link(blob, target) {
-            // A file system bounds the names of one file: ext4 at 65,000. An empty `__init__.py` gets there.
-            Err(error) if error.source.kind() == io::ErrorKind::TooManyLinks => {
-                let mut source = fs::File::open(blob).map_err(DiskError::of("read", blob))?;
-                let mode = source
-                    .metadata()
-                    .map_err(DiskError::of("read", blob))?
-                    .permissions();
-                let mut copy = self.disk.create(target)?;
-                io::copy(&mut source, &mut copy).map_err(DiskError::of("write", target))?;
-                copy.settle(std::os::unix::fs::PermissionsExt::mode(&mode))
-            }
-            other => other,
-        }
     }
 
     fn make_environment(&self) -> Result<(), InstallError> {
@@ -301,7 +256,8 @@ impl Run<'_> {
             let from_wheels = FromWheels::read(&staging.join("wheels"), python)?;
             record.made_on_site = from_wheels.made_on_site(&staging.join("env"))?;
         }
-        write_new(self.disk, &staging.join(RECORD), &record.to_bytes(), 0o444)?;
+        let path = staging.join(RECORD);
+        write_new_unsynced(self.disk, &path, &record.to_bytes(), 0o444)?;
         self.disk.sync_all(self.prefix.path())?;
         self.disk.rename(&staging, &self.prefix.release(release))?;
         self.disk.sync_dir(&self.prefix.releases())?;

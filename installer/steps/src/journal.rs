@@ -172,6 +172,15 @@ pub enum Action {
         file: Option<Digest>,
         /// How.
         ended: HostEnded,
+        /// The chip whose vendor's installer it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chip: Option<String>,
+        /// The version that it installed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+        /// Name of the vendor's file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        program: Option<String>,
     },
     /// Units were linked into systemd, or their links removed.
     Units {

@@ -15,10 +15,12 @@ mod converted;
 mod discs;
 mod disk;
 mod environment;
+mod fill;
 mod guard;
 mod host;
 mod install;
 mod journal;
+mod lay_out;
 mod loose;
 mod manage;
 mod packages;
@@ -27,6 +29,7 @@ mod plan;
 mod prefix;
 mod python;
 mod release;
+mod repository;
 mod roots;
 mod site_key;
 mod store;
@@ -41,8 +44,8 @@ pub use discs::{DiscsError, Need, Next, collect, needed_volumes};
 pub use disk::{Disk, DiskError, NewFile, RealDisk};
 pub use guard::{Guard, LockError};
 pub use host::{
-    After, Command, Ended, FailedRun, HostError, HostPlan, HostStep, HostWork, Places, Resume,
-    Runner, ShellRunner, Wanted, run_host, shell_words,
+    After, Command, Ended, FailedRun, HostError, HostPlan, HostStep, HostWork, OnMachine, Places,
+    Resume, Runner, ShellRunner, Wanted, on_machine, run_host, shell_words,
 };
 pub use install::{InstallError, install};
 pub use journal::{AcceptedBy, Action, Entry, HostEnded, Journal, JournalError};
@@ -54,6 +57,7 @@ pub use plan::{Choices, InstallPlan, PlanError, Step};
 pub use prefix::{Prefix, ReleaseName};
 pub use python::{ProgramError, find_python};
 pub use release::ReleaseRecord;
+pub use repository::{stage_packages, unstage_packages};
 pub use roots::{
     Acceptance, RootError, RootList, TrustedRoot, add_chain, add_root, expect_root, remove_root,
     roots, trusted_roots,
@@ -63,3 +67,4 @@ pub use store::stored_blobs;
 pub use sweep::Garbage;
 pub use terms::{Term, TermsError, accept_terms, pending_terms};
 pub use units::{UnitFolder, UnitsError};
+pub use vendor::{VendorFile, vendor_files};

@@ -1,11 +1,6 @@
-//! Packages of the operating system: a repository in the release, and the package manager that installs from it.
+//! The system's package manager, which installs packages from a set's repository.
 //!
-//! ```text
-//! os/<set>/Packages/…, repodata/…, keys/…   for dnf and yum; ferry.repo says where
-//! os/<set>/pool/…, Packages, Release        for apt; ferry.list says where
-//! ```
-//!
-//! The package manager decides and resolves, from this repository alone; it is never told to ignore a dependency.
+//! It decides and resolves, from this repository alone; it is never told to ignore a dependency.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +12,7 @@ use crate::guard::Guard;
 use crate::journal::{Action, Journal, JournalError};
 use crate::prefix::Prefix;
 use crate::python::{ProgramError, is_executable};
+use crate::repository::{LIST, folder_of};
 
 /// A package manager, told to install a set.
 #[derive(Clone, Debug)]
@@ -25,12 +21,13 @@ pub struct Manager {
     format: PackageFormat,
     wanted: Vec<String>,
     program: PathBuf,
-    /// Where the current release has the set.
+    /// Where the set's repository lies.
     folder: PathBuf,
 }
 
 impl Manager {
-    /// Finds the package manager of `set` in `folders`; where there is none, the usual one is named.
+    /// Finds the package manager of `set`, which the current release has, in `folders`; where there is none, the usual
+    /// one is named.
     pub fn find(set: &OsPackages, prefix: &Prefix, folders: &[PathBuf]) -> Self {
         let names: &[&str] = match set.format {
             PackageFormat::Rpm => &["dnf", "yum"],
@@ -51,6 +48,13 @@ impl Manager {
             program: found.unwrap_or_else(|| PathBuf::from(names[0])),
             folder: prefix.current_link().join(folder_of(&set.name)),
         }
+    }
+
+    /// The same, for a repository that lies in `folder`.
+    #[must_use]
+    pub fn reading(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.folder);
+        self
     }
 
     /// Whether whoever runs this may install packages.
@@ -275,64 +279,6 @@ impl Ran {
     }
 }
 
-/// The folder of a set, below a release.
-pub(crate) fn folder_of(set: &PackageSetName) -> String {
-    format!("os/{set}")
-}
-
-/// Says to the package manager where the repository is: the file's name and its text.
-pub(crate) fn source_file(set: &OsPackages, prefix: &Path) -> (&'static str, String) {
-    let folder = prefix.join("current").join(folder_of(&set.name));
-    let address = |below: &str| format!("file://{}", escaped(&folder.join(below)));
-    match set.format {
-        PackageFormat::Deb => {
-            let place = address("");
-            let place = place.trim_end_matches('/');
-            // The bundle's own signature covers each of these files.
-            (LIST, format!("deb [trusted=yes] {place} ./\n"))
-        }
-        PackageFormat::Rpm => {
-            let place = address("");
-            let place = place.trim_end_matches('/');
-            let keys = set
-                .metadata
-                .iter()
-                .filter(|file| file.path.as_str().starts_with("keys/"));
-            let keys: Vec<String> = keys.map(|file| address(file.path.as_str())).collect();
-            let keys = match keys.as_slice() {
-                [] => String::new(),
-                some => format!("gpgkey={}\n", some.join("\n       ")),
-            };
-            // Whether packages must be signed stays what the machine's own dnf.conf says.
-            let name = &set.name;
-            (
-                REPO,
-                format!(
-                    "[ferry]\nname=Ferry, packages for {name}\nbaseurl={place}\nenabled=1\n{keys}"
-                ),
-            )
-        }
-    }
-}
-
-/// A path in an address.
-fn escaped(path: &Path) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~+".contains(&byte);
-    let one = |byte: u8| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    path.as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .copied()
-        .map(one)
-        .collect()
-}
-
 /// A word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~+=:,".contains(&byte);
@@ -342,8 +288,6 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-const REPO: &str = "ferry.repo";
-const LIST: &str = "ferry.list";
 const SAID_LINES: usize = 12;
 
 #[cfg(test)]
@@ -388,14 +332,6 @@ mod tests {
         assert!(
             apt.ends_with("install --no-install-recommends --no-remove gcc tar=2:1.30"),
             "{apt}"
-        );
-        let (name, text) = source_file(&set(PackageFormat::Deb), prefix.path());
-        assert_eq!(
-            (name, text.as_str()),
-            (
-                "ferry.list",
-                "deb [trusted=yes] file:///o%27pt/fer%20ry/current/os/kylin ./\n"
-            )
         );
     }
 

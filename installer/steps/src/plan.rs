@@ -1,5 +1,8 @@
 //! The steps of an install, worked out before anything is written.
 
+mod error;
+mod step;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,145 +10,17 @@ use bundle_format::{RootDocument, Verified};
 use manifest_schema::{
     Arch, Backend, BackendName, ByteSize, Digest, Image, MadeFrom, PackageSetName,
 };
-use report::{Args, Diagnose, Outcome};
-use serde::Serialize;
 
-use crate::disk::{DiskError, FreeSpace, free_space};
-use crate::journal::{Journal, JournalError};
+pub use error::PlanError;
+pub use step::Step;
+
+use crate::disk::{FreeSpace, free_space};
+use crate::journal::Journal;
 use crate::prefix::{Prefix, ReleaseName};
 use crate::python::{ProgramError, find_python};
 use crate::release::ReleaseRecord;
 use crate::roots::{is_kept, is_named};
 use crate::tree::{File, Tree, images_of, tree};
-
-/// No install can be planned.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlanError {
-    /// The bundle has no such backend.
-    #[error("the bundle has no backend `{wanted}`; it has {known}")]
-    NoBackend {
-        /// What was asked for.
-        wanted: BackendName,
-        /// What there is.
-        known: String,
-    },
-    /// The bundle gives one place to two files.
-    #[error("the bundle gives `{path}` to two files, or a file and a folder")]
-    Clash {
-        /// The place, below the release.
-        path: String,
-    },
-    /// A newer release of the channel was installed before.
-    #[error("release {found} of channel `{channel}` is older than {newest}, installed before")]
-    Downgrade {
-        /// The bundle's channel.
-        channel: String,
-        /// The bundle's release.
-        found: u64,
-        /// The newest that this prefix has seen.
-        newest: u64,
-    },
-    /// The bundle is a delta, and what it leaves out is not here.
-    #[error("the bundle is a delta without {count} blobs that are not in the store, {first} first")]
-    DeltaBase {
-        /// How many blobs.
-        count: usize,
-        /// The first of them.
-        first: Digest,
-    },
-    /// The disk is too small.
-    #[error("`{path}` has {free} free, and the install needs {needed}")]
-    NoSpace {
-        /// The prefix.
-        path: PathBuf,
-        /// Bytes free.
-        free: ByteSize,
-        /// Bytes needed.
-        needed: ByteSize,
-    },
-    /// The file system can hold no more files.
-    #[error("`{path}` can take {free} more files, and the install makes {needed}")]
-    NoEntries {
-        /// The prefix.
-        path: PathBuf,
-        /// Files that it can still hold.
-        free: u64,
-        /// Files and folders that the install makes.
-        needed: u64,
-    },
-    /// No Python to make the environment with.
-    #[error(transparent)]
-    Python(#[from] ProgramError),
-    /// The log is damaged, so nothing is known of earlier releases.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The disk cannot be read.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-}
-
-impl Diagnose for PlanError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NoBackend { .. } => "install.no-backend",
-            Self::Clash { .. } => "install.path-clash",
-            Self::Downgrade { .. } => "install.downgrade",
-            Self::DeltaBase { .. } => "install.delta-base-missing",
-            Self::NoSpace { .. } => "install.no-space",
-            Self::NoEntries { .. } => "install.no-entries",
-            Self::Python(error) => error.code(),
-            Self::Journal(error) => error.code(),
-            Self::Disk(error) => error.code(),
-        }
-    }
-
-    fn args(&self) -> Args {
-        match self {
-            Self::NoBackend { wanted, known } => {
-                vec![("wanted", wanted.to_string()), ("known", known.clone())]
-            }
-            Self::Clash { path } => vec![("path", path.clone())],
-            Self::Downgrade {
-                channel,
-                found,
-                newest,
-            } => vec![
-                ("channel", channel.clone()),
-                ("found", found.to_string()),
-                ("newest", newest.to_string()),
-            ],
-            Self::DeltaBase { count, first } => {
-                vec![("count", count.to_string()), ("first", first.hex())]
-            }
-            Self::NoSpace { path, free, needed } => vec![
-                ("path", path.display().to_string()),
-                ("free", free.to_string()),
-                ("needed", needed.to_string()),
-            ],
-            Self::NoEntries { path, free, needed } => vec![
-                ("path", path.display().to_string()),
-                ("free", free.to_string()),
-                ("needed", needed.to_string()),
-            ],
-            Self::Python(error) => error.args(),
-            Self::Journal(error) => error.args(),
-            Self::Disk(error) => error.args(),
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::NoBackend { .. } => Outcome::Usage,
-            Self::Clash { .. } | Self::Downgrade { .. } => Outcome::Untrusted,
-            Self::DeltaBase { .. } => Outcome::Failed,
-            Self::NoSpace { .. } | Self::NoEntries { .. } => Outcome::HostFault,
-            Self::Python(error) => error.outcome(),
-            Self::Journal(error) => error.outcome(),
-            Self::Disk(error) => error.outcome(),
-        }
-    }
-}
 
 /// What the person who installs has decided.
 #[derive(Clone, Debug, Default)]
@@ -164,123 +39,6 @@ pub struct Choices {
     pub waived: Vec<String>,
     /// Facts that were stated instead of measured.
     pub facts: BTreeMap<String, String>,
-}
-
-/// One step of an install.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "step", rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Step {
-    /// Remove what an interrupted install left.
-    ClearLeftovers {
-        /// Unfinished releases and blobs.
-        paths: Vec<PathBuf>,
-    },
-    /// Take the needed blobs into the store, each verified while it is written.
-    StoreBlobs {
-        /// How many are written.
-        blobs: usize,
-        /// Their bytes.
-        bytes: ByteSize,
-        /// How many the store has; they are read and checked.
-        kept: usize,
-    },
-    /// Make the release's folder: links to blobs, and the small files that follow from them.
-    BuildTree {
-        /// How many files.
-        files: usize,
-    },
-    /// Make the Python environment.
-    MakeEnvironment {
-        /// Python's version.
-        python: String,
-        /// From how many wheels.
-        wheels: usize,
-    },
-    /// Run `ferry-runtime doctor` from the unfinished release.
-    SmokeTest,
-    /// Wait until all is on the disk, and give the release its name.
-    Publish {
-        /// The name.
-        release: ReleaseName,
-    },
-    /// The release is there already: check every file of it.
-    CheckRelease {
-        /// Its name.
-        release: ReleaseName,
-    },
-    /// Remember the trust root.
-    Trust {
-        /// Its SHA-256.
-        fingerprint: Digest,
-    },
-    /// The root replaces an earlier one that it follows from.
-    FollowRoot {
-        /// SHA-256 of the root document.
-        fingerprint: Digest,
-        /// Its version.
-        version: u32,
-    },
-    /// Log it, and make the release the current one.
-    Switch {
-        /// The release that is current now.
-        from: Option<ReleaseName>,
-        /// The release that will be.
-        to: ReleaseName,
-    },
-}
-
-impl Step {
-    /// Catalogue code of the line that shows this step.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::ClearLeftovers { .. } => "install.step.clear-leftovers",
-            Self::StoreBlobs { .. } => "install.step.store-blobs",
-            Self::BuildTree { .. } => "install.step.build-tree",
-            Self::MakeEnvironment { .. } => "install.step.make-environment",
-            Self::SmokeTest => "install.step.smoke-test",
-            Self::Publish { .. } => "install.step.publish",
-            Self::CheckRelease { .. } => "install.step.check-release",
-            Self::Trust { .. } => "install.step.trust",
-            Self::FollowRoot { .. } => "install.step.follow-root",
-            Self::Switch { .. } => "install.step.switch",
-        }
-    }
-
-    /// Values of that line.
-    pub fn args(&self) -> Args {
-        match self {
-            Self::ClearLeftovers { paths } => vec![("count", paths.len().to_string())],
-            Self::StoreBlobs { blobs, bytes, kept } => vec![
-                ("blobs", blobs.to_string()),
-                ("bytes", bytes.to_string()),
-                ("kept", kept.to_string()),
-            ],
-            Self::BuildTree { files } => vec![("files", files.to_string())],
-            Self::MakeEnvironment { python, wheels } => {
-                vec![("python", python.clone()), ("wheels", wheels.to_string())]
-            }
-            Self::SmokeTest => Args::new(),
-            Self::Publish { release } | Self::CheckRelease { release } => {
-                vec![("release", release.to_string())]
-            }
-            Self::Trust { fingerprint } => vec![("fingerprint", fingerprint.hex())],
-            Self::FollowRoot {
-                fingerprint,
-                version,
-            } => vec![
-                ("fingerprint", fingerprint.hex()),
-                ("version", version.to_string()),
-            ],
-            Self::Switch { from, to } => vec![
-                (
-                    "from",
-                    from.as_ref().map_or("-".to_owned(), ToString::to_string),
-                ),
-                ("to", to.to_string()),
-            ],
-        }
-    }
 }
 
 /// An install, worked out in full.
@@ -600,8 +358,7 @@ fn blobs_of(tree: &Tree) -> Vec<StoredBlob> {
     blobs.into_values().collect()
 }
 
-/// Wheels are deflated archives. Taken to grow at most 3.5 times, and to be there twice for a while, since
-/// uv unpacks them into its cache before it copies them.
-const UNPACKED_WHEEL: u64 = 7;
+/// Wheels are deflated archives. Taken to grow at most four times; uv unpacks them into its cache and links them from there.
+const UNPACKED_WHEEL: u64 = 4;
 /// Statement, signatures, index, log: more than they ever take.
 const METADATA_ROOM: u64 = 4 * 1024 * 1024;

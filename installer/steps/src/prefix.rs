@@ -94,6 +94,11 @@ impl Prefix {
         self.releases().join(format!("{STAGING}{name}"))
     }
 
+    /// Where the repository of a set lies while there is no release that has it.
+    pub(crate) fn staged_packages(&self, set: &PackageSetName) -> PathBuf {
+        self.releases().join(format!("{STAGING}os-{set}"))
+    }
+
     /// The link to the release in use.
     pub fn current_link(&self) -> PathBuf {
         self.path.join("current")

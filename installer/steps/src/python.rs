@@ -161,7 +161,8 @@ fn uv_command(uv: &Path, staging: &Path) -> Command {
         .env("UV_NO_CONFIG", "1")
         .env("UV_OFFLINE", "1")
         .env("UV_CACHE_DIR", staging.join(UV_CACHE))
-        .env("UV_LINK_MODE", "copy")
+        // Out of its own cache, which goes when the environment is made: nothing is written twice.
+        .env("UV_LINK_MODE", "hardlink")
         .env("UV_PYTHON_DOWNLOADS", "never")
         .env("UV_NO_PROGRESS", "1");
     command

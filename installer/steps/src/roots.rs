@@ -3,124 +3,23 @@
 //! Of each chain the newest root is kept: its document names all earlier ones, so none of them can come back, and
 //! what they signed can still be audited. The machine's own folder counts too and is never written.
 
-use std::fs;
-use std::io;
+mod error;
+mod list;
+
 use std::path::{Path, PathBuf};
 
-use bundle_format::{
-    Algorithm, Fault, KeyError, RootChain, RootDocument, TrustedRoots, VerifyError,
-};
+use bundle_format::{Fault, KeyError, RootChain, RootDocument, TrustedRoots, VerifyError};
 use manifest_schema::Digest;
-use report::{Args, Diagnose, Outcome};
-use serde::Serialize;
 
-use crate::disk::{Disk, DiskError, read_small, write_new};
+pub use error::RootError;
+use list::describe;
+pub use list::{RootList, TrustedRoot, trusted_roots};
+
+use crate::disk::{Disk, read_small, write_new};
 use crate::guard::Guard;
 use crate::journal::{Action, Journal, JournalError};
-use crate::prefix::{Prefix, ReleaseName};
+use crate::prefix::Prefix;
 use crate::release::ReleaseRecord;
-
-/// A trusted root could not be added or removed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RootError {
-    /// The document has another fingerprint than the one that was named.
-    #[error("the document has the fingerprint {found}, not {named}")]
-    Other {
-        /// What it has.
-        found: Digest,
-        /// What was named.
-        named: Digest,
-    },
-    /// No such root is trusted.
-    #[error("no root with the fingerprint {fingerprint} is trusted")]
-    Unknown {
-        /// What was named.
-        fingerprint: Digest,
-    },
-    /// A release that is installed stands on it.
-    #[error("release `{release}` stands on this root")]
-    InUse {
-        /// The first of them.
-        release: ReleaseName,
-    },
-    /// A newer root of the same chain is trusted.
-    #[error(
-        "version {version} of the trust root is trusted here, which is newer than version {found}"
-    )]
-    Older {
-        /// Version of the document.
-        found: u32,
-        /// Version that is trusted.
-        version: u32,
-    },
-    /// The root, or an earlier one that would count again, is the machine's own.
-    #[error("the root is trusted by `{path}`, which is not written here")]
-    System {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The chain of roots is not trusted, or another than the one that is.
-    #[error("the file of roots {fault}")]
-    Chain {
-        /// Why.
-        fault: Box<VerifyError>,
-    },
-    /// The document is no root.
-    #[error(transparent)]
-    Root(#[from] KeyError),
-    /// The log could not be continued.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The disk failed.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-}
-
-impl Diagnose for RootError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Other { .. } => "install.root-other",
-            Self::Unknown { .. } => "install.root-unknown",
-            Self::InUse { .. } => "install.root-in-use",
-            Self::Older { .. } => "install.root-older",
-            Self::System { .. } => "install.root-system",
-            Self::Chain { fault } => fault.code(),
-            Self::Root(error) => error.code(),
-            Self::Journal(error) => error.code(),
-            Self::Disk(error) => error.code(),
-        }
-    }
-
-    fn args(&self) -> Args {
-        match self {
-            Self::Other { found, named } => vec![("found", found.hex()), ("named", named.hex())],
-            Self::Unknown { fingerprint } => vec![("fingerprint", fingerprint.hex())],
-            Self::InUse { release } => vec![("release", release.to_string())],
-            Self::Older { found, version } => vec![
-                ("found", found.to_string()),
-                ("version", version.to_string()),
-            ],
-            Self::System { path } => vec![("path", path.display().to_string())],
-            Self::Chain { fault } => fault.args(),
-            Self::Root(error) => error.args(),
-            Self::Journal(error) => error.args(),
-            Self::Disk(error) => error.args(),
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Other { .. } | Self::Older { .. } => Outcome::Untrusted,
-            Self::Unknown { .. } => Outcome::Usage,
-            Self::InUse { .. } | Self::System { .. } => Outcome::Failed,
-            Self::Chain { fault } => fault.outcome(),
-            Self::Root(error) => error.outcome(),
-            Self::Journal(error) => error.outcome(),
-            Self::Disk(error) => error.outcome(),
-        }
-    }
-}
 
 /// Every root that counts below `prefix`: its own and the machine's.
 ///
@@ -130,105 +29,6 @@ pub fn roots(prefix: &Prefix) -> Result<TrustedRoots, KeyError> {
     let mut roots = TrustedRoots::read_folder(prefix.system_trust())?;
     roots.join(TrustedRoots::read_folder(&prefix.trust())?);
     Ok(roots)
-}
-
-/// One trusted root.
-#[derive(Clone, Debug, Serialize)]
-pub struct TrustedRoot {
-    /// SHA-256 of the document.
-    pub fingerprint: Digest,
-    /// Its version.
-    pub version: u32,
-    /// How many of its keys must sign.
-    pub threshold: u32,
-    /// Its keys that count.
-    pub keys: Vec<String>,
-    /// What each of them signs with.
-    pub algorithms: Vec<Algorithm>,
-    /// Algorithms of which a signature is needed besides P-256.
-    pub require: Vec<Algorithm>,
-    /// Keys that no longer count.
-    pub revoked: Vec<String>,
-    /// The file that it is in.
-    pub path: PathBuf,
-    /// It is the machine's own.
-    pub system: bool,
-    /// A newer root of the same chain is trusted, and counts instead.
-    pub superseded: bool,
-}
-
-/// The roots that are trusted, and those that are only named.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct RootList {
-    /// Roots whose documents are here.
-    pub roots: Vec<TrustedRoot>,
-    /// Fingerprints of roots that are trusted and whose documents have not come yet.
-    pub expected: Vec<Digest>,
-}
-
-/// Every root that is trusted below `prefix` or by the machine, by fingerprint.
-///
-/// # Errors
-/// When a document cannot be read, or is not the root that its name says.
-pub fn trusted_roots(prefix: &Prefix) -> Result<RootList, RootError> {
-    let mut list = RootList::default();
-    let own = prefix.trust();
-    for folder in [own.as_path(), prefix.system_trust()] {
-        for path in files_of(folder)? {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let named = Digest::parse_hex(&stem);
-            match path.extension().and_then(|ending| ending.to_str()) {
-                Some("json") => {
-                    let bytes = read_small(&path, LONGEST_ROOT)?;
-                    let found = Digest::of(&bytes);
-                    if let Some(named) = named.ok().filter(|named| *named != found) {
-                        return Err(RootError::Other { found, named });
-                    }
-                    let mut root = describe(&bytes, path)?;
-                    root.system = folder != own;
-                    list.roots.push(root);
-                }
-                Some("expected") => list.expected.extend(named.ok()),
-                _ => {}
-            }
-        }
-    }
-    let all = roots(prefix)?;
-    for root in &mut list.roots {
-        root.superseded = all.newer_than(&root.fingerprint).is_some();
-    }
-    list.roots
-        .sort_by_key(|root| (root.fingerprint.hex(), root.system));
-    Ok(list)
-}
-
-fn files_of(folder: &Path) -> Result<Vec<PathBuf>, DiskError> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(DiskError::of("list", folder)(error)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(entry.map_err(DiskError::of("list", folder))?.path());
-    }
-    Ok(paths)
-}
-
-fn describe(bytes: &[u8], path: PathBuf) -> Result<TrustedRoot, KeyError> {
-    let root = RootDocument::parse(bytes)?;
-    Ok(TrustedRoot {
-        fingerprint: Digest::of(bytes),
-        version: root.version,
-        threshold: root.threshold,
-        keys: root.usable().map(|key| key.keyid.to_string()).collect(),
-        algorithms: root.usable().map(|key| key.scheme).collect(),
-        require: root.require.clone(),
-        revoked: root.revoked.iter().map(ToString::to_string).collect(),
-        path,
-        system: false,
-        superseded: false,
-    })
 }
 
 /// Trusts the root `document`, whose fingerprint a person has compared.

@@ -33,7 +33,7 @@ use manifest_schema::{
 };
 use serde_json::{Map, Value};
 
-use crate::packages;
+use crate::repository;
 use crate::units::{UNITS, units};
 
 /// Files by their path below the release.
@@ -217,7 +217,7 @@ impl Files {
     }
 
     fn os_packages(&mut self, set: &OsPackages, prefix: &Path) -> Result<(), Clash> {
-        let folder = packages::folder_of(&set.name);
+        let folder = repository::folder_of(&set.name);
         for package in &set.packages {
             let path = format!("{folder}/{}", package.file.path);
             self.signed(path, &package.file, None)?;
@@ -225,7 +225,8 @@ impl Files {
         for placed in &set.metadata {
             self.signed(format!("{folder}/{}", placed.path), placed, None)?;
         }
-        let (name, text) = packages::source_file(set, prefix);
+        let place = repository::current_folder(prefix, &set.name);
+        let (name, text) = repository::source_file(set, &place);
         self.derived(&format!("{folder}/{name}"), text.into_bytes(), false)
     }
 

@@ -174,16 +174,18 @@ impl UnitFolder {
 
 /// What a release with a runtime brings for systemd: names and texts.
 pub(crate) fn units(prefix: &Path) -> Vec<(&'static str, String)> {
-    vec![(TRAIN, TRAIN_UNIT.replace("{prefix}", &quoted(prefix)))]
+    let text = TRAIN_UNIT.replace("{prefix}", &quoted(prefix, "$$"));
+    vec![(TRAIN, text.replace("{value}", &quoted(prefix, "$")))]
 }
 
-/// A path inside double quotes of a unit: `%` begins a specifier there, `$` a variable.
-fn quoted(path: &Path) -> String {
+/// A path inside double quotes of a unit: `%` begins a specifier there, and in a command, but not in `Environment=`,
+/// `$` a variable; `dollar` stands for it.
+fn quoted(path: &Path, dollar: &str) -> String {
     let mut text = String::new();
     for c in path.display().to_string().chars() {
         match c {
             '%' => text.push_str("%%"),
-            '$' => text.push_str("$$"),
+            '$' => text.push_str(dollar),
             '"' | '\\' => text.extend(['\\', c]),
             '\n' => text.push_str("\\n"),
             _ => text.push(c),
@@ -206,7 +208,7 @@ ConditionPathExists=%f
 
 [Service]
 Type=simple
-Environment="FERRY_CACHE={prefix}/cache"
+Environment="FERRY_CACHE={value}/cache"
 ExecStart=/bin/sh -c 'cd -- "$${1%%/*}/" && exec "$$0" train "$$1"' "{prefix}/current/bin/ferry-runtime" "%f"
 KillSignal=SIGINT
 KillMode=mixed
@@ -227,7 +229,7 @@ mod tests {
             ("/opt/ferry", "/opt/ferry"),
             ("/o 100% \"x\"/$HOME", "/o 100%% \\\"x\\\"/$$HOME"),
         ] {
-            assert_eq!(quoted(Path::new(path)), expected);
+            assert_eq!(quoted(Path::new(path), "$$"), expected);
         }
     }
 

@@ -27,7 +27,7 @@ mod python;
 pub use python::{CpuBuilds, FrameworkPair, Projects, PythonRules, release_of};
 mod host;
 
-pub use host::{Account, AskedBy, HostLayer, Recipe};
+pub use host::{Account, AskedBy, Builds, HostLayer, Recipe, Removal};
 
 /// One file of `manifests/chips/`: the chips of one vendor that share a driver and a toolkit.
 #[derive(Clone, Debug, Deserialize)]

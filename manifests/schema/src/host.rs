@@ -67,6 +67,14 @@ pub struct Port {
 }
 
 impl<F> HostItem<F> {
+    /// Name of the program that is run: the file's, or its member's in that archive. `path_of` says what the file is
+    /// called.
+    pub fn program<'i>(&'i self, path_of: impl FnOnce(&'i F) -> &'i BundlePath) -> &'i str {
+        let path = self.member.as_ref().unwrap_or_else(|| path_of(&self.file));
+        let path = path.as_str();
+        path.rsplit('/').next().unwrap_or(path)
+    }
+
     /// Its files, each with the name of its field.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &F)> {
         let signature = self.signature.as_ref();
@@ -122,8 +130,8 @@ impl<F> Eula<F> {
 /// Checks the installers that a backend for `chip` brings. `path_of` says what a file will be called.
 ///
 /// # Errors
-/// When the chip's vendor has no such kind, a kind stands twice, or a name could be taken for something else than a
-/// file's.
+/// When it is not known how the chip's vendor installs such a kind or such a file, a kind stands twice, or a name could
+/// be taken for something else than a file's.
 pub fn check_host_items<F>(
     items: &[HostItem<F>],
     chip: &str,
@@ -134,20 +142,11 @@ pub fn check_host_items<F>(
     let mut kinds = std::collections::BTreeSet::new();
     for (position, item) in items.iter().enumerate() {
         let at = format!("{at}[{position}]");
-        if layer.is_none_or(|layer| layer.recipe(&item.kind).is_none()) {
-            let known: Vec<&str> = layer
-                .iter()
-                .flat_map(|layer| &layer.first)
-                .map(HostKind::as_str)
-                .collect();
-            let expected = if known.is_empty() {
-                format!("a chip whose vendor's installers are known; `{chip}` has none")
-            } else {
-                format!("one of {}", known.join(", "))
-            };
+        let Some(layer) = layer.filter(|layer| layer.recipes(&item.kind).next().is_some()) else {
             let found = format!("`{}`", item.kind);
+            let expected = known_kinds(layer, chip);
             return Err(ManifestError::value(format!("{at}.kind"), found, expected));
-        }
+        };
         if !kinds.insert(&item.kind) {
             let found = format!("`{}` a second time", item.kind);
             return Err(ManifestError::value(
@@ -164,6 +163,15 @@ pub fn check_host_items<F>(
             let name = member.as_str().rsplit('/').next();
             ("member", name.unwrap_or_default())
         });
+        let program = item.program(&path_of);
+        if layer.recipe(&item.kind, program).is_none() {
+            let field = member.map_or("file", |(field, _)| field);
+            let endings = layer.recipes(&item.kind).flat_map(|row| &row.files);
+            let endings: Vec<&str> = endings.map(String::as_str).collect();
+            let expected = format!("a name that ends with one of {}", endings.join(", "));
+            let at = format!("{at}.{field}");
+            return Err(ManifestError::value(at, format!("`{program}`"), expected));
+        }
         for (field, name) in names.chain(member) {
             if PlainWord::parse(name).is_err() {
                 let expected = "a plain file name: letters, digits and `._+-`, not first a `-`";
@@ -176,6 +184,22 @@ pub fn check_host_items<F>(
         }
     }
     Ok(())
+}
+
+/// What could stand in the place of a kind that is not known.
+fn known_kinds(layer: Option<&HostLayer>, chip: &str) -> String {
+    let known: Vec<&str> = layer
+        .iter()
+        .flat_map(|layer| &layer.first)
+        .map(HostKind::as_str)
+        .collect();
+    if known.is_empty() {
+        format!(
+            "no `host` part: no source was found that says how `{chip}`'s vendor's installers are run"
+        )
+    } else {
+        format!("one of {}, whose installers are known", known.join(", "))
+    }
 }
 
 /// How the vendor of a chip installs on the machine itself.

@@ -186,7 +186,9 @@ fn a_copy_that_differs_is_found_with_the_place_in_the_bundle() {
     let path = shelf.folder.path().join("copy");
     let check = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        bundle.check_copy(&digest, &File::open(&path).unwrap(), |_| ())
+        let copy = File::open(&path).unwrap();
+        let mut pieces = 0..bundle.pieces(&digest).unwrap();
+        pieces.try_for_each(|piece| bundle.check_piece(&digest, piece, &copy, |_| ()))
     };
     check(bytes).unwrap();
     let mut bad = bytes.clone();

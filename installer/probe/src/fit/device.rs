@@ -20,8 +20,9 @@ pub(super) fn training(chip: &Chip) -> Option<Check> {
     })
 }
 
-/// "No device" and "device there, driver broken" are different answers with different remedies.
-pub(super) fn present(site: &Site, chip: &Chip, family: &Family) -> Check {
+/// "No device" and "device there, driver broken" are different answers with different remedies; so is a driver that the
+/// bundle `brings`.
+pub(super) fn present(site: &Site, chip: &Chip, family: &Family, brings: bool) -> Check {
     let needed = &chip.title;
     let mine: Vec<&Device> = site
         .devices
@@ -36,7 +37,11 @@ pub(super) fn present(site: &Site, chip: &Chip, family: &Family) -> Check {
     let code = if ready == total {
         "host.device"
     } else if in_state(DeviceState::DriverMissing) > 0 {
-        "host.driver-missing"
+        if brings {
+            "host.driver-missing-brought"
+        } else {
+            "host.driver-missing"
+        }
     } else if in_state(DeviceState::DriverBroken) > 0 {
         "host.driver-broken"
     } else {

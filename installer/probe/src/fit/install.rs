@@ -1,6 +1,6 @@
 //! Rules for installing on the machine itself: who may, what a vendor's installer needs, what would not load.
 
-use manifest_schema::chip::{Family, Recipe};
+use manifest_schema::chip::{Builds, Family, Recipe};
 use manifest_schema::site::Site;
 use manifest_schema::{Backend, HostItem, PlacedFile};
 
@@ -21,15 +21,18 @@ pub fn fit_planned(site: &Site, backend: &Backend, items: &[Planned<'_>]) -> Vec
     let brought: Vec<_> = items.iter().map(|(item, _)| *item).collect();
     let mut checks = fit(&planned(site, family, &brought), backend);
     checks.push(root(site));
-    let builds = items.iter().any(|(_, recipe)| recipe.builds_module);
+    let builds = |when| items.iter().any(|(_, recipe)| recipe.builds_module == when);
+    let always = builds(Builds::Always);
     let mut compiles = false;
-    if builds {
-        let kernel = kernel_for_module(site, Verdict::Stop).overridable();
+    if always || builds(Builds::ForOtherKernels) {
+        let kernel = kernel_for_module(site, always, Verdict::Stop).overridable();
         compiles = kernel.code != "host.kernel";
         checks.push(kernel);
         checks.extend(secure_boot(site));
     }
-    checks.push(programs_to_install(site, compiles, Verdict::Stop));
+    let more = items.iter().flat_map(|(_, recipe)| &recipe.needs);
+    let more: Vec<&str> = more.map(String::as_str).collect();
+    checks.push(programs_to_install(site, compiles, &more, Verdict::Stop));
     checks.extend(temporary(site, items));
     checks.extend(unsigned(items));
     checks

@@ -12,9 +12,9 @@ mod system;
 
 pub use install::{Planned, fit_planned};
 
-use manifest_schema::Backend;
-use manifest_schema::chip::{Chip, Family};
+use manifest_schema::chip::{AskedBy, Builds, Chip, Family};
 use manifest_schema::site::Site;
+use manifest_schema::{Backend, host_layer};
 use serde::Serialize;
 
 pub use packages::{fit_packages, packages_for, system_of};
@@ -103,7 +103,7 @@ pub fn fit(site: &Site, backend: &Backend) -> Vec<Check> {
         return checks;
     }
     checks.extend(device::training(chip));
-    checks.push(device::present(site, chip, family));
+    checks.push(device::present(site, chip, family, brings_driver(backend)));
     checks.extend(system::to_build_a_driver(site, family));
     if let Some(nodes) = &family.nodes {
         checks.push(device::nodes(site, family, nodes));
@@ -118,6 +118,16 @@ pub fn fit(site: &Site, backend: &Backend) -> Vec<Check> {
         checks.extend(stack::checks(site, backend, family, stack));
     }
     checks
+}
+
+/// Whether `--with-driver` would have something to install.
+fn brings_driver(backend: &Backend) -> bool {
+    let rows = host_layer(&backend.chip)
+        .into_iter()
+        .flat_map(|layer| &layer.kinds)
+        .filter(|row| row.asked_by == AskedBy::Driver && row.builds_module != Builds::Never);
+    let kinds: Vec<_> = rows.map(|row| &row.kind).collect();
+    backend.host.iter().any(|item| kinds.contains(&&item.kind))
 }
 
 /// How near a backend comes to what is in the machine.

@@ -1,7 +1,7 @@
 //! Rules about the system: processor, C library, kernel, memory, clock, what a driver is built with.
 
 use manifest_schema::Backend;
-use manifest_schema::chip::{Chip, Family};
+use manifest_schema::chip::{Builds, Chip, Family};
 use manifest_schema::os::{Edition, OsTable};
 use manifest_schema::site::{DeviceState, Os, Site};
 
@@ -146,13 +146,16 @@ pub(super) fn to_build_a_driver(site: &Site, family: &Family) -> Vec<Check> {
     {
         return Vec::new();
     }
-    let kernel = kernel_for_module(site, Verdict::Warn);
+    let rows = family.host.iter().flat_map(|layer| &layer.kinds);
+    let always = rows.clone().any(|row| row.builds_module == Builds::Always);
+    let kernel = kernel_for_module(site, always, Verdict::Warn);
     let built = kernel.code != "host.kernel";
-    vec![kernel, programs_to_install(site, built, Verdict::Warn)]
+    vec![kernel, programs_to_install(site, built, &[], Verdict::Warn)]
 }
 
-/// The kernel that a driver has modules for, or the headers that one is built with; `otherwise` where neither is.
-pub(super) fn kernel_for_module(site: &Site, otherwise: Verdict) -> Check {
+/// The kernel that a driver has modules for, or the headers that one is built with, which is `always` done with some;
+/// `otherwise` where neither is.
+pub(super) fn kernel_for_module(site: &Site, always: bool, otherwise: Verdict) -> Check {
     let kernel = site.kernel.as_ref().map(|kernel| kernel.value.as_str());
     let stock = site
         .os
@@ -163,23 +166,28 @@ pub(super) fn kernel_for_module(site: &Site, otherwise: Verdict) -> Check {
         .zip(stock)
         .is_some_and(|(kernel, stock)| kernel.starts_with(stock));
     let (found, needed) = (kernel.unwrap_or(UNKNOWN), stock.unwrap_or(UNKNOWN));
-    let (code, verdict) = if is_stock {
-        ("host.kernel", Verdict::Pass)
-    } else if site.kernel_headers.is_some() {
-        ("host.kernel-headers", Verdict::Pass)
-    } else {
-        ("host.kernel-headers-missing", otherwise)
+    let (code, verdict) = match (always, site.kernel_headers.is_some()) {
+        (false, _) if is_stock => ("host.kernel", Verdict::Pass),
+        (false, true) => ("host.kernel-headers", Verdict::Pass),
+        (false, false) => ("host.kernel-headers-missing", otherwise),
+        (true, true) => ("host.kernel-headers-always", Verdict::Pass),
+        (true, false) => ("host.kernel-headers-missing-always", otherwise),
     };
     Check::new(code, verdict, found, needed)
 }
 
-/// What vendors' installers unpack themselves with, and where a module is built, what builds it.
-pub(super) fn programs_to_install(site: &Site, builds: bool, otherwise: Verdict) -> Check {
-    let needed: &[&str] = if builds {
-        &["tar", "gzip", "bash", "gcc", "make"]
-    } else {
-        &["tar", "gzip", "bash"]
-    };
+/// What vendors' installers unpack themselves with, where a module is built, what builds it, and `more`.
+pub(super) fn programs_to_install(
+    site: &Site,
+    builds: bool,
+    more: &[&str],
+    otherwise: Verdict,
+) -> Check {
+    let mut needed = vec!["tar", "gzip", "bash"];
+    if builds {
+        needed.extend(["gcc", "make"]);
+    }
+    needed.extend(more);
     let there = |name: &&str| site.programs.iter().any(|known| known == name);
     let missing: Vec<&str> = needed.iter().copied().filter(|name| !there(name)).collect();
     let all = needed.join(" ");

@@ -11,15 +11,20 @@
 //! Invariant: no byte of a vendor is run before Ferry's signature, the vendor's own where there is one, and the
 //! accepted terms hold. Nothing is run that the plan did not show word for word.
 
+mod command;
 mod error;
 mod plan;
+mod remove;
 mod run;
 mod runner;
-mod signature;
 mod state;
+mod step;
 
+pub use command::{Command, shell_words};
 pub use error::{After, FailedRun, HostError};
-pub use plan::{Command, HostPlan, HostStep, Wanted, shell_words};
+pub use plan::{HostPlan, Wanted};
+pub use remove::{OnMachine, on_machine};
 pub use run::{HostWork, run_host};
 pub use runner::{Ended, Places, Runner, ShellRunner};
 pub use state::Resume;
+pub use step::HostStep;

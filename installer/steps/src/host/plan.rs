@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use host_probe::{Host, installed_release};
-use manifest_schema::chip::{Account, AskedBy, Family, HostLayer, Recipe};
+use manifest_schema::chip::{Account, AskedBy, Builds, Family, HostLayer, Recipe};
 use manifest_schema::site::{DeviceState, Site};
 use manifest_schema::{
     Backend, ByteSize, HostItem, HostKind, PlacedFile, check_host_items, host_layer,
 };
-use report::Args;
-use serde::Serialize;
 
 use super::HostError;
+use super::command::Command;
 use super::state::State;
+use super::step::{HostStep, names};
 use crate::journal::{HostEnded, Journal};
 use crate::prefix::Prefix;
 
@@ -23,143 +23,6 @@ pub struct Wanted {
     pub driver: bool,
     /// `--with-toolkit`.
     pub toolkit: bool,
-}
-
-/// Words that are run, never a line for a shell.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Command(Vec<String>);
-
-impl Command {
-    /// A command of these words.
-    pub fn of(words: Vec<String>) -> Self {
-        Self(words)
-    }
-
-    /// Its words; the first is the program.
-    pub fn words(&self) -> &[String] {
-        &self.0
-    }
-
-    /// Fills each `{name}` into a template's words, in one pass: what a value brings in is not filled again.
-    fn fill(template: &[String], values: &[(&str, &str)]) -> Self {
-        let fill = |word: &String| {
-            let whole = values
-                .iter()
-                .find(|(name, _)| word.contains(name))
-                .map(|(name, value)| word.replacen(name, value, 1));
-            whole.unwrap_or_else(|| word.clone())
-        };
-        Self(template.iter().map(fill).collect())
-    }
-}
-
-impl std::fmt::Display for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&shell_words(&self.0))
-    }
-}
-
-/// Words as a person would type them.
-pub fn shell_words(words: &[String]) -> String {
-    let quoted = |word: &String| {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./=:,+@%".contains(&b);
-        if !word.is_empty() && word.bytes().all(plain) {
-            word.clone()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
-}
-
-/// One step on the machine itself.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "step", rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum HostStep {
-    /// It is there in this version.
-    AlreadyThere {
-        /// What.
-        kind: HostKind,
-        /// The version.
-        version: String,
-    },
-    /// Make a group or a user.
-    MakeAccount {
-        /// Its name.
-        name: String,
-        /// The command.
-        command: Command,
-    },
-    /// Run a vendor's installer.
-    Install {
-        /// What it installs.
-        kind: HostKind,
-        /// In which version.
-        version: String,
-        /// The version that is there.
-        over: Option<String>,
-        /// The command.
-        command: Command,
-        /// The command that takes it back; none for an upgrade, or where the vendor has no way back.
-        undo: Option<Command>,
-        /// Whether the vendor's own signature is checked before.
-        vendor_signed: bool,
-    },
-    /// Start the machine anew.
-    Reboot {
-        /// For what.
-        after: Vec<HostKind>,
-    },
-}
-
-impl HostStep {
-    /// Catalogue code of the line that shows this step.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::AlreadyThere { .. } => "install.host-step.there",
-            Self::MakeAccount { .. } => "install.host-step.account",
-            Self::Install {
-                over: Some(_),
-                undo: _,
-                ..
-            } => "install.host-step.upgrade",
-            Self::Install { undo: Some(_), .. } => "install.host-step.install",
-            Self::Install { .. } => "install.host-step.install-for-good",
-            Self::Reboot { .. } => "install.host-step.reboot",
-        }
-    }
-
-    /// Values of that line.
-    pub fn args(&self) -> Args {
-        match self {
-            Self::AlreadyThere { kind, version } => {
-                vec![("kind", kind.to_string()), ("version", version.clone())]
-            }
-            Self::MakeAccount { name, command } => {
-                vec![("name", name.clone()), ("command", command.to_string())]
-            }
-            Self::Install {
-                kind,
-                version,
-                over,
-                command,
-                undo,
-                ..
-            } => vec![
-                ("kind", kind.to_string()),
-                ("version", version.clone()),
-                ("over", over.clone().unwrap_or_default()),
-                ("command", command.to_string()),
-                (
-                    "undo",
-                    undo.as_ref().map(ToString::to_string).unwrap_or_default(),
-                ),
-            ],
-            Self::Reboot { after } => vec![("kinds", names(after.iter()))],
-        }
-    }
 }
 
 /// What is done to the machine itself, worked out in full.
@@ -204,7 +67,7 @@ impl HostPlan {
             .map_err(|problem| HostError::Item { problem })?;
         let asked = |item: &&HostItem<PlacedFile>, by: AskedBy| {
             layer
-                .and_then(|layer| layer.recipe(&item.kind))
+                .and_then(|layer| recipe_of(layer, item))
                 .is_some_and(|recipe| recipe.asked_by == by)
         };
         for (flag, by, given) in [
@@ -234,7 +97,7 @@ impl HostPlan {
             .iter()
             .filter_map(|kind| {
                 let item = backend.host.iter().find(|item| item.kind == *kind)?;
-                let recipe = layer.recipe(kind)?;
+                let recipe = recipe_of(layer, item)?;
                 let given = match recipe.asked_by {
                     AskedBy::Driver => wanted.driver,
                     AskedBy::Toolkit => wanted.toolkit,
@@ -307,10 +170,10 @@ impl Planner<'_> {
 
     /// The vendor's order: another one where its first kind is there already.
     fn order<'l>(&self, layer: &'l HostLayer) -> &'l [HostKind] {
-        let first = layer.first.first().and_then(|kind| layer.recipe(kind));
-        let there = first.is_some_and(|recipe| {
-            installed_release(self.host, self.family, &recipe.marks).is_some()
-        });
+        let first = layer.first.first();
+        let mut first = first.into_iter().flat_map(|kind| layer.recipes(kind));
+        let there =
+            first.any(|recipe| installed_release(self.host, self.family, &recipe.marks).is_some());
         // Half of a first installation is not an upgrade.
         let begun = self.state.as_ref().is_some_and(|state| state.first);
         if there && !begun {
@@ -321,15 +184,19 @@ impl Planner<'_> {
     }
 
     fn is_there(&self, item: &HostItem<PlacedFile>, recipe: &Recipe) -> bool {
-        let done = self.journal.host_ended(&item.file.digest) == Some(HostEnded::Done);
+        // A driver that is there and serves nothing is put there again, unless that was just done.
+        let serves =
+            recipe.builds_module == Builds::Never || !self.is_broken() || self.was_done_now(item);
         if recipe.marks.is_empty() {
-            return done;
+            let ended = self.journal.host_ended(&item.file.digest);
+            return ended == Some(HostEnded::Done) && serves;
+        }
+        if recipe.marks_wait && self.was_done_now(item) && self.is_same_start() {
+            return true;
         }
         let found = installed_release(self.host, self.family, &recipe.marks);
         let same =
             found.is_some_and(|found| found.version.eq_ignore_ascii_case(item.version.as_str()));
-        // A driver that is there and serves nothing is put there again, unless that was just done.
-        let serves = !recipe.builds_module || !self.is_broken() || self.was_done_now(item);
         same && serves
     }
 
@@ -425,11 +292,21 @@ impl Planner<'_> {
             kind: item.kind.clone(),
             version: item.version.to_string(),
             command: Command::fill(template, &values),
+            then: {
+                let values = [("{version}", item.version.as_str())];
+                let then = recipe.then.iter();
+                then.map(|words| Command::fill(words, &values)).collect()
+            },
             undo: undo.then(|| Command::fill(&recipe.uninstall, &values)),
             over,
             vendor_signed: item.signature.is_some(),
         }
     }
+}
+
+/// How an installer is run: the row of its kind that takes its name.
+fn recipe_of(layer: &'static HostLayer, item: &HostItem<PlacedFile>) -> Option<&'static Recipe> {
+    layer.recipe(&item.kind, item.program(|file| &file.path))
 }
 
 /// Where a vendor's file lies while it is needed.
@@ -461,26 +338,5 @@ pub(super) fn boot_id(host: &dyn Host) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-pub(super) fn names<'a>(kinds: impl Iterator<Item = &'a HostKind>) -> String {
-    kinds.map(HostKind::as_str).collect::<Vec<_>>().join(", ")
-}
-
 /// The file, its member where it is an archive, and what it unpacks itself to.
 const ROOM: u64 = 5;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_is_one_word_whatever_is_in_it() {
-        let template = ["bash", "{file}", "--full"].map(str::to_owned);
-        let path = "/o pt/{file}; rm -rf $(x)'y";
-        let command = Command::fill(&template, &[("{file}", path)]);
-        assert_eq!(command.words(), ["bash", path, "--full"]);
-        assert_eq!(
-            command.to_string(),
-            r"bash '/o pt/{file}; rm -rf $(x)'\''y' --full"
-        );
-    }
-}

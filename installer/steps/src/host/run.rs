@@ -16,16 +16,18 @@ use manifest_schema::{Backend, Digest, HostItem, HostKind, PlacedFile};
 use report::{Event, Sink};
 
 use super::HostError;
+use super::command::Command;
 use super::error::{After, FailedRun};
-use super::plan::{Command, HostPlan, HostStep, Work, boot_id, program, staged};
+use super::plan::{HostPlan, Work, boot_id, program, staged};
 use super::runner::{Ended, Places, Runner};
-use super::signature::{self, Proof};
 use super::state::{Resume, State, Waits};
+use super::step::HostStep;
 use crate::disk::{Disk, DiskError};
 use crate::guard::Guard;
 use crate::journal::{Action, HostEnded, Journal, JournalError};
 use crate::prefix::Prefix;
 use crate::store::hash_file;
+use crate::vendor::check_staged;
 
 /// What [`run_host`] works with.
 pub struct HostWork<'a> {
@@ -149,15 +151,12 @@ impl HostWork<'_> {
         let limit = Duration::from_mins(1);
         let (ended, log) = self.command(&what, None, command, limit)?;
         let good = ended == Ended::Status(0);
-        self.log_end(
-            &what,
-            None,
-            if good {
-                HostEnded::Done
-            } else {
-                HostEnded::Failed
-            },
-        )?;
+        let word = if good {
+            HostEnded::Done
+        } else {
+            HostEnded::Failed
+        };
+        self.log_other_end(&what, word)?;
         if good {
             return Ok(());
         }
@@ -171,12 +170,19 @@ impl HostWork<'_> {
     }
 
     fn install(&self, one: &Work, step: &HostStep) -> Result<(), HostError> {
-        let HostStep::Install { command, undo, .. } = step else {
+        let HostStep::Install {
+            command,
+            then,
+            undo,
+            ..
+        } = step
+        else {
             return Ok(());
         };
         let (item, recipe) = (&one.item, one.recipe);
         self.stage(item)?;
-        self.check_vendor(item)?;
+        let (bundle, path) = (self.bundle, staged(self.prefix, item));
+        check_staged(bundle, self.prefix, item, &path, self.sink)?;
         self.take_member(item)?;
         let (what, file) = (item.kind.as_str(), item.file.digest);
         if self.was_cut_off(&file)? {
@@ -186,10 +192,18 @@ impl HostWork<'_> {
             });
         }
         let limit = Duration::from_secs(recipe.minutes.saturating_mul(60));
-        let (ended, log) = self.command(what, Some(file), command, limit)?;
-        let good = matches!(ended, Ended::Status(status) if recipe.succeeds.contains(&status));
+        let (mut ended, mut log) = self.command(what, Some(file), command, limit)?;
+        let mut good = matches!(ended, Ended::Status(status) if recipe.succeeds.contains(&status));
+        let mut command = command;
+        for next in then {
+            if good {
+                (ended, log) = self.command(what, Some(file), next, limit)?;
+                good = ended == Ended::Status(0);
+                command = next;
+            }
+        }
         if good {
-            self.log_end(what, Some(file), HostEnded::Done)?;
+            self.log_end(one, HostEnded::Done)?;
             return self.check_there(one);
         }
         let after = match undo {
@@ -203,7 +217,7 @@ impl HostWork<'_> {
                 } else {
                     HostEnded::Failed
                 };
-                self.log_end(&way_back, None, word)?;
+                self.log_other_end(&way_back, word)?;
                 if good {
                     After::Undone
                 } else {
@@ -215,7 +229,7 @@ impl HostWork<'_> {
             After::Undone => HostEnded::Undone,
             _ => HostEnded::Failed,
         };
-        self.log_end(what, Some(file), word)?;
+        self.log_end(one, word)?;
         let run = FailedRun {
             what: what.to_owned(),
             command: command.to_string(),
@@ -263,32 +277,6 @@ impl HostWork<'_> {
         Ok(())
     }
 
-    fn check_vendor(&self, item: &HostItem<PlacedFile>) -> Result<(), HostError> {
-        let Some(signature) = &item.signature else {
-            return Ok(());
-        };
-        let read = |file: &PlacedFile| self.small(&file.digest);
-        let proof = Proof {
-            cms: read(&signature.cms)?,
-            crl: signature.crl.as_ref().map(read).transpose()?,
-            root: read(&signature.root)?,
-        };
-        signature::check(&staged(self.prefix, item), item.file.path.as_str(), &proof)
-    }
-
-    fn small(&self, digest: &Digest) -> Result<Vec<u8>, HostError> {
-        let path = self.prefix.blob(digest);
-        if self.bundle.blob(digest).is_some() && !path.is_file() {
-            return Ok(self.bundle.blob_bytes(digest)?);
-        }
-        let bytes = crate::disk::read_small(&path, LARGEST_PROOF)?;
-        if Digest::of(&bytes) != *digest {
-            let source = io::Error::other(format!("its bytes are not {digest}"));
-            return Err(DiskError::of("check", &path)(source).into());
-        }
-        Ok(bytes)
-    }
-
     /// Takes the installer out of the archive whose signature was checked.
     fn take_member(&self, item: &HostItem<PlacedFile>) -> Result<(), HostError> {
         let Some(member) = &item.member else {
@@ -322,7 +310,8 @@ impl HostWork<'_> {
         let Some(family) = Family::of_chip(&self.backend.chip) else {
             return Ok(());
         };
-        if one.recipe.marks.is_empty() {
+        // What a running driver says of itself is that of the one before until the next start.
+        if one.recipe.marks.is_empty() || one.recipe.marks_wait {
             return Ok(());
         }
         let found = installed_release(self.host, family, &one.recipe.marks);
@@ -390,14 +379,28 @@ impl HostWork<'_> {
         Ok((ended, log))
     }
 
-    fn log_end(
-        &self,
-        what: &str,
-        file: Option<Digest>,
-        ended: HostEnded,
-    ) -> Result<(), JournalError> {
-        let what = what.to_owned();
-        let action = Action::HostEnd { what, file, ended };
+    /// Logs how a vendor's installer ended, with what is needed to tell later what it put on the machine.
+    fn log_end(&self, one: &Work, ended: HostEnded) -> Result<(), JournalError> {
+        let action = Action::HostEnd {
+            what: one.item.kind.to_string(),
+            file: Some(one.item.file.digest),
+            ended,
+            chip: Some(self.backend.chip.clone()),
+            version: Some(one.item.version.to_string()),
+            program: Some(one.item.program(|file| &file.path).to_owned()),
+        };
+        Journal::read(self.prefix)?.add(self.disk, self.prefix, action)
+    }
+
+    fn log_other_end(&self, what: &str, ended: HostEnded) -> Result<(), JournalError> {
+        let action = Action::HostEnd {
+            what: what.to_owned(),
+            file: None,
+            ended,
+            chip: None,
+            version: None,
+            program: None,
+        };
         Journal::read(self.prefix)?.add(self.disk, self.prefix, action)
     }
 }
@@ -428,7 +431,5 @@ fn last_lines(path: &Path) -> io::Result<String> {
     Ok(lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
 }
 
-/// Signatures, certificates and lists are kilobytes.
-const LARGEST_PROOF: u64 = 16 * 1024 * 1024;
 /// The largest installers have some gigabytes.
 const LARGEST_MEMBER: u64 = 32 * 1024 * 1024 * 1024;

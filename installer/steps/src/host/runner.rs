@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::plan::Command;
+use super::command::Command;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

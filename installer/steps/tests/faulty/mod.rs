@@ -69,6 +69,12 @@ impl FaultyDisk {
     /// What was not on the disk yet loses its second half.
     pub(crate) fn reboot(self) {
         for path in self.unsettled.into_inner().unwrap() {
+            // Root opens what is read-only too; who is not makes it writable for the moment.
+            if let Ok(found) = std::fs::metadata(&path) {
+                use std::os::unix::fs::PermissionsExt as _;
+                let mode = found.permissions().mode() | 0o200;
+                let _ = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
+            }
             if let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) {
                 let length = file.metadata().unwrap().len();
                 file.set_len(length / 2).unwrap();
@@ -97,12 +103,16 @@ impl Write for FaultyFile<'_> {
 }
 
 impl NewFile for FaultyFile<'_> {
-    fn share(&mut self, extents: &[Extent<'_>]) -> Result<Option<&File>, DiskError> {
+    fn share(&mut self, extents: &[Extent<'_>]) -> Result<bool, DiskError> {
         self.disk.operate(&self.path)?;
         self.inner.share(extents)
     }
 
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn file(&self) -> &File {
+        self.inner.file()
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk
             .operate(&self.path)
             .map_err(|error| error.source)?;
@@ -115,6 +125,11 @@ impl NewFile for FaultyFile<'_> {
         let mut unsettled = self.disk.unsettled.lock().unwrap();
         unsettled.retain(|path| *path != self.path);
         Ok(())
+    }
+
+    fn close(self: Box<Self>, mode: u32) -> Result<(), DiskError> {
+        self.disk.operate(&self.path)?;
+        self.inner.close(mode)
     }
 }
 
@@ -157,7 +172,18 @@ impl Disk for FaultyDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.operate_freely(to)?;
-        RealDisk.rename(from, to)
+        RealDisk.rename(from, to)?;
+        // What is not on the disk yet is no more so under another name, its own or its folder's.
+        for path in self.unsettled.lock().unwrap().iter_mut() {
+            if let Ok(rest) = path.strip_prefix(from) {
+                *path = if rest.as_os_str().is_empty() {
+                    to.to_owned()
+                } else {
+                    to.join(rest)
+                };
+            }
+        }
+        Ok(())
     }
 
     fn set_mode(&self, path: &Path, mode: u32) -> Result<(), DiskError> {
@@ -187,6 +213,8 @@ impl Disk for FaultyDisk {
 
     fn sync_all(&self, path: &Path) -> Result<(), DiskError> {
         self.operate_freely(path)?;
-        RealDisk.sync_all(path)
+        RealDisk.sync_all(path)?;
+        self.unsettled.lock().unwrap().clear();
+        Ok(())
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A command is a list of words, never a line for a shell. Its first word is a program of the system; `{file}`
-//! stands for the installer, which was checked before.
+//! stands for the installer, which was checked before, and `{version}` for the version that the plan gives it.
+//! Several rows may be of one kind, each for other endings of the file's name: an rpm is installed otherwise than a deb.
 
 use serde::Deserialize;
 
@@ -56,8 +57,14 @@ pub struct Account {
 pub struct Recipe {
     /// The kind.
     pub kind: HostKind,
+    /// Endings of file names that this row is for, such as `.rpm`. Empty: any.
+    #[serde(default)]
+    pub files: Vec<String>,
     /// Which switch of `install` asks for it.
     pub asked_by: AskedBy,
+    /// Programs of the system that it needs besides those that every installer does.
+    #[serde(default)]
+    pub needs: Vec<String>,
     /// Installs where nothing of the kind is there.
     pub install: Vec<String>,
     /// Installs over an older release. Empty: as [`Recipe::install`].
@@ -66,6 +73,12 @@ pub struct Recipe {
     /// Takes a first installation back. Empty where that cannot be done.
     #[serde(default)]
     pub uninstall: Vec<String>,
+    /// What follows on a success, one after the other; each must end with 0.
+    #[serde(default)]
+    pub then: Vec<Vec<String>>,
+    /// How a person takes it off the machine later. Shown, never run.
+    #[serde(default)]
+    pub remove: Vec<Removal>,
     /// Exit statuses that mean success.
     pub succeeds: Vec<i32>,
     /// Longest that it may take.
@@ -73,16 +86,46 @@ pub struct Recipe {
     /// Whether it counts only after the machine was started anew.
     #[serde(default)]
     pub reboot: bool,
-    /// Whether it may build a kernel module.
+    /// When it builds a module for the running kernel.
     #[serde(default)]
-    pub builds_module: bool,
+    pub builds_module: Builds,
     /// Version files that tell what is installed. Empty where none is known: then the log tells.
     #[serde(default)]
     pub marks: Vec<VersionFile>,
+    /// The version files are those of a running driver: they tell of this one only after the next start.
+    #[serde(default)]
+    pub marks_wait: bool,
     /// Where the words were read.
     pub source: String,
     /// Whether two independent sources agree.
     pub certain: bool,
+}
+
+/// A way to take something off the machine, by what the vendor left there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removal {
+    /// What must be there for this way to be the one, `{root}`, `{arch}` and `{version}` filled in.
+    pub there: String,
+    /// The command, with the same names filled in.
+    pub words: Vec<String>,
+    /// Where this was read.
+    pub source: String,
+    /// Whether two independent sources agree.
+    pub certain: bool,
+}
+
+/// When an installer builds a kernel module, which needs the kernel's headers and a compiler.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Builds {
+    /// It has none.
+    #[default]
+    Never,
+    /// It brings modules for the kernels that systems were released with, and builds for any other.
+    ForOtherKernels,
+    /// It brings none.
+    Always,
 }
 
 /// The switch that asks for a kind.
@@ -96,14 +139,30 @@ pub enum AskedBy {
 }
 
 impl HostLayer {
-    /// How installers of a kind are run.
-    pub fn recipe(&self, kind: &HostKind) -> Option<&Recipe> {
-        self.kinds.iter().find(|recipe| recipe.kind == *kind)
+    /// The rows of a kind.
+    pub fn recipes<'l>(&'l self, kind: &'l HostKind) -> impl Iterator<Item = &'l Recipe> {
+        self.kinds.iter().filter(move |recipe| recipe.kind == *kind)
+    }
+
+    /// How the installer of a kind that has this file name is run.
+    pub fn recipe(&self, kind: &HostKind, name: &str) -> Option<&Recipe> {
+        let mut rows = self.kinds.iter();
+        rows.find(|recipe| recipe.kind == *kind && recipe.takes(name))
+    }
+}
+
+impl Recipe {
+    /// Whether this row is for a file of this name.
+    pub fn takes(&self, name: &str) -> bool {
+        let ends = |ending: &String| name.ends_with(ending.as_str());
+        self.files.is_empty() || self.files.iter().any(ends)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::Family;
     use super::*;
 
@@ -118,6 +177,12 @@ mod tests {
             for words in [&recipe.install, &recipe.upgrade, &recipe.uninstall] {
                 commands.push((words, &["{file}"]));
             }
+            for words in &recipe.then {
+                commands.push((words, &["{version}"]));
+            }
+            for way in &recipe.remove {
+                commands.push((&way.words, &["{root}", "{arch}", "{version}"]));
+            }
         }
         commands
     }
@@ -126,13 +191,22 @@ mod tests {
     fn every_order_has_a_recipe_and_every_recipe_an_order() {
         for family in Family::all() {
             let Some(layer) = &family.host else { continue };
+            let kinds: BTreeSet<&HostKind> = layer.kinds.iter().map(|row| &row.kind).collect();
             for order in [&layer.first, &layer.upgrade] {
-                assert_eq!(order.len(), layer.kinds.len(), "{}", family.name);
-                assert!(order.iter().all(|kind| layer.recipe(kind).is_some()));
+                assert_eq!(order.len(), kinds.len(), "{}", family.name);
+                assert!(order.iter().all(|kind| kinds.contains(kind)));
             }
             assert!(!layer.source.is_empty());
             for recipe in &layer.kinds {
                 assert!(!recipe.source.is_empty(), "{}", recipe.kind);
+                let ways = || recipe.remove.iter();
+                assert!(
+                    ways().all(|way| !way.source.is_empty() && way.there.starts_with(['/', '{']))
+                );
+                // Two rows for one name would hide one of them.
+                let rows = layer.recipes(&recipe.kind);
+                let rows = rows.filter(|row| recipe.files.iter().any(|name| row.takes(name)));
+                assert!(rows.count() <= 1, "{} {}", family.name, recipe.kind);
                 assert!(!recipe.install.is_empty(), "{}", recipe.kind);
                 assert!((1..=24 * 60).contains(&recipe.minutes), "{}", recipe.kind);
             }
@@ -148,7 +222,7 @@ mod tests {
                     continue;
                 };
                 assert!(
-                    program.bytes().all(|b| b.is_ascii_lowercase()),
+                    program.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
                     "{}: {program}",
                     family.name
                 );
@@ -159,6 +233,26 @@ mod tests {
                     assert!(!rest.contains(['{', '}']), "{}: {word}", family.name);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_row_is_chosen_by_the_ending_of_the_file() {
+        let layer = Family::named("cambricon").unwrap().host.as_ref().unwrap();
+        let kind = "driver".parse().unwrap();
+        let program = |name| Some(layer.recipe(&kind, name)?.install.first()?.as_str());
+        for (name, expected) in [
+            (
+                "cambricon-mlu-driver-kylinV10-5.10.22-1.ky10.x86_64.rpm",
+                Some("rpm"),
+            ),
+            (
+                "cambricon-mlu-driver-ubuntu20.04-dkms_5.10.22_amd64.deb",
+                Some("dpkg"),
+            ),
+            ("driver.run", None),
+        ] {
+            assert_eq!(program(name), expected, "{name}");
         }
     }
 }
