@@ -118,13 +118,15 @@ fn a_mount_that_cannot_take_an_install_is_named_and_nothing_is_left_on_it() {
     }
 }
 
+/// A user whom the machine has no entry for.
+const NOBODY_KNOWS: u32 = 54_321;
+
 #[test]
 fn a_user_without_a_home_and_without_a_name_installs_below_a_folder_of_their_own() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can become somebody else");
         return;
     }
-    const NOBODY_KNOWS: u32 = 54_321;
     let site = Site::new();
     let open = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
