@@ -119,10 +119,17 @@ fn packed(python: &Path, place: &Path) -> Result<()> {
     }
     let golden = paths::root().join("tests/golden");
     let mut folders = Vec::new();
-    for (name, bits) in [("packed", 4), ("numbers", 0)] {
+    for (name, more) in [
+        ("numbers", "export_quantization_bit: 0"),
+        (
+            "packed",
+            "export_quantization_bit: 4\ndouble_quantization: false",
+        ),
+        ("packed-twice", "export_quantization_bit: 4"),
+    ] {
         let (folder, job) = (place.join(name), place.join(format!("{name}.yaml")));
         let text = format!(
-            "model_name_or_path: {}\nexport_dir: {}\nexport_quantization_bit: {bits}\n",
+            "model_name_or_path: {}\nexport_dir: {}\n{more}\n",
             golden.join("model").display(),
             folder.display()
         );

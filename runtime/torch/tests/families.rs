@@ -12,8 +12,8 @@ use std::path::Path;
 use report::Silent;
 use tch::{Kind, Tensor};
 use torch_backend::{
-    AdamSettings, Continuation, FourBitCode, Holding, LibtorchTrainer, LoraSettings, Method, Pass,
-    Quantization, Sampling, Targets, Tuning, generate, open,
+    AdamSettings, Continuation, FourBitCode, FreezeSettings, Holding, LibtorchTrainer,
+    LoraSettings, Method, Pass, Quantization, Sampling, Targets, Tuning, generate, open,
 };
 use train::Trainer as _;
 use train_data::{Batch, IGNORED};
@@ -278,4 +278,23 @@ fn assert_gradients(name: &str, tuning: Tuning) {
     assert!((value + other).abs() < 1e-3, "{name}: {value} and {other}");
     assert!(before > 1e-2, "{name}: {before}");
     assert!(left < 1e-4 * before, "{name}: {left} of {before} is left");
+}
+
+#[test]
+fn extra_modules_are_found_by_a_part_of_their_name() {
+    let source = open(&family("qwen3"), Path::new("unused"), &Silent).unwrap();
+    let freeze = |extra: &[&str]| {
+        let method = Method::Freeze(FreezeSettings {
+            layers: 1,
+            modules: vec!["mlp".to_owned()],
+            extra_modules: extra.iter().map(|name| (*name).to_owned()).collect(),
+        });
+        let adam = AdamSettings::default();
+        let trainer = LibtorchTrainer::new(source.clone(), "m", method.into(), adam, 3);
+        trainer.unwrap().parameter_counts().0
+    };
+    // Two layers with two norms of 16 and two of a head's 8, and the last norm: the original frees all of them.
+    let config = source.load().unwrap().config().clone();
+    let norms = config.layers * 2 * (config.hidden + config.head_width) + config.hidden;
+    assert_eq!(freeze(&["norm"]) - freeze(&[]), norms as usize);
 }
