@@ -521,8 +521,8 @@ fn each_evaluation_dataset_has_a_loss_of_its_own() {
         &Recorder::default(),
     )
     .unwrap();
-    // Micro-batches of two and one, and of two.
-    let (b, c) = ((1.0 * 2.0 + 2.0) / 3.0, 4.0);
+    // Micro-batches of two and one, which weigh the same where answers are learnt, and of two.
+    let (b, c) = (f64::midpoint(1.0, 2.0), 4.0);
     assert!((summary.evaluations[0].1 - (b * 3.0 + c * 2.0) / 5.0).abs() < 1e-12);
     let state: Value = serde_json::from_str(&read(folder.path(), "trainer_state.json")).unwrap();
     let history = state["log_history"].as_array().unwrap();
