@@ -7,7 +7,7 @@ use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("..");
-    for folder in ["chips", "oses"] {
+    for folder in ["chips", "oses", "policies"] {
         let path = root.join(folder).canonicalize()?;
         println!("cargo::rerun-if-changed={}", path.display());
         let mut files: Vec<PathBuf> = fs::read_dir(&path)?

@@ -33,6 +33,21 @@ pub(crate) fn fill(host: &dyn Host, site: &mut Site) {
     }
 }
 
+/// The accelerators on the PCI bus, as the tables know them by their numbers. Nothing but the bus is looked at, and no
+/// program is run: whether a driver serves them is another question.
+pub fn accelerators(host: &dyn Host) -> Vec<Device> {
+    let functions = pci_functions(host);
+    let mut found = Vec::new();
+    for family in Family::all() {
+        let Some(bus) = &family.bus else { continue };
+        let own = functions
+            .iter()
+            .filter(|function| bus.claims(&function.vendor, &function.class));
+        found.extend(own.map(|function| family.recognise(function.clone())));
+    }
+    found
+}
+
 fn pci_functions(host: &dyn Host) -> Vec<Device> {
     let mut functions = Vec::new();
     for address in host.list(PCI).unwrap_or_default() {

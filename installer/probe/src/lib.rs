@@ -22,6 +22,7 @@ mod system;
 mod tool;
 mod versions;
 
+pub use accelerator::accelerators;
 pub use fit::{
     Check, Kinship, Planned, Verdict, fit, fit_packages, fit_planned, kinship, packages_for,
     system_of,

@@ -16,6 +16,7 @@ pub mod license;
 pub mod lock;
 pub mod os;
 pub mod plan;
+pub mod policy;
 pub mod site;
 pub mod site_code;
 

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::{env, fs};
 
 use manifest_schema::{
-    Index, Profiles, Provenance, lock::Lock, plan::Plan, site::Inventory, site::Site,
+    Index, Profiles, Provenance, lock::Lock, plan::Plan, policy::Policy, site::Inventory,
+    site::Site,
 };
 use schemars::{Schema, schema_for};
 
 #[test]
 fn published_schemas_are_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../json-schema");
-    let schemas: [(&str, Schema); 7] = [
+    let schemas: [(&str, Schema); 8] = [
         ("plan", schema_for!(Plan)),
         ("lock", schema_for!(Lock)),
         ("index", schema_for!(Index)),
@@ -19,6 +20,7 @@ fn published_schemas_are_up_to_date() {
         ("provenance", schema_for!(Provenance)),
         ("site", schema_for!(Site)),
         ("inventory", schema_for!(Inventory)),
+        ("policy", schema_for!(Policy)),
     ];
     for (name, schema) in schemas {
         let path = folder.join(format!("{name}.json"));
