@@ -8,10 +8,11 @@ use anyhow::{Result, bail};
 use crate::shell;
 
 /// A library and the crates of ours that may depend on it directly.
-const RULES: [(&str, &[&str]); 6] = [
+const RULES: [(&str, &[&str]); 7] = [
     ("reqwest", &["bundle-mirror"]),
     ("hyper", &["ferry-runtime"]),
-    ("tch", &["torch-backend"]),
+    ("tch", &["torch-backend", "torch-device"]),
+    ("torch-sys", &["torch-device"]),
     ("resolvo", &["os-packages"]),
     ("indicatif", &["ferry-console"]),
     ("dialoguer", &["ferry-console"]),

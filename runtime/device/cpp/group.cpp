@@ -1,0 +1,105 @@
+// A group of processes that add their tensors up, by c10d: over gloo, or over what a vendor's library brings.
+
+#include "fault.h"
+
+#include <ATen/core/Tensor.h>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <dlfcn.h>
+
+#include <chrono>
+#include <cstdint>
+#include <stdexcept>
+
+namespace {
+
+using c10::intrusive_ptr;
+
+// What a bridge to a vendor's collectives exports as `ferry_collective`: a backend that the caller owns.
+using Bridge = c10d::Backend*(const intrusive_ptr<c10d::Store>&, int rank, int count, std::chrono::milliseconds);
+
+struct Group {
+  intrusive_ptr<c10d::Store> store;
+  intrusive_ptr<c10d::Backend> backend;
+};
+
+intrusive_ptr<c10d::Store> meet(
+    uint16_t port, int listener, bool serves, int count, std::chrono::milliseconds patience) {
+  c10d::TCPStoreOptions options;
+  options.port = port;
+  options.isServer = serves;
+  options.numWorkers = static_cast<size_t>(count);
+  options.timeout = patience;
+  // libtorch would listen on every address of the machine; this socket listens on one of its own.
+  if (listener >= 0) options.masterListenFd = listener;
+  auto store = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+  store->setTimeout(patience);
+  return store;
+}
+
+intrusive_ptr<c10d::Backend> in_memory(
+    const intrusive_ptr<c10d::Store>& store, int rank, int count, std::chrono::milliseconds patience) {
+  auto options = c10d::ProcessGroupGloo::Options::create(patience);
+  // By default gloo would take the address that the machine's name stands for.
+  options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
+  return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, count, options);
+}
+
+intrusive_ptr<c10d::Backend> bridged(
+    const char* bridge,
+    const intrusive_ptr<c10d::Store>& store,
+    int rank,
+    int count,
+    std::chrono::milliseconds patience) {
+  void* library = dlopen(bridge, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) throw std::runtime_error(dlerror());
+  auto* make = reinterpret_cast<Bridge*>(dlsym(library, "ferry_collective"));
+  if (make == nullptr) throw std::runtime_error(dlerror());
+  return intrusive_ptr<c10d::Backend>::reclaim(make(store, rank, count, patience));
+}
+
+std::vector<at::Tensor> one(const at::Tensor* tensor) { return {*tensor}; }
+
+}  // namespace
+
+extern "C" {
+
+// Joins the group that meets at a port of this machine; `bridge` is empty for gloo, else the path of a library.
+Group* ferry_group_join(
+    const char* bridge, uint16_t port, int listener, int serves, int rank, int count, int64_t patience_ms) {
+  return ferry::guarded<Group*>(nullptr, [&] {
+    std::chrono::milliseconds patience(patience_ms);
+    auto store = meet(port, listener, serves != 0, count, patience);
+    auto backend = *bridge == '\0' ? in_memory(store, rank, count, patience)
+                                   : bridged(bridge, store, rank, count, patience);
+    return new Group{std::move(store), std::move(backend)};
+  });
+}
+
+void ferry_group_leave(Group* group) {
+  ferry::guarded(0, [&] {
+    delete group;
+    return 0;
+  });
+}
+
+// Puts the sum over all processes into the tensor.
+int ferry_group_sum(Group* group, const at::Tensor* tensor) {
+  return ferry::guarded(-1, [&] {
+    auto tensors = one(tensor);
+    group->backend->allreduce(tensors)->wait();
+    return 0;
+  });
+}
+
+// Puts the first process's numbers into the tensor.
+int ferry_group_share(Group* group, const at::Tensor* tensor) {
+  return ferry::guarded(-1, [&] {
+    auto tensors = one(tensor);
+    group->backend->broadcast(tensors)->wait();
+    return 0;
+  });
+}
+
+}  // extern "C"
