@@ -9,15 +9,19 @@ use serde_json::{Value, json};
 use train::{Job, Memory, ModelShape, Point, Steps, begin};
 use train_data::{Example, Item, Stage};
 
-use crate::JobArguments;
+use crate::device::Chosen;
 use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
 use crate::material::{Keep, Ready};
+use crate::rules::Applied;
+use crate::{CheckArguments, JobArguments};
 
-pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> {
-    let job = job_file::read(&arguments.job, &arguments.settings, view)?;
+pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble> {
     let home = Home::find();
+    let mut chosen = Chosen::by(&arguments.device, &home);
+    let JobArguments { job, settings } = &arguments.job;
+    let (job, applied) = job_file::read_for(&mut chosen, job, settings, view)?;
     let model = home
         .model(&job.model)
         .ok_or_else(|| RuntimeError::NoSuchModel {
@@ -35,15 +39,16 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
         })?;
         ready.prepared.items = longest_batch(&job);
     }
-    job_file::warn(&job, view);
+    job_file::warn(&job, &chosen, view);
     ready.warn(view);
     if ready.prepared.items.is_empty() {
         return Err(train::TrainError::NoExamples.into());
     }
-    let report = Report::make(&job, &shape, &ready, point.as_ref())?;
+    let device = Room::of(&chosen, &home, view);
+    let report = Report::make(&job, &shape, &ready, point.as_ref(), device)?;
     report.warn(view);
     view.result(
-        &report.to_json(&job, &ready),
+        &report.to_json(&job, &ready, &applied),
         &report.lines(view).join("\n"),
     );
     Ok(())
@@ -91,6 +96,47 @@ fn longest_batch(job: &Job) -> Vec<Item> {
     (0..job.batch_size).map(|_| item()).collect()
 }
 
+/// Where the job computes, and how much memory is free there.
+struct Room {
+    name: String,
+    available: Option<u64>,
+}
+
+impl Room {
+    /// Looks. A device that cannot be used is warned of: the job can be judged all the same.
+    fn of(chosen: &Chosen, home: &Home, view: &View) -> Self {
+        if chosen.is_processor() {
+            return Self {
+                name: chosen.label(),
+                available: available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+            };
+        }
+        Self {
+            name: format!("{}, {}", chosen.label(), chosen.title()),
+            available: free(chosen, home, view),
+        }
+    }
+}
+
+#[cfg(feature = "native")]
+fn free(chosen: &Chosen, home: &Home, view: &View) -> Option<u64> {
+    match chosen.open(home, view) {
+        Ok(place) => place.memory().map(|memory| memory.free),
+        Err(trouble) => {
+            view.emit(&Event::Warned {
+                code: "runtime.device-not-ready".to_owned(),
+                args: vec![("reason".to_owned(), trouble.diagnose().to_string())],
+            });
+            None
+        }
+    }
+}
+
+#[cfg(not(feature = "native"))]
+fn free(_chosen: &Chosen, _home: &Home, _view: &View) -> Option<u64> {
+    None
+}
+
 struct Report {
     family: String,
     model: String,
@@ -109,6 +155,7 @@ struct Report {
     threads: usize,
     memory: Memory,
     available: Option<u64>,
+    device: String,
     beyond: Option<u64>,
 }
 
@@ -118,6 +165,7 @@ impl Report {
         shape: &ModelShape,
         ready: &Ready,
         point: Option<&Point>,
+        device: Room,
     ) -> Result<Self, Trouble> {
         let items = &ready.prepared.items;
         let streams = job.data.streaming.is_some();
@@ -148,7 +196,8 @@ impl Report {
             resumes: point.map(|point| (point.path.display().to_string(), point.step())),
             threads: threads(),
             memory: Memory::of(job, shape, items)?,
-            available: available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+            available: device.available,
+            device: device.name,
             beyond: (longest as u64 > shape.positions).then_some(shape.positions),
         })
     }
@@ -177,7 +226,7 @@ impl Report {
         }
     }
 
-    fn to_json(&self, job: &Job, ready: &Ready) -> Value {
+    fn to_json(&self, job: &Job, ready: &Ready, applied: &Applied) -> Value {
         json!({
             "model": self.model, "family": self.family, "parameters": self.parameters,
             "method": self.method, "trainable": self.trainable, "template": self.template,
@@ -187,7 +236,7 @@ impl Report {
             "steps_in_epoch": self.steps.in_epoch, "epochs": self.epochs, "tokens": self.tokens,
             "resumes_from": self.resumes.as_ref().map(|(path, _)| path),
             "resumes_at": self.resumes.as_ref().map(|(_, step)| step),
-            "device": "cpu", "threads": self.threads, "output_dir": job.output_dir,
+            "device": self.device, "rules": applied.to_json(), "threads": self.threads, "output_dir": job.output_dir,
             "memory": {"parts": self.memory, "total": self.memory.total(), "available": self.available},
         })
     }
@@ -243,7 +292,7 @@ impl Report {
             lines.push(("resumes", args));
         }
         if self.threads > 0 {
-            let args = vec![("device", format!("cpu, {}", self.threads))];
+            let args = vec![("device", format!("{}, {}", self.device, self.threads))];
             lines.push(("device", args));
         }
         let available = self.available.map_or("?".to_owned(), size);

@@ -1,22 +1,113 @@
 //! `doctor`: what this program computes with, and where it looks.
 
 use console::View;
-use serde_json::json;
+use host_probe::{RealHost, accelerators};
+use manifest_schema::policy::Policy;
+use report::Trouble;
+use serde_json::{Value, json};
 
+use crate::device::{Chosen, DeviceArguments, folders};
 use crate::home::Home;
+use crate::start;
 
-pub(crate) fn run(view: &View) {
+pub(crate) fn run(arguments: &DeviceArguments, view: &View) -> Result<(), Trouble> {
     let home = Home::find();
+    let chosen = Chosen::by(arguments, &home);
+    let seen = seen(&home);
+    // A vendor's library is loaded only for who asks for its device: it may take seconds, or hang.
+    let opened = match &arguments.device {
+        Some(_) => opened(&chosen, &home)?,
+        None => Value::Null,
+    };
     let threads = threads();
     let release = home.release.as_ref().map(|path| path.display().to_string());
     let cache = home.cache.display().to_string();
-    let value = json!({"native": cfg!(feature = "native"), "threads": threads, "home": release, "cache": cache});
-    let human = format!(
-        "native   {}\nthreads  {threads}\nhome     {}\ncache    {cache}",
-        cfg!(feature = "native"),
-        release.as_deref().unwrap_or("-"),
-    );
-    view.result(&value, &human);
+    let policy = policy(&chosen, &home);
+    let value = json!({
+        "native": cfg!(feature = "native"), "threads": threads, "home": release, "cache": cache,
+        "device": chosen.label(), "policy": policy, "accelerators": seen, "opened": opened,
+    });
+    let mut lines = vec![
+        format!("native   {}", cfg!(feature = "native")),
+        format!("threads  {threads}"),
+        format!("home     {}", release.as_deref().unwrap_or("-")),
+        format!("cache    {cache}"),
+        format!("device   {}, {}", chosen.label(), chosen.title()),
+    ];
+    for one in &seen {
+        let word = |name: &str| one[name].as_str().unwrap_or("-").to_owned();
+        lines.push(format!(
+            "chip     {} ({}), {}",
+            word("product"),
+            word("address"),
+            word("library")
+        ));
+    }
+    for (name, value) in policy.as_object().into_iter().flatten() {
+        for row in value.as_array().into_iter().flatten() {
+            lines.push(format!("{name:8} {}", row.as_str().unwrap_or_default()));
+        }
+    }
+    if !opened.is_null() {
+        lines.push(format!("opened   {opened}"));
+    }
+    view.result(&value, &lines.join("\n"));
+    Ok(())
+}
+
+/// The accelerators on the bus, with the library that would serve each, where there is one.
+fn seen(home: &Home) -> Vec<Value> {
+    let folders = folders(home);
+    let found = accelerators(&RealHost::default()).into_iter();
+    let one = found.map(|device| {
+        let policy = Policy::of_family(&device.family);
+        let library = policy.and_then(|policy| policy.library.as_ref());
+        let path = library.and_then(|library| {
+            let paths = folders.iter().map(|folder| folder.join(&library.file));
+            let mut paths = paths.filter(|path| path.is_file());
+            paths.next()
+        });
+        json!({
+            "address": device.address, "family": device.family, "chip": device.chip,
+            "product": device.product, "device": policy.map(|policy| &policy.device), "library": path,
+        })
+    });
+    one.collect()
+}
+
+/// What the chosen device's policy does before the program starts.
+fn policy(chosen: &Chosen, home: &Home) -> Value {
+    let rows = chosen.policy.environment.iter();
+    let (set, may): (Vec<_>, Vec<_>) = rows.partition(|row| row.certain);
+    let shown = |row: &manifest_schema::policy::Variable| format!("{}={}", row.name, row.value);
+    let preload = start::preloads(chosen.policy, &folders(home));
+    json!({
+        "set": set.into_iter().map(shown).collect::<Vec<_>>(),
+        "may help": may.into_iter().map(shown).collect::<Vec<_>>(),
+        "preload": preload,
+    })
+}
+
+#[cfg(feature = "native")]
+fn opened(chosen: &Chosen, home: &Home) -> Result<Value, Trouble> {
+    let Some(loaded) = chosen.load(home)? else {
+        return Ok(Value::Null);
+    };
+    let place = loaded.choose(chosen.index)?;
+    let memory = place.memory();
+    Ok(json!({
+        "library": loaded.path(), "devices": loaded.count(), "torch": torch_backend::torch_version(),
+        "copies": place.copies()?,
+        "free": memory.map(|memory| memory.free), "total": memory.map(|memory| memory.total),
+    }))
+}
+
+#[cfg(not(feature = "native"))]
+fn opened(chosen: &Chosen, _home: &Home) -> Result<Value, Trouble> {
+    if chosen.is_processor() {
+        return Ok(Value::Null);
+    }
+    Err(crate::error::RuntimeError::NotNative.into())
 }
 
 #[cfg(feature = "native")]

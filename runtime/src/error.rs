@@ -31,6 +31,43 @@ pub(crate) enum RuntimeError {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// A chip cannot do what the job asks for.
+    #[error("`{key}: {value}` cannot be done on {chip}: {cause}")]
+    ChipRefuses {
+        key: String,
+        value: String,
+        chip: String,
+        cause: String,
+        source_of: String,
+    },
+    /// A chip that one does not train on.
+    #[error("{chip} is made for inference only")]
+    ChipForInference { chip: String, source_of: String },
+    /// Another process of the run ended.
+    #[cfg(feature = "native")]
+    #[error("process {rank} of {count} ended with {how}{}", after(.said))]
+    ProcessEnded {
+        rank: usize,
+        count: usize,
+        how: String,
+        said: String,
+    },
+    /// The processes of a run cannot be started.
+    #[cfg(feature = "native")]
+    #[error("the processes of the run cannot be started")]
+    NotStarted { source: std::io::Error },
+    /// A variable that tells a process its place is wrong.
+    #[cfg(feature = "native")]
+    #[error("the variable {name} is `{value}`")]
+    BadVariable { name: &'static str, value: String },
+    /// Data that is read while it is trained on has no parts to deal.
+    #[cfg(feature = "native")]
+    #[error("data that is streamed is read by one process")]
+    StreamingAlone,
+    /// A run over several machines.
+    #[cfg(feature = "native")]
+    #[error("{name}={value} means another machine")]
+    OtherHost { name: &'static str, value: String },
     /// A model was to be exported over something else.
     #[cfg(feature = "native")]
     #[error("`{path}` holds something that an export does not replace")]
@@ -76,6 +113,18 @@ impl Diagnose for RuntimeError {
             Self::NoRun { .. } => "runtime.no-run",
             Self::RunUnreadable { .. } => "runtime.run-unreadable",
             Self::CannotAsk { .. } => "runtime.cannot-ask",
+            Self::ChipRefuses { .. } => "runtime.chip-refuses",
+            Self::ChipForInference { .. } => "runtime.chip-for-inference",
+            #[cfg(feature = "native")]
+            Self::ProcessEnded { .. } => "runtime.process-ended",
+            #[cfg(feature = "native")]
+            Self::NotStarted { .. } => "runtime.not-started",
+            #[cfg(feature = "native")]
+            Self::BadVariable { .. } => "runtime.bad-variable",
+            #[cfg(feature = "native")]
+            Self::OtherHost { .. } => "runtime.other-host",
+            #[cfg(feature = "native")]
+            Self::StreamingAlone => "runtime.streaming-alone",
             #[cfg(feature = "native")]
             Self::ExportTaken { .. } => "runtime.export-taken",
             #[cfg(feature = "native")]
@@ -122,6 +171,40 @@ impl Diagnose for RuntimeError {
                 ("path", path.display().to_string()),
                 ("reason", reason.clone()),
             ],
+            #[cfg(feature = "native")]
+            Self::ProcessEnded {
+                rank,
+                count,
+                how,
+                said,
+            } => vec![
+                ("rank", rank.to_string()),
+                ("count", count.to_string()),
+                ("how", how.clone()),
+                ("said", after(said)),
+            ],
+            #[cfg(feature = "native")]
+            Self::NotStarted { .. } | Self::StreamingAlone => Args::new(),
+            #[cfg(feature = "native")]
+            Self::BadVariable { name, value } | Self::OtherHost { name, value } => {
+                vec![("name", (*name).to_owned()), ("value", value.clone())]
+            }
+            Self::ChipRefuses {
+                key,
+                value,
+                chip,
+                cause,
+                source_of,
+            } => vec![
+                ("key", key.clone()),
+                ("value", value.clone()),
+                ("chip", chip.clone()),
+                ("cause", cause.clone()),
+                ("source", source_of.clone()),
+            ],
+            Self::ChipForInference { chip, source_of } => {
+                vec![("chip", chip.clone()), ("source", source_of.clone())]
+            }
             Self::NoSuchModel { name } => vec![("name", name.clone())],
             #[cfg(not(feature = "native"))]
             Self::NotNative => Args::new(),
@@ -131,7 +214,19 @@ impl Diagnose for RuntimeError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::RunUnreadable { .. } | Self::CannotAsk { .. } => Outcome::HostFault,
+            #[cfg(feature = "native")]
+            Self::ProcessEnded { .. } | Self::NotStarted { .. } => Outcome::HostFault,
             _ => Outcome::Usage,
         }
+    }
+}
+
+/// What a process said, to follow upon a sentence.
+#[cfg(feature = "native")]
+fn after(said: &str) -> String {
+    if said.is_empty() {
+        String::new()
+    } else {
+        format!(": {said}")
     }
 }

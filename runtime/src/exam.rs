@@ -30,7 +30,7 @@ pub(crate) fn run(job: &ExamJob, view: &View) -> Result<(), Trouble> {
     let files = model::find(&job.used.model, &home, view)?;
     let parts = parts(job)?;
     let room = Room::settle(job, &files, view)?;
-    let model = model::load(&files, &job.used)?;
+    let model = model::load(&files, &job.used, torch_backend::Place::PROCESSOR)?;
     let sheets = room.sit(&parts, &model, view)?;
     let told = |question: &ExamQuestion| !question.answer.is_empty();
     if !parts.iter().flat_map(|part| &part.questions).any(told) {

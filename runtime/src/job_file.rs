@@ -9,13 +9,36 @@ use report::{Event, Sink, Trouble};
 use train::{ChatJob, EvalJob, ExportJob, PredictJob};
 use train::{Job, JobError, Numeric, Objective};
 
+use crate::device::Chosen;
 use crate::error::RuntimeError;
+use crate::rules::{self, Applied};
 
 /// Reads the training job at `path`.
 pub(crate) fn read(path: &Path, settings: &[String], view: &View) -> Result<Job, Trouble> {
     let (origin, text) = text_of(path)?;
     show_all(Job::key_faults(&origin, &text, settings)?, view)?;
     Ok(Job::parse(&origin, &text, settings)?)
+}
+
+/// Reads the training job at `path` as it is run on `chosen`: what the chip's rules say is done to it, and told. A job that
+/// wants the processor gets it, unless the command line says otherwise.
+pub(crate) fn read_for(
+    chosen: &mut Chosen,
+    path: &Path,
+    settings: &[String],
+    view: &View,
+) -> Result<(Job, Applied), Trouble> {
+    let job = read(path, settings, view)?;
+    if job.use_cpu && !chosen.asked {
+        *chosen = Chosen::processor();
+    }
+    let applied = rules::apply(chosen, &job.settings)?;
+    applied.warn(view);
+    if applied.settings.is_empty() {
+        return Ok((job, applied));
+    }
+    let settings = [settings, &applied.settings].concat();
+    Ok((read(path, &settings, view)?, applied))
 }
 
 /// Reads the export job at `path`.
@@ -95,14 +118,16 @@ pub(crate) fn warn_of_numbers(numeric: Numeric, view: &View) {
 }
 
 /// Warns of what the job asks for and this program does otherwise.
-pub(crate) fn warn(job: &Job, view: &View) {
+pub(crate) fn warn(job: &Job, chosen: &Chosen, view: &View) {
     let warned = |code: &str| {
         view.emit(&Event::Warned {
             code: code.to_owned(),
             args: Vec::new(),
         });
     };
-    warn_of_numbers(job.numeric, view);
+    if chosen.is_processor() {
+        warn_of_numbers(job.numeric, view);
+    }
     // Only the loss over tokens goes back through the layers one by one.
     if job.recomputation_asked && job.objective != Objective::Tokens {
         warned("runtime.keeps-activations");

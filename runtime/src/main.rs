@@ -7,6 +7,7 @@ mod chance;
 #[cfg(feature = "native")]
 mod chat;
 mod check;
+mod device;
 mod doctor;
 mod error;
 #[cfg(feature = "native")]
@@ -25,7 +26,10 @@ mod perplexity;
 #[cfg(feature = "native")]
 mod predict;
 #[cfg(feature = "native")]
+mod processes;
+#[cfg(feature = "native")]
 mod questions;
+mod rules;
 #[cfg(feature = "native")]
 mod signals;
 #[cfg(feature = "native")]
@@ -46,6 +50,9 @@ use clap::{Parser, Subcommand};
 use console::{Flags, View};
 use report::{Outcome, Trouble};
 
+use crate::device::{Chosen, DeviceArguments};
+use crate::home::Home;
+
 /// Fine-tunes and chats with models on this machine. Opens no connection.
 ///
 /// Exit status: 0 done, 1 failed, 2 wrong command or job, 5 the machine failed.
@@ -63,7 +70,7 @@ enum Command {
     /// Tune a model as a job file says
     Train(TrainArguments),
     /// Say what a job will do and need, before anything starts
-    Check(JobArguments),
+    Check(CheckArguments),
     /// Answer a dataset's questions with a model, and tell how near it comes to the wanted answers
     Predict(JobArguments),
     /// Try a model on an exam of multiple choice, or on the loss of datasets
@@ -79,7 +86,7 @@ enum Command {
     /// Ask the run in an output folder to end after its step and save
     Stop(StopArguments),
     /// Say what this program computes with, and where it looks for models
-    Doctor,
+    Doctor(DeviceArguments),
 }
 
 /// A job with its overrides.
@@ -92,6 +99,15 @@ struct JobArguments {
     settings: Vec<String>,
 }
 
+/// What `check` needs.
+#[derive(clap::Args)]
+struct CheckArguments {
+    #[command(flatten)]
+    job: JobArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
 /// What `train` needs.
 #[derive(clap::Args)]
 #[cfg_attr(
@@ -101,10 +117,15 @@ struct JobArguments {
 struct TrainArguments {
     #[command(flatten)]
     job: JobArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Threads that compute. Without it as many as other programs leave idle; the same number gives the same results
     /// to the last bit
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Processes of this machine that train together, each on a device of its own where there are several
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    processes: u16,
 }
 
 /// What `watch` needs.
@@ -145,6 +166,8 @@ struct TalkArguments {
     /// Chat template, as in a job file. Without it the model's own is used
     #[arg(long)]
     template: Option<String>,
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 /// What `chat` needs.
@@ -205,8 +228,8 @@ struct ApiArguments {
 }
 
 fn main() -> ExitCode {
-    start::with_sleeping_threads();
     let arguments = Arguments::parse();
+    start_as_the_device_needs(&arguments.command);
     let view = View::from_flags(&arguments.flags);
     match run(arguments.command, &view) {
         Ok(outcome) => view.done(outcome),
@@ -214,11 +237,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Libraries read some variables as they are loaded, which is before this: the program starts itself anew with them.
+fn start_as_the_device_needs(command: &Command) {
+    let home = Home::find();
+    let arguments = match command {
+        Command::Train(arguments) => Some(&arguments.device),
+        Command::Check(arguments) => Some(&arguments.device),
+        Command::Chat(arguments) => Some(&arguments.talk.device),
+        Command::Api(arguments) => Some(&arguments.talk.device),
+        Command::Doctor(arguments) => Some(arguments),
+        Command::Export(_)
+        | Command::Eval(_)
+        | Command::Predict(_)
+        | Command::Watch(_)
+        | Command::Stop(_) => None,
+    };
+    let chosen = arguments.map_or_else(Chosen::processor, |given| Chosen::by(given, &home));
+    start::again_where_needed(chosen.policy, &device::folders(&home));
+}
+
 fn run(command: Command, view: &View) -> Result<Outcome, Trouble> {
     match command {
         Command::Watch(arguments) => return watch::run(&arguments, view),
         Command::Stop(arguments) => watch::stop(&arguments, view)?,
-        Command::Doctor => doctor::run(view),
+        Command::Doctor(arguments) => doctor::run(&arguments, view)?,
         Command::Check(arguments) => check::run(&arguments, view)?,
         #[cfg(feature = "native")]
         Command::Train(arguments) => train::run(&arguments, view)?,

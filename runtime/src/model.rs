@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use console::View;
 use report::Trouble;
-use torch_backend::{Model, ModelFiles, open};
+use torch_backend::{Model, ModelFiles, Place, open};
 use train::UsedModel;
 
 use crate::error::RuntimeError;
@@ -20,8 +20,8 @@ pub(crate) fn find(name: &str, home: &Home, view: &View) -> Result<ModelFiles, T
 }
 
 /// Loads the model in `files` with its adapters: all but the last become a part of the weights.
-pub(crate) fn load(files: &ModelFiles, used: &UsedModel) -> Result<Model, Trouble> {
-    let mut model = files.load_as(holding(used.numeric, used.quantization))?;
+pub(crate) fn load(files: &ModelFiles, used: &UsedModel, place: Place) -> Result<Model, Trouble> {
+    let mut model = files.load_as(holding(used.numeric, used.quantization, place))?;
     if let Some((last, first)) = used.adapters.split_last() {
         model.merge_adapters(first)?;
         model.load_adapter(last, 0.0)?;

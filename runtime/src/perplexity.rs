@@ -27,7 +27,7 @@ pub(crate) fn run(job: &LossJob, view: &View) -> Result<(), Trouble> {
     if items.is_empty() {
         return Err(TrainError::NoExamples.into());
     }
-    let model = model::load(&files, &job.used)?;
+    let model = model::load(&files, &job.used, torch_backend::Place::PROCESSOR)?;
     let folder = job.output_dir.display().to_string();
     let total = Some(items.len() as u64);
     let shown = Step::start(

@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
     let files = model::find(&job.used.model, &home, view)?;
     let questions =
         Questions::gather(&job.data, &job.asked, job.seed, files.folder(), &home, view)?;
-    let model = model::load(&files, &job.used)?;
+    let model = model::load(&files, &job.used, torch_backend::Place::PROCESSOR)?;
     let prediction = Prediction {
         questions: &questions,
         generation: &job.generation,

@@ -9,6 +9,7 @@ use train::{ChatJob, Generation};
 use train_data::Tokenizer;
 
 use crate::TalkArguments;
+use crate::device::Chosen;
 use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::speech::Speech;
@@ -53,10 +54,11 @@ impl Talk {
         job_file::warn_of_numbers(job.used.numeric, view);
         let home = Home::find();
         use_threads(Threads::Idle);
+        let place = Chosen::by(&arguments.device, &home).open(&home, view)?;
         let files = model::find(&job.used.model, &home, view)?;
         let mut tokenizer = Tokenizer::from_folder(files.folder())?;
         let speech = Speech::settle(&job.wording, files.folder(), &mut tokenizer)?;
-        let model = model::load(&files, &job.used)?;
+        let model = model::load(&files, &job.used, place)?;
         let config = model.config();
         let voice = Voice {
             ends: speech.ends(&tokenizer, files.folder(), &config.end_tokens),

@@ -1,12 +1,12 @@
 //! What a job trains, in the words of the numeric library.
 
 use torch_backend::{
-    AdamSettings, FourBitCode, FreezeSettings, Holding, LoraSettings, Method, Precision,
+    AdamSettings, FourBitCode, FreezeSettings, Holding, LoraSettings, Method, Place, Precision,
     Quantization, Targets, Tuning,
 };
 use train::{FineTuning, Job, Numeric};
 
-pub(crate) fn tuning(job: &Job) -> Tuning {
+pub(crate) fn tuning(job: &Job, place: Place) -> Tuning {
     let quantization = match &job.fine_tuning {
         FineTuning::Lora(lora) => lora.quantization,
         FineTuning::Freeze(_) | FineTuning::Full => None,
@@ -15,7 +15,7 @@ pub(crate) fn tuning(job: &Job) -> Tuning {
         // The original recomputes by default; here only who asks for it in so many words gives a third of the speed for
         // the memory. Both give the same bits.
         recompute: job.recomputation_asked && job.gradient_checkpointing,
-        ..holding(job.numeric, quantization)
+        ..holding(job.numeric, quantization, place)
     };
     let method = match &job.fine_tuning {
         FineTuning::Full => Method::Full,
@@ -42,15 +42,21 @@ pub(crate) fn packing(four_bit: Option<train::Quantization>) -> Quantization {
 }
 
 /// How a model is held in memory and computed.
-pub(crate) fn holding(numeric: Numeric, quantization: Option<train::Quantization>) -> Holding {
+pub(crate) fn holding(
+    numeric: Numeric,
+    quantization: Option<train::Quantization>,
+    place: Place,
+) -> Holding {
     Holding {
         precision: match numeric {
-            // 16-bit floating point needs loss scaling and units that processors lack: computed in 32 bits, with a warning.
+            // Processors have no units for 16-bit floating point: there it is computed in 32 bits, with a warning.
+            Numeric::Float16 if !place.is_processor() => Precision::Float16,
             Numeric::Float32 | Numeric::Float16 => Precision::Float32,
             Numeric::Bfloat16 => Precision::Bfloat16,
             Numeric::PureBfloat16 => Precision::PureBfloat16,
         },
         quantization: packing(quantization),
+        place,
         ..Holding::default()
     }
 }

@@ -61,7 +61,7 @@ pub use numpy::Generator as Chance;
 pub use packing::Packing;
 pub use prepare::{HeldOut, Prepared, Request, prepare};
 pub use question::{Question, questions};
-pub use sampler::{file_order, shuffled};
+pub use sampler::{dealt, file_order, shuffled};
 pub use shuffle_seeds::ShuffleSeeds;
 pub use similar::similar;
 pub use stage::Stage;

@@ -17,6 +17,22 @@ pub fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
+/// Returns the part of `order` that process `rank` of `count` learns from, in micro-batches of `size`.
+///
+/// Micro-batches are dealt round, as accelerate's `BatchSamplerShard` deals them; for every process to get as many, and
+/// all of them full, the order goes on from its start. One process gets the order as it is.
+pub fn dealt(mut order: Vec<usize>, size: usize, rank: usize, count: usize) -> Vec<usize> {
+    let round = size * count;
+    if count < 2 || round == 0 || order.is_empty() {
+        return order;
+    }
+    let missing = order.len().next_multiple_of(round) - order.len();
+    let start: Vec<usize> = order.iter().copied().take(round).collect();
+    order.extend(start.into_iter().cycle().take(missing));
+    let own = order.chunks(size).skip(rank).step_by(count);
+    own.flatten().copied().collect()
+}
+
 /// Returns the order of the files.
 pub fn file_order(count: usize) -> Vec<usize> {
     (0..count).collect()
@@ -32,6 +48,20 @@ mod tests {
         assert_eq!(shuffled(10, 42, 0), [2, 6, 1, 8, 4, 5, 0, 9, 3, 7]);
         assert_eq!(shuffled(10, 42, 1), [8, 4, 9, 0, 5, 1, 6, 7, 2, 3]);
         assert_eq!(shuffled(10, 43, 0), shuffled(10, 42, 1));
+    }
+
+    #[test]
+    fn micro_batches_are_dealt_round_until_all_have_as_many() {
+        let dealt = |items: usize, size, count| -> Vec<Vec<usize>> {
+            let part = |rank| dealt(file_order(items), size, rank, count);
+            (0..count).map(part).collect()
+        };
+        assert_eq!(dealt(8, 2, 2), [[0, 1, 4, 5], [2, 3, 6, 7]]);
+        // Nine items: the last micro-batch of each process begins anew.
+        assert_eq!(dealt(9, 2, 2), [[0, 1, 4, 5, 8, 0], [2, 3, 6, 7, 1, 2]]);
+        // Fewer than one round.
+        assert_eq!(dealt(3, 2, 4), [[0, 1], [2, 0], [1, 2], [0, 1]]);
+        assert_eq!(dealt(5, 2, 1), [[0, 1, 2, 3, 4]]);
     }
 
     #[test]

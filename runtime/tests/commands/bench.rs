@@ -65,6 +65,22 @@ impl Bench {
         bench
     }
 
+    /// The golden data and the job of a golden run.
+    #[cfg(feature = "native")]
+    pub fn golden(run: &str) -> Self {
+        let bench = Self::new();
+        for entry in fs::read_dir(golden("data")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            bench.write(&format!("data/{name}"), fs::read(&path).unwrap());
+        }
+        bench.write(
+            "job.yaml",
+            fs::read(golden(&format!("configs/{run}.yaml"))).unwrap(),
+        );
+        bench
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }

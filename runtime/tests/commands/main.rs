@@ -14,6 +14,8 @@ mod bench;
 mod check;
 mod data;
 #[cfg(feature = "native")]
+mod devices;
+#[cfg(feature = "native")]
 mod eval;
 #[cfg(feature = "native")]
 mod export;
@@ -23,6 +25,8 @@ mod malformed;
 mod memory;
 #[cfg(feature = "native")]
 mod predict;
+#[cfg(feature = "native")]
+mod processes;
 mod refusals;
 #[cfg(feature = "native")]
 mod training;

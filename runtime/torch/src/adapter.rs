@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::Tensor;
+use torch_device::Place;
 
 use crate::files::{self, TensorFiles, bounded};
 use crate::model::Model;
@@ -161,7 +162,7 @@ impl Model {
             } else {
                 None
             };
-            layer.set_correction(a, b, lengths, settings)?;
+            layer.set_correction(&a, &b, lengths, settings)?;
             if !names.iter().any(|n| n == layer.short_name()) {
                 names.push(layer.short_name().to_owned());
             }
@@ -182,7 +183,8 @@ impl Model {
             if names.contains(name) {
                 let shape = tensor.size();
                 let saved = format!("{PREFIX}{name}");
-                *tensor = weights.read_as(&saved, &shape, tensor.kind())?;
+                let read = weights.read_as(&saved, &shape, tensor.kind())?;
+                *tensor = Place::of(tensor).put(&read)?;
             }
             Ok(())
         })?;

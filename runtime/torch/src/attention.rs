@@ -4,6 +4,7 @@
 //! head form a side of their own, so that keys are spread by a stride of zero and never copied.
 
 use tch::{Kind, Tensor};
+use torch_device::Place;
 
 use crate::BackendError;
 
@@ -107,7 +108,8 @@ pub(crate) fn attend(
     };
     let window = window.filter(|window| seen > *window);
     let mask = if window.is_some() || (causal && tokens != seen && tokens > 1) {
-        Some(mask(tokens, seen, window, q.kind())?)
+        let mask = mask(tokens, seen, window, q.kind())?;
+        Some(Place::of(&q).put(&mask)?)
     } else {
         None
     };
@@ -178,6 +180,14 @@ impl Angles {
         Ok(Self {
             cos: scaled(angles.f_cos()?)?,
             sin: scaled(angles.f_sin()?)?,
+        })
+    }
+
+    /// The same in another place.
+    pub(crate) fn at(self, place: Place) -> Result<Self, BackendError> {
+        Ok(Self {
+            cos: place.put(&self.cos)?,
+            sin: place.put(&self.sin)?,
         })
     }
 

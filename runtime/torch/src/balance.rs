@@ -10,6 +10,7 @@
 use std::cell::{OnceCell, RefCell};
 
 use tch::{Kind, Tensor};
+use torch_device::Place;
 
 use crate::BackendError;
 
@@ -68,6 +69,12 @@ impl Balance {
         Ok(())
     }
 
+    /// The same, counted so many times.
+    pub(crate) fn times(mut self, factor: f64) -> Self {
+        self.weight *= factor;
+        self
+    }
+
     /// The loss of what was gathered; from now on [`Self::row`] has its gradient.
     pub(crate) fn settle(&self) -> Result<f64, BackendError> {
         let totals = self.totals.borrow();
@@ -77,7 +84,7 @@ impl Balance {
         let experts = totals.sent.len() as f64;
         let scale = self.weight * experts / (totals.tokens * totals.tokens);
         let row: Vec<f32> = totals.sent.iter().map(|n| (n * scale) as f32).collect();
-        let row = Tensor::f_from_slice(&row)?.f_to_device(totals.likely.device())?;
+        let row = Place::of(&totals.likely).of_slice(&row)?;
         let value = row
             .f_mul(&totals.likely)?
             .f_sum(Kind::Double)?

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use report::{Args, Diagnose, Outcome};
 use tch::TchError;
+use torch_device::DeviceError;
 
 /// Why a model cannot be read, trained or written.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +149,9 @@ pub enum BackendError {
         /// What the library said.
         reason: String,
     },
+    /// A device or another process failed.
+    #[error(transparent)]
+    Device(DeviceError),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Library(String),
@@ -162,6 +166,19 @@ impl From<TchError> for BackendError {
             return Self::OutOfMemory { reason };
         }
         Self::Library(reason)
+    }
+}
+
+impl From<DeviceError> for BackendError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Refused { reason }
+                if NO_MEMORY.iter().any(|words| reason.contains(words)) =>
+            {
+                Self::OutOfMemory { reason }
+            }
+            error => Self::Device(error),
+        }
     }
 }
 
@@ -222,6 +239,7 @@ impl Diagnose for BackendError {
             Self::BrokenWeight { .. } => "torch.broken-weight",
             Self::NoNumber => "torch.no-number",
             Self::OutOfMemory { .. } => "torch.out-of-memory",
+            Self::Device(error) => error.code(),
             Self::Library(_) => "torch.library",
         }
     }
@@ -288,6 +306,7 @@ impl Diagnose for BackendError {
                 ("tensor", tensor.clone()),
                 ("numbers", (*numbers).to_owned()),
             ],
+            Self::Device(error) => error.args(),
             Self::NotOnPacked { what } => vec![("what", (*what).to_owned())],
             Self::TooLong { found, limit } => {
                 vec![("found", found.to_string()), ("limit", limit.to_string())]
@@ -297,6 +316,7 @@ impl Diagnose for BackendError {
 
     fn outcome(&self) -> Outcome {
         match self {
+            Self::Device(error) => error.outcome(),
             Self::Unreadable { .. } | Self::Unwritable { .. } | Self::OutOfMemory { .. } => {
                 Outcome::HostFault
             }

@@ -11,7 +11,8 @@
 
 use std::iter;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use torch_device::Place;
 
 use crate::BackendError;
 use crate::block::Around;
@@ -109,12 +110,12 @@ impl Experts {
             None => top,
         };
         // Some numbers a token: sorting them here costs less than the many small operations that would.
-        let flat = experts.f_to_device(Device::Cpu)?.f_reshape([-1])?;
+        let flat = Place::PROCESSOR.put(&experts)?.f_reshape([-1])?;
         let mut places = vec![0_i64; flat.numel()];
         flat.f_copy_data(&mut places, flat.numel())?;
         let (counts, order) = sorted(&places, self.each.len());
         let rows: Vec<i64> = order.iter().map(|place| place / self.chosen).collect();
-        let there = |list: &[i64]| Tensor::f_from_slice(list)?.f_to_device(x.device());
+        let there = |list: &[i64]| Place::of(x).of_slice(list);
         Ok(Routing {
             shares: shares.f_to_kind(mode.kind)?,
             order: there(&order)?,
@@ -139,7 +140,7 @@ impl Experts {
             balance.gather(&routing.all, &routing.counts)?;
         }
         let shares = routing.sorted_shares()?;
-        let mut result = Tensor::f_zeros(x.size(), (mode.kind, x.device()))?;
+        let mut result = Place::of(x).zeros(&x.size(), mode.kind)?;
         let mut all_kept = Vec::new();
         for Run {
             expert,
@@ -174,7 +175,7 @@ impl Experts {
         let mode = around.mode;
         let KeptExperts { routing, kept } = kept;
         let shares = routing.sorted_shares()?;
-        let mut sum = Tensor::f_zeros(x.size(), (mode.kind, x.device()))?;
+        let mut sum = Place::of(x).zeros(&x.size(), mode.kind)?;
         let mut for_shares = Vec::with_capacity(kept.len());
         for (run, kept) in routing.runs().zip(kept) {
             let rows = routing.rows.f_narrow(0, run.start, run.count)?;

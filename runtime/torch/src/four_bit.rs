@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
+use torch_device::Place;
 
 use crate::BackendError;
 use crate::dynamic_map::DYNAMIC;
@@ -116,6 +117,7 @@ pub(crate) struct Packed {
     pub(crate) code: FourBitCode,
     pub(crate) bytes: Vec<u8>,
     pub(crate) scales: Scales,
+    pub(crate) place: Place,
 }
 
 impl Packed {
@@ -157,7 +159,18 @@ impl Packed {
             code,
             bytes,
             scales,
+            place: Place::PROCESSOR,
         })
+    }
+
+    /// The same, to be used in another place.
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Where it is used. It is kept and widened in the processor's memory.
+    pub(crate) fn place(&self) -> Place {
+        self.place
     }
 
     /// Rows and columns.
@@ -187,7 +200,10 @@ impl Packed {
                     }
                 }
             });
-        Ok(Tensor::f_from_slice(&values)?.f_view([self.rows, self.columns])?)
+        Ok(self
+            .place
+            .of_slice(&values)?
+            .f_view([self.rows, self.columns])?)
     }
 }
 

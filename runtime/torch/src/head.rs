@@ -2,6 +2,7 @@
 //! tensor of a pass.
 
 use tch::{Kind, Tensor};
+use torch_device::Place;
 
 use crate::{BackendError, gradient};
 
@@ -41,7 +42,9 @@ pub(crate) fn cross_entropy(
             .f_double_value(&[])?;
         // d logits = (softmax - one at the target) / items, in the place of the logits.
         let mut shares = logits.f_sub_(&level)?.f_exp_()?;
-        let ones = Tensor::f_full([length, 1], -1.0, (Kind::Float, shares.device()))?;
+        let ones = Place::of(&shares)
+            .zeros(&[length, 1], Kind::Float)?
+            .f_fill_(-1.0)?;
         let shares = shares
             .f_scatter_add_(1, &targets, &ones)?
             .f_div_scalar_(items)?

@@ -4,6 +4,7 @@
 //! the lowest one that trains keep nothing and are not gone back through.
 
 use tch::Tensor;
+use torch_device::Place;
 
 use crate::balance::Balance;
 use crate::block::{Around, Kept};
@@ -31,12 +32,13 @@ impl Model {
     }
 
     /// Adds the gradients of the cross-entropy at the wanted positions, each divided by `items`, and of the loss of how
-    /// evenly experts are used, where the model has one; returns the sum.
+    /// evenly experts are used, counted `even` times, where the model has one; returns the sum.
     pub(crate) fn learn_tokens(
         &self,
         pass: &Pass,
         targets: &[i64],
         items: f64,
+        even: f64,
     ) -> Result<f64, BackendError> {
         let vocabulary = 0..self.config.vocabulary;
         if targets.len() != pass.wanted.len() || targets.iter().any(|t| !vocabulary.contains(t)) {
@@ -44,11 +46,12 @@ impl Model {
                 reason: "a label is not in the model's vocabulary".to_owned(),
             });
         }
-        let targets = Tensor::from_slice(targets);
+        let targets = self.place().of_slice(targets)?;
+        let balance = self.balance().map(|balance| balance.times(even));
         let loss = |rows: &Tensor| {
             head::cross_entropy(rows, self.output_matrix(), &targets, items, self.kind())
         };
-        let (value, uneven) = tch::no_grad(|| self.go_and_return(pass, self.balance(), loss))?;
+        let (value, uneven) = tch::no_grad(|| self.go_and_return(pass, balance, loss))?;
         Ok(value + uneven)
     }
 
@@ -80,7 +83,7 @@ impl Model {
         self.check(pass)?;
         let mut around = self.around(pass, self.mode(true))?;
         around.balance = balance;
-        let tokens = Tensor::from_slice(&pass.tokens);
+        let tokens = self.place().of_slice(&pass.tokens)?;
         let first = self.lowest();
         let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
         let mut trails = Vec::with_capacity(self.blocks.len());
@@ -96,13 +99,13 @@ impl Model {
             }
         }
         let uneven = around.balance.as_ref().map_or(Ok(0.0), Balance::settle)?;
-        let wanted = Tensor::from_slice(&pass.wanted);
+        let wanted = self.place().of_slice(&pass.wanted)?;
         let rows = x.f_index_select(0, &wanted)?;
         drop(x);
         let (value, out) = loss(&self.norm.forward(&rows)?)?;
         let part = self.norm.backward(&rows, &out)?;
         let count = pass.tokens.len() as i64;
-        let mut out = Tensor::f_zeros([count, rows.size()[1]], (rows.kind(), rows.device()))?;
+        let mut out = Place::of(&rows).zeros(&[count, rows.size()[1]], rows.kind())?;
         drop(rows);
         let out = out.f_index_add_(0, &wanted, &part)?;
         if let Some(out) = self.go_back(trails, out, &around, first)? {

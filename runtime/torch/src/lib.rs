@@ -36,10 +36,12 @@ mod model;
 mod norm;
 mod optimizer;
 mod output;
+mod peers;
 mod preference;
 mod prequantized;
 mod rope;
 mod sampler;
+mod scaler;
 mod settings;
 mod source;
 mod stream;
@@ -56,6 +58,7 @@ pub use generate::{Continuation, End, Generator, Made, generate};
 pub use mixture::Mixture;
 pub use model::{Model, Pass};
 pub use optimizer::AdamSettings;
+pub use peers::Peers;
 pub use sampler::Sampling;
 pub use settings::{
     FourBitCode, FreezeSettings, Holding, LoraSettings, Method, Precision, Quantization, Targets,
@@ -63,4 +66,7 @@ pub use settings::{
 };
 pub use source::{ModelFiles, open};
 pub use threads::{Threads, library_environment, use_threads};
+pub use torch_device::{
+    DeviceError, DeviceMemory, Group, Library, Loaded, Meeting, Place, Registers, torch_version,
+};
 pub use trainer::LibtorchTrainer;

@@ -34,6 +34,7 @@ impl Reader<'_> {
         match self.holding.precision {
             Precision::Float32 => Kind::Float,
             Precision::Bfloat16 | Precision::PureBfloat16 => Kind::BFloat16,
+            Precision::Float16 => Kind::Half,
         }
     }
 
@@ -43,7 +44,8 @@ impl Reader<'_> {
         } else {
             self.kind()
         };
-        self.files.mapped(name, shape, kind)
+        let tensor = self.files.mapped(name, shape, kind)?;
+        Ok(self.holding.place.put(&tensor)?)
     }
 
     fn norm(&mut self, name: String, width: i64) -> Result<Norm, BackendError> {
@@ -64,13 +66,13 @@ impl Reader<'_> {
         let (weight, shape) = (format!("{name}.weight"), [rows, columns]);
         let weight = if let Some(packed) = prequantized::read(self.files, &weight, (rows, columns))?
         {
-            Weight::Packed(packed)
+            Weight::Packed(packed.at(self.holding.place))
         } else if self.holding.quantization == Quantization::None {
             Weight::Numbers(self.tensor(&weight, &shape)?)
         } else {
             // One matrix at a time is in memory as numbers.
             let numbers = self.files.read_as(&weight, &shape, self.kind())?;
-            self.packed(&weight, numbers)?
+            self.packed(&weight, &numbers)?
         };
         let bias = bias.then(|| self.tensor(&format!("{name}.bias"), &[rows]));
         let bias = bias.transpose()?;
@@ -78,17 +80,18 @@ impl Reader<'_> {
     }
 
     /// A matrix of the tensor `name` as it is held.
-    pub(crate) fn packed(&self, name: &str, numbers: Tensor) -> Result<Weight, BackendError> {
+    pub(crate) fn packed(&self, name: &str, numbers: &Tensor) -> Result<Weight, BackendError> {
         let Quantization::FourBit { code, double } = self.holding.quantization else {
-            return Ok(Weight::Numbers(numbers));
+            return Ok(Weight::Numbers(self.holding.place.put(numbers)?));
         };
         // What is no number has no nearest value: packed, it would be taken for one.
-        if !is_finite(&numbers)? {
+        if !is_finite(numbers)? {
             return Err(BackendError::BrokenWeight {
                 tensor: name.to_owned(),
             });
         }
-        Packed::of(&numbers, code, double).map(Weight::Packed)
+        let packed = Packed::of(numbers, code, double)?;
+        Ok(Weight::Packed(packed.at(self.holding.place)))
     }
 
     pub(crate) fn counted(&mut self, name: String, weight: Weight, bias: Option<Tensor>) -> Linear {

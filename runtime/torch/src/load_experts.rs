@@ -60,9 +60,9 @@ impl Reader<'_> {
         let mut experts = Vec::new();
         for number in 0..count {
             let (both, down) = (upper.matrix(self, number)?, lower.matrix(self, number)?);
-            let gate = self.packed(&upper.name, both.f_narrow(0, 0, feed)?)?;
-            let up = self.packed(&upper.name, both.f_narrow(0, feed, feed)?)?;
-            let down = self.packed(&lower.name, down)?;
+            let gate = self.packed(&upper.name, &both.f_narrow(0, 0, feed)?)?;
+            let up = self.packed(&upper.name, &both.f_narrow(0, feed, feed)?)?;
+            let down = self.packed(&lower.name, &down)?;
             let name = |part: &str| format!("{at}.{number}.{part}");
             experts.push(Gated {
                 gate: self.counted(name("gate_proj"), gate, None),

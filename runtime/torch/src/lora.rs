@@ -9,6 +9,7 @@
 //! that: [`Linear::backward`] needs nothing but the layer's input, where libtorch would keep every product as well.
 
 use tch::{Kind, Tensor};
+use torch_device::Place;
 
 use crate::settings::{LoraSettings, Targets};
 use crate::weight::Weight;
@@ -203,7 +204,7 @@ impl Linear {
         } else {
             self.fresh(settings.rank)?
         };
-        self.set_correction(a, b, None, settings)
+        self.set_correction(&a, &b, None, settings)
     }
 
     /// A and B as PEFT draws them.
@@ -235,14 +236,15 @@ impl Linear {
     /// Puts given matrices in place. Fresh `DoRA` lengths are those of the corrected weight's rows.
     pub(crate) fn set_correction(
         &mut self,
-        a: Tensor,
-        b: Tensor,
+        a: &Tensor,
+        b: &Tensor,
         lengths: Option<Tensor>,
         settings: &LoraSettings,
     ) -> Result<(), BackendError> {
+        let place = self.weight.place();
         let mut correction = Correction {
-            a,
-            b,
+            a: place.put(a)?,
+            b: place.put(b)?,
             scale: settings.scale(),
             dropout: settings.dropout,
             magnitude: None,
@@ -258,7 +260,7 @@ impl Linear {
                     squares,
                 });
                 let lengths = match lengths {
-                    Some(lengths) => lengths,
+                    Some(lengths) => place.put(&lengths)?,
                     None => correction.lengths_of(&weight)?,
                 };
                 if let Some(magnitude) = &mut correction.magnitude {
@@ -335,7 +337,9 @@ impl Correction {
         };
         tch::no_grad(|| {
             tch::manual_seed(mixed(noise, number).cast_signed());
-            let drawn = Tensor::f_rand(x.size(), (Kind::Float, x.device()))?;
+            let drawn = Place::of(x)
+                .empty(&x.size(), Kind::Float)?
+                .f_uniform_(0.0, 1.0)?;
             let kept = drawn.f_ge(self.dropout)?.f_to_kind(x.kind())?;
             Ok(Some(kept.f_div_scalar(1.0 - self.dropout)?))
         })
@@ -392,7 +396,8 @@ fn low_rank(
 ) -> Result<(Tensor, Tensor, Tensor), BackendError> {
     let (_, columns) = weight.size2()?;
     let across = weight.f_transpose(0, 1)?;
-    let start = Tensor::f_randn([columns, rank], (Kind::Float, weight.device()))?;
+    let start = Tensor::f_randn([columns, rank], (Kind::Float, tch::Device::Cpu))?;
+    let start = Place::of(weight).put(&start)?;
     let mut basis = Tensor::f_linalg_qr(&weight.f_mm(&start)?, "reduced")?.0;
     for _ in 0..rounds {
         let back = Tensor::f_linalg_qr(&across.f_mm(&basis)?, "reduced")?.0;

@@ -11,6 +11,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tch::{Kind, Tensor};
+use torch_device::Place;
 
 use crate::BackendError;
 use crate::attention::Angles;
@@ -127,7 +128,13 @@ impl Model {
         match self.holding.precision {
             Precision::Float32 => Kind::Float,
             Precision::Bfloat16 | Precision::PureBfloat16 => Kind::BFloat16,
+            Precision::Float16 => Kind::Half,
         }
+    }
+
+    /// Where it is computed.
+    pub(crate) fn place(&self) -> Place {
+        self.holding.place
     }
 
     /// Decides what dropout drops from the next pass on. A run that is resumed sets what the first would have had.
@@ -178,7 +185,7 @@ impl Model {
 
     fn logits_in(&self, pass: &Pass, mode: Mode) -> Result<Tensor, BackendError> {
         let last = self.hidden_in(pass, None, mode)?;
-        let wanted = Tensor::from_slice(&pass.wanted);
+        let wanted = self.place().of_slice(&pass.wanted)?;
         self.head(&last.f_index_select(0, &wanted)?)
     }
 
@@ -189,8 +196,10 @@ impl Model {
         memories: &mut [&mut Memory],
     ) -> Result<Tensor, BackendError> {
         let last = self.hidden(pass, Some(memories), false)?;
-        let wanted = Tensor::from_slice(&pass.wanted);
-        self.head(&last.f_index_select(0, &wanted)?)
+        let wanted = self.place().of_slice(&pass.wanted)?;
+        let logits = self.head(&last.f_index_select(0, &wanted)?)?;
+        // A few rows: what is drawn from them is drawn alike for every device.
+        Ok(Place::PROCESSOR.put(&logits)?)
     }
 
     /// Logits of rows that the last norm has passed, in `f32`.
@@ -229,7 +238,7 @@ impl Model {
         mut memories: Option<&mut [&mut Memory]>,
         around: &Around,
     ) -> Result<Tensor, BackendError> {
-        let tokens = Tensor::from_slice(&pass.tokens);
+        let tokens = self.place().of_slice(&pass.tokens)?;
         let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
         for (number, block) in self.blocks.iter().enumerate() {
             let mut slots: Option<Vec<&mut Remembered>> = memories
@@ -258,7 +267,7 @@ impl Model {
                 .rope
                 .steps(self.config.head_width, self.config.rope_base, longest);
         Ok(Around {
-            angles: Angles::of(&positions, &steps, factor, mode.kind)?,
+            angles: Angles::of(&positions, &steps, factor, mode.kind)?.at(self.place())?,
             segments: &pass.segments,
             mode,
             balance: None,

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::files::{self, TensorFiles};
+use crate::scaler::Scaler;
 use crate::{BackendError, gradient, output};
 
 /// The constants of the optimizer.
@@ -43,6 +44,7 @@ const STEPS: &str = "steps";
 const MOST_STEPS: f64 = 16_777_216.0;
 const MEAN: &str = ".mean";
 const SQUARE: &str = ".square";
+const SCALER: &str = "scaler";
 
 #[derive(Debug)]
 struct Slot {
@@ -100,10 +102,20 @@ impl AdamW {
         self.steps.unsigned_abs().into()
     }
 
-    /// Writes the means and the number of steps done.
-    pub(crate) fn save(&self, path: &Path) -> Result<(), BackendError> {
+    /// Writes the means and the number of steps done, and how the loss is scaled.
+    pub(crate) fn save(&self, path: &Path, scaler: Option<&Scaler>) -> Result<(), BackendError> {
         let steps = Tensor::from_slice(&[self.steps as f32]);
+        // Powers of two and small whole numbers are exact.
+        let scaler = scaler.map(|scaler| {
+            let Scaler {
+                scale,
+                good,
+                skipped,
+            } = *scaler;
+            Tensor::from_slice(&[scale as f32, good as f32, skipped as f32])
+        });
         let mut tensors = vec![(STEPS.to_owned(), &steps)];
+        tensors.extend(scaler.iter().map(|scaler| (SCALER.to_owned(), scaler)));
         for slot in &self.slots {
             tensors.push((format!("{}{MEAN}", slot.name), &slot.mean));
             tensors.push((format!("{}{SQUARE}", slot.name), &slot.square));
@@ -114,9 +126,24 @@ impl AdamW {
     }
 
     /// Takes back what [`Self::save`] wrote.
-    pub(crate) fn load(&mut self, path: &Path) -> Result<(), BackendError> {
+    pub(crate) fn load(
+        &mut self,
+        path: &Path,
+        scaler: Option<&mut Scaler>,
+    ) -> Result<(), BackendError> {
         let mut saved = TensorFiles::open_file(path)?;
         tch::no_grad(|| {
+            if let Some(scaler) = scaler
+                && saved.has(SCALER)
+            {
+                let numbers = saved.read(SCALER, &[3])?;
+                let number = |place: i64| numbers.f_double_value(&[place]);
+                *scaler = Scaler {
+                    scale: number(0)?,
+                    good: number(1)? as u32,
+                    skipped: number(2)? as u32,
+                };
+            }
             for slot in &mut self.slots {
                 let shape = slot.mean.size();
                 slot.mean
@@ -149,6 +176,16 @@ impl AdamW {
             for slot in self.slots.iter_mut().filter(chosen) {
                 let saved = weights.read_finite(&slot.name, &slot.parameter.size())?;
                 slot.parameter.f_copy_(&saved)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Drops the gradients gathered since the last step.
+    pub(crate) fn drop_gradients(&mut self) -> Result<(), BackendError> {
+        tch::no_grad(|| {
+            for mut gradient in self.gradients()? {
+                let _ = gradient.f_zero_()?;
             }
             Ok(())
         })
@@ -211,22 +248,43 @@ impl AdamW {
         Ok(norm)
     }
 
-    pub(crate) fn gradient_norm(&self) -> Result<f64, BackendError> {
-        let mut total = 0.0;
+    /// The parameters themselves.
+    pub(crate) fn parameters(&self) -> Vec<Tensor> {
+        let slots = self.slots.iter();
+        slots.map(|slot| slot.parameter.shallow_clone()).collect()
+    }
+
+    /// Where the gradients gather; what is written there is what the next step applies.
+    pub(crate) fn gradients(&self) -> Result<Vec<Tensor>, BackendError> {
+        let mut all = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
             let gradient = slot.parameter.f_grad()?;
             if gradient.defined() {
-                let norm = gradient.f_norm()?.f_double_value(&[])?;
-                total += norm * norm;
+                all.push(gradient);
             }
         }
-        Ok(total.sqrt())
+        Ok(all)
+    }
+
+    pub(crate) fn gradient_norm(&self) -> Result<f64, BackendError> {
+        let norms = self.gradients()?.into_iter();
+        let norms = norms.map(|gradient| Ok(gradient.f_norm()?.f_to_kind(Kind::Float)?));
+        let norms = norms.collect::<Result<Vec<_>, BackendError>>()?;
+        if norms.is_empty() {
+            return Ok(0.0);
+        }
+        // All at once: a device would have to finish its work for each number that is asked of it.
+        let mut values = vec![0.0_f32; norms.len()];
+        let count = values.len();
+        Tensor::f_stack(&norms, 0)?.f_copy_data(&mut values, count)?;
+        let squares = values.into_iter().map(|norm| f64::from(norm).powi(2));
+        Ok(squares.sum::<f64>().sqrt())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
 
@@ -268,15 +326,15 @@ mod tests {
         step(&mut optimizer, &whole, 1.5);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
-        optimizer.save(&path).unwrap();
+        optimizer.save(&path, None).unwrap();
         let again = whole.detach().copy();
         step(&mut optimizer, &whole, 0.5);
         let mut resumed = make(&again);
-        resumed.load(&path).unwrap();
+        resumed.load(&path, None).unwrap();
         step(&mut resumed, &again, 0.5);
         assert_eq!(whole, again);
         let other = Tensor::zeros([4], (Kind::Float, Device::Cpu));
-        let error = make(&other).load(&path).unwrap_err();
+        let error = make(&other).load(&path, None).unwrap_err();
         assert_eq!(report::Diagnose::code(&error), "torch.wrong-shape");
     }
 }

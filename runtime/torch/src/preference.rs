@@ -9,13 +9,28 @@
 //! original nothing is dropped at random, and a step's loss is the mean over its micro-batches.
 //! Sources: Rafailov 2023 (DPO), Azar 2023 (IPO), Hong 2024 (ORPO), Meng 2024 (`SimPO`), Ethayarajh 2024 (KTO).
 
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
+use torch_device::Place;
 use train::{FeedbackSettings, Objective, PreferenceLoss, PreferenceSettings};
 use train_data::{Batch, IGNORED};
 
 use crate::BackendError;
 use crate::model::Model;
+use crate::peers::Peers;
 use crate::trainer::lay_out;
+
+/// Every figure there is, by the name that the original logs it under.
+pub(crate) const FIGURES: [&str; 9] = [
+    "kl",
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+    "sft_loss",
+    "odds_ratio_loss",
+];
 
 /// A loss with the figures that the original logs beside it.
 pub(crate) struct Compared {
@@ -42,8 +57,9 @@ impl Answers {
             rows.resize(rows.len() + count, row as i64);
             counts.push(count.max(1) as f32);
         }
-        let zeros = Tensor::f_zeros([batch.rows as i64], (Kind::Float, Device::Cpu))?;
-        let counts = Tensor::from_slice(&counts);
+        let place = model.place();
+        let zeros = place.zeros(&[batch.rows as i64], Kind::Float)?;
+        let counts = place.of_slice(&counts)?;
         if targets.is_empty() {
             return Ok(Self {
                 sums: zeros,
@@ -51,7 +67,7 @@ impl Answers {
             });
         }
         let logits = model.logits(&pass, false)?;
-        let targets = Tensor::from_slice(&targets);
+        let targets = place.of_slice(&targets)?;
         let losses = logits.f_cross_entropy_loss(
             &targets,
             None::<&Tensor>,
@@ -59,7 +75,7 @@ impl Answers {
             IGNORED,
             0.0,
         )?;
-        let rows = Tensor::from_slice(&rows);
+        let rows = place.of_slice(&rows)?;
         Ok(Self {
             sums: zeros.f_index_add(0, &rows, &losses.f_neg()?)?,
             counts,
@@ -77,11 +93,13 @@ fn halves(rows: &Tensor) -> Result<(Tensor, Tensor), BackendError> {
     Ok((rows.f_narrow(0, 0, half)?, rows.f_narrow(0, half, half)?))
 }
 
-/// Computes one micro-batch. `reference`: the model before training, where it is not `model` without its adapter.
+/// Computes one micro-batch. `reference`: the model before training, where it is not `model` without its adapter;
+/// `peers`: the processes that compute theirs at the same time.
 pub(crate) fn compare(
     objective: Objective,
     model: &mut Model,
     reference: Option<&Model>,
+    peers: Option<&Peers>,
     batch: &Batch,
 ) -> Result<Compared, BackendError> {
     match objective {
@@ -89,7 +107,7 @@ pub(crate) fn compare(
             reason: "it holds nothing to compare".to_owned(),
         }),
         Objective::Preference(settings) => preference(settings, model, reference, batch),
-        Objective::Feedback(settings) => feedback(settings, model, reference, batch),
+        Objective::Feedback(settings) => feedback(settings, model, reference, peers, batch),
     }
 }
 
@@ -210,6 +228,7 @@ fn feedback(
     settings: FeedbackSettings,
     model: &mut Model,
     reference: Option<&Model>,
+    peers: Option<&Peers>,
     batch: &Batch,
 ) -> Result<Compared, BackendError> {
     let bad = |reason: &str| BackendError::BadBatch {
@@ -228,13 +247,19 @@ fn feedback(
         .sums
         .f_sub(&before(model, reference, mismatched)?.sums)?
         .f_mean(Kind::Float)?
-        .f_clamp_min(0.0)?;
+        .f_double_value(&[])?;
+    // Over all processes, as in the original.
+    let moved = match peers {
+        Some(peers) => peers.mean(moved)?,
+        None => moved,
+    };
+    let moved = moved.clamp(0.0, f64::INFINITY);
     let good: Vec<f32> = batch.desirable.iter().map(|g| f32::from(*g)).collect();
-    let good = Tensor::from_slice(&good);
+    let good = Place::of(&gain).of_slice(&good)?;
     let bad = good.f_neg()?.f_add_scalar(1.0)?;
     // 1 - sigmoid(beta * d), with d seen from the side of the judgement.
     let side = good.f_sub(&bad)?;
-    let distance = gain.f_sub(&moved)?.f_mul(&side)?;
+    let distance = gain.f_sub_scalar(moved)?.f_mul(&side)?;
     let loss = distance
         .f_mul_scalar(settings.beta)?
         .f_sigmoid()?
@@ -255,7 +280,7 @@ fn feedback(
         let sum = t.f_detach()?.f_mul(mask)?.f_sum(Kind::Float)?;
         Ok(sum.f_double_value(&[])? / count as f64)
     };
-    let mut metrics = vec![("kl", moved.f_double_value(&[])?, 1)];
+    let mut metrics = vec![("kl", moved, 1)];
     for (mask, count, reward, likelihood) in [
         (&good, desired, "rewards/chosen", "logps/chosen"),
         (

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use torch_device::Place;
+
 /// Which layers get a correction.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Targets {
@@ -142,6 +144,8 @@ pub enum Precision {
     Bfloat16,
     /// Everything in bfloat16.
     PureBfloat16,
+    /// Products in 16-bit floating point with a scaled loss; trained weights and their optimizer state in 32 bits.
+    Float16,
 }
 
 /// How a model is held in memory and computed.
@@ -153,4 +157,6 @@ pub struct Holding {
     pub quantization: Quantization,
     /// Activations are computed again in the backward pass instead of kept.
     pub recompute: bool,
+    /// Where the weights are and all is computed.
+    pub place: Place,
 }

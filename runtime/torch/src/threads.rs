@@ -18,6 +18,8 @@ pub enum Threads {
     /// As many as this process may run at once and other programs leave idle.
     #[default]
     Idle,
+    /// The part of one of so many processes that compute together.
+    Part(usize),
     /// As many as said.
     Exactly(usize),
 }
@@ -28,11 +30,17 @@ pub enum Threads {
 /// system's load over the last minute is left to the programs that cause it; one thread always remains.
 pub fn use_threads(wish: Threads) -> usize {
     let count = match (wish, asked()) {
-        (Threads::Exactly(count), _) | (Threads::Idle, Some(count)) => count.max(1),
-        (Threads::Idle, None) => {
+        (Threads::Exactly(count), _) | (Threads::Idle | Threads::Part(_), Some(count)) => {
+            count.max(1)
+        }
+        (Threads::Idle | Threads::Part(_), None) => {
             let allowed = thread::available_parallelism().map_or(1, usize::from);
             let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-            idle(allowed, &load)
+            let processes = match wish {
+                Threads::Part(processes) => processes.max(1),
+                _ => 1,
+            };
+            (idle(allowed, &load) / processes).max(1)
         }
     };
     tch::set_num_threads(i32::try_from(count).unwrap_or(i32::MAX));

@@ -29,7 +29,7 @@ impl Model {
     fn trained_kind(&self) -> Kind {
         match self.holding.precision {
             Precision::PureBfloat16 => Kind::BFloat16,
-            Precision::Float32 | Precision::Bfloat16 => Kind::Float,
+            Precision::Float32 | Precision::Bfloat16 | Precision::Float16 => Kind::Float,
         }
     }
 

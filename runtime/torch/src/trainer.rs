@@ -14,14 +14,19 @@ use crate::files::TensorFiles;
 use crate::lora::{Linear, mixed};
 use crate::model::{Model, Pass};
 use crate::optimizer::{AdamSettings, AdamW};
-use crate::preference::{Compared, compare};
-use crate::settings::{LoraSettings, Method, Tuning};
+use crate::peers::Peers;
+use crate::preference::{Compared, FIGURES, compare};
+use crate::scaler::Scaler;
+use crate::settings::{Holding, LoraSettings, Method, Precision, Tuning};
 use crate::source::ModelFiles;
 use crate::value_head::{self, ValueHead};
 use crate::{BackendError, adapter, files, output};
 
 /// Means and squares of the gradients, in a checkpoint.
 const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// A figure's name, the sum of its values and their count.
+type Figure = (&'static str, f64, f64);
 
 /// A model under training.
 #[derive(Debug)]
@@ -43,6 +48,10 @@ pub struct LibtorchTrainer {
     /// What makes a reward of the model's state.
     value_head: Option<ValueHead>,
     start_from: Option<PathBuf>,
+    /// The other processes of the run.
+    peers: Option<Peers>,
+    /// How the loss is scaled, where it is.
+    scaler: Option<Scaler>,
 }
 
 impl LibtorchTrainer {
@@ -92,6 +101,8 @@ impl LibtorchTrainer {
             reference: None,
             value_head: None,
             start_from,
+            peers: None,
+            scaler: (holding.precision == Precision::Float16).then(Scaler::default),
         })
     }
 
@@ -99,11 +110,15 @@ impl LibtorchTrainer {
     /// model a second time, if the loss asks what it said before.
     pub fn with_objective(mut self, objective: Objective) -> Result<Self, BackendError> {
         if objective.needs_reference() && self.lora.is_none() {
-            self.reference = Some(self.source.load()?);
+            self.reference = Some(self.source.load_as(Holding {
+                place: self.model.place(),
+                ..Holding::default()
+            })?);
         }
         if objective == Objective::Reward {
             let width = self.model.config().hidden;
-            let head = ValueHead::start(&self.source, self.start_from.as_deref(), width)?;
+            let (start_from, place) = (self.start_from.as_deref(), self.model.place());
+            let head = ValueHead::start(&self.source, start_from, width, place)?;
             self.optimizer.add(head.tensors())?;
             self.value_head = Some(head);
         }
@@ -121,6 +136,59 @@ impl LibtorchTrainer {
             mixture.balance = Some(weight);
         }
         self
+    }
+
+    /// Shares each step with the other processes of the run, which begins with the first one's weights. To be called last.
+    pub fn with_peers(mut self, peers: Peers) -> Result<Self, BackendError> {
+        peers.0.share(&mut self.optimizer.parameters())?;
+        self.peers = Some(peers);
+        Ok(self)
+    }
+
+    /// The sums of the numbers over all processes.
+    fn sum<const N: usize>(&self, mut numbers: [f64; N]) -> Result<[f64; N], BackendError> {
+        if let Some(peers) = &self.peers {
+            peers.0.sum_numbers(&mut numbers)?;
+        }
+        Ok(numbers)
+    }
+
+    fn processes(&self) -> f64 {
+        self.peers.as_ref().map_or(1, |peers| peers.0.count()) as f64
+    }
+
+    /// How many times too large gradients are computed.
+    fn scale(&self) -> f64 {
+        self.scaler.map_or(1.0, |scaler| scaler.scale)
+    }
+
+    /// Adds the gradients up over all processes and applies them, unless the loss is no number or they overflowed in 16
+    /// bits: the weights then stay as they are.
+    fn apply(&mut self, rate: f64, report: &mut StepReport) -> Result<(), BackendError> {
+        if !report.loss.is_finite() {
+            report.grad_norm = f64::NAN;
+            return Ok(());
+        }
+        let mut gradients = self.optimizer.gradients()?;
+        if let Some(peers) = &self.peers {
+            peers.0.sum(&mut gradients)?;
+        }
+        if let Some(scaler) = &mut self.scaler {
+            let back = 1.0 / scaler.scale;
+            tch::no_grad(|| {
+                let mut gradients = gradients.iter_mut();
+                gradients.try_for_each(|gradient| gradient.f_mul_scalar_(back).map(drop))
+            })?;
+            let finite = self.optimizer.gradient_norm()?.is_finite();
+            scaler.note(finite);
+            if !finite {
+                report.skipped = true;
+                report.grad_norm = f64::NAN;
+                return self.optimizer.drop_gradients();
+            }
+        }
+        report.grad_norm = self.optimizer.step(rate)?;
+        Ok(())
     }
 
     /// The model as it is now.
@@ -153,45 +221,50 @@ impl LibtorchTrainer {
 
     fn try_step(&mut self, batches: &[Batch], rate: f64) -> Result<StepReport, BackendError> {
         // Dropout depends on seed and step alone, so that a run that goes on draws what it would have drawn.
-        self.model.set_noise(mixed(self.seed, self.steps));
+        let noise = mixed(self.seed, self.steps);
+        // Each process drops something else.
+        let rank = self.peers.as_ref().map_or(0, |peers| peers.0.rank());
+        self.model.set_noise(match rank {
+            0 => noise,
+            rank => mixed(noise, rank as u64),
+        });
         self.steps += 1;
-        let tokens = batches.iter().map(|b| (b.rows * b.columns) as u64).sum();
+        let tokens: usize = batches.iter().map(|b| b.rows * b.columns).sum();
+        let labels: usize = batches.iter().map(Batch::label_tokens).sum();
+        // Whole numbers of this size are exact.
+        let [tokens, labels] = self.sum([tokens as f64, labels as f64])?;
+        let tokens = tokens as u64;
         if self.objective != Objective::Tokens {
             return self.compare_step(batches, rate, tokens);
         }
-        let labels: usize = batches.iter().map(Batch::label_tokens).sum();
-        if labels == 0 {
+        if labels < 1.0 {
             // Nothing to learn from: every answer was cut off. The weights stay as they are.
             return Ok(StepReport {
                 tokens,
                 ..StepReport::default()
             });
         }
-        let mut loss = 0.0;
+        let (mut loss, scale) = (0.0, self.scale());
         for batch in batches {
             let (pass, targets) = self.lay_out(batch)?;
             if targets.is_empty() {
                 continue;
             }
-            loss += self.model.learn_tokens(&pass, &targets, labels as f64)?;
+            // How evenly experts are used is judged in each process by itself.
+            let even = scale / self.processes();
+            loss += self
+                .model
+                .learn_tokens(&pass, &targets, labels / scale, even)?
+                / scale;
         }
-        let grad_norm = self.apply(loss, rate)?;
-        Ok(StepReport {
+        let [loss] = self.sum([loss])?;
+        let mut report = StepReport {
             loss,
-            grad_norm,
             tokens,
-            metrics: Vec::new(),
-        })
-    }
-
-    /// Updates the weights and returns the length of the gradients, unless the loss is no number: the weights then stay
-    /// as they are.
-    fn apply(&mut self, loss: f64, rate: f64) -> Result<f64, BackendError> {
-        if loss.is_finite() {
-            self.optimizer.step(rate)
-        } else {
-            Ok(f64::NAN)
-        }
+            ..StepReport::default()
+        };
+        self.apply(rate, &mut report)?;
+        Ok(report)
     }
 
     fn compare(&mut self, batch: &Batch, training: bool) -> Result<Compared, BackendError> {
@@ -199,7 +272,9 @@ impl LibtorchTrainer {
             return head.compare(&self.model, batch, training);
         }
         let reference = self.reference.as_ref();
-        compare(self.objective, &mut self.model, reference, batch)
+        // Evaluation deals its micro-batches unevenly: not every process has one at the same time.
+        let peers = self.peers.as_ref().filter(|_| training);
+        compare(self.objective, &mut self.model, reference, peers, batch)
     }
 
     /// A step whose loss is the mean over its micro-batches.
@@ -209,17 +284,18 @@ impl LibtorchTrainer {
         rate: f64,
         tokens: u64,
     ) -> Result<StepReport, BackendError> {
-        let share = 1.0 / batches.len().max(1) as f64;
+        let [micro] = self.sum([batches.len().max(1) as f64])?;
+        let share = 1.0 / micro;
         let mut report = StepReport {
             tokens,
             ..StepReport::default()
         };
-        let mut figures: Vec<(&'static str, f64, f64)> = Vec::new();
+        let mut figures: Vec<Figure> = Vec::new();
         for batch in batches {
             let compared = self.compare(batch, true)?;
             let part = compared.loss.f_mul_scalar(share)?;
             report.loss += part.f_double_value(&[])?;
-            part.f_backward()?;
+            part.f_mul_scalar(self.scale())?.f_backward()?;
             for (name, value, count) in compared.metrics {
                 let count = count as f64;
                 match figures.iter_mut().find(|(known, _, _)| *known == name) {
@@ -231,10 +307,29 @@ impl LibtorchTrainer {
                 }
             }
         }
+        if self.peers.is_some() {
+            [report.loss] = self.sum([report.loss])?;
+            figures = self.joined(&figures)?;
+        }
         let means = figures.into_iter();
         report.metrics = means.map(|(name, sum, all)| (name, sum / all)).collect();
-        report.grad_norm = self.apply(report.loss, rate)?;
+        self.apply(rate, &mut report)?;
         Ok(report)
+    }
+
+    /// Sums and counts of the figures of all processes; one of them may lack some that another has.
+    fn joined(&self, figures: &[Figure]) -> Result<Vec<Figure>, BackendError> {
+        let mut numbers = [0.0; 2 * FIGURES.len()];
+        for (name, sum, count) in figures {
+            if let Some(place) = FIGURES.iter().position(|known| known == name) {
+                numbers[2 * place] = *sum;
+                numbers[2 * place + 1] = *count;
+            }
+        }
+        let numbers = self.sum(numbers)?;
+        let all = FIGURES.iter().zip(numbers.chunks(2));
+        let all = all.map(|(name, pair)| (*name, pair[0], pair[1]));
+        Ok(all.filter(|(_, _, count)| *count > 0.0).collect())
     }
 
     fn try_evaluate(&mut self, batch: &Batch) -> Result<f64, BackendError> {
@@ -248,7 +343,7 @@ impl LibtorchTrainer {
         }
         tch::no_grad(|| {
             let (logits, uneven) = self.model.logits_and_balance(&pass)?;
-            let targets = Tensor::from_slice(&targets);
+            let targets = self.model.place().of_slice(&targets)?;
             let none = None::<&Tensor>;
             let sum = logits.f_cross_entropy_loss(&targets, none, Reduction::Sum, IGNORED, 0.0)?;
             Ok(sum.f_double_value(&[])? / batch.label_tokens() as f64 + uneven)
@@ -274,8 +369,10 @@ impl LibtorchTrainer {
                 .load_parameters(&mut head, value_head::PREFIX, true)?;
         }
         if state {
-            self.optimizer.load(&folder.join(OPTIMIZER))?;
-            self.steps = self.optimizer.steps();
+            let scaler = self.scaler.as_mut();
+            self.optimizer.load(&folder.join(OPTIMIZER), scaler)?;
+            let skipped = self.scaler.map_or(0, |scaler| scaler.skipped);
+            self.steps = self.optimizer.steps() + u64::from(skipped);
         }
         Ok(())
     }
@@ -316,7 +413,7 @@ impl Trainer for LibtorchTrainer {
 
     fn save_state(&mut self, folder: &Path) -> Result<(), TrainError> {
         self.optimizer
-            .save(&folder.join(OPTIMIZER))
+            .save(&folder.join(OPTIMIZER), self.scaler.as_ref())
             .map_err(saving(folder))
     }
 
@@ -467,6 +564,55 @@ mod tests {
         assert_eq!(pass.tokens, [10, 11, 14]);
         assert_eq!(pass.segments, [2, 1]);
         assert_eq!((pass.wanted, targets), (vec![1, 2], vec![12, 15]));
+    }
+
+    #[test]
+    fn a_step_that_overflows_in_16_bits_is_left_out() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model");
+        let source = crate::open(Path::new(golden), Path::new("unused"), &report::Silent).unwrap();
+        let tuning = Tuning {
+            method: Method::Lora {
+                settings: LoraSettings::of_rank(2),
+                merge_first: Vec::new(),
+                start_from: None,
+            },
+            holding: Holding {
+                precision: Precision::Float16,
+                ..Holding::default()
+            },
+        };
+        let adam = AdamSettings::default();
+        let mut trainer = LibtorchTrainer::new(source, "model", tuning, adam, 1).unwrap();
+        let no = IGNORED;
+        let batch = batch([1; 8], [no, no, 12, 13, no, no, 16, 17]);
+        let weights = |trainer: &LibtorchTrainer| {
+            let all = trainer.optimizer.parameters();
+            let copies = all.iter().map(Tensor::copy);
+            copies.collect::<Vec<_>>()
+        };
+        let before = weights(&trainer);
+        let scale = 2.0_f64.powi(60);
+        trainer.scaler.as_mut().unwrap().scale = scale;
+        let batch = std::slice::from_ref(&batch);
+        let report = trainer.try_step(batch, 0.1).unwrap();
+        assert!(report.skipped && report.loss.is_finite(), "{report:?}");
+        assert_eq!(weights(&trainer), before);
+        let now = trainer.scaler.unwrap();
+        assert_eq!((now.scale, now.skipped), (scale / 2.0, 1));
+        // A run that goes on knows both.
+        let folder = tempfile::tempdir().unwrap();
+        trainer.save(folder.path()).unwrap();
+        trainer.save_state(folder.path()).unwrap();
+        trainer.scaler = Some(Scaler::default());
+        trainer.load(folder.path(), true).unwrap();
+        assert_eq!((trainer.scaler, trainer.steps), (Some(now), 1));
+        // Scaled less and less, it goes well.
+        trainer.scaler = Some(Scaler::default());
+        let mut reports = (0..16).map(|_| trainer.try_step(batch, 0.1).unwrap());
+        let learnt = reports.find(|report| !report.skipped).unwrap();
+        assert!(learnt.grad_norm > 0.0, "{learnt:?}");
+        drop(reports);
+        assert_ne!(weights(&trainer), before);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
+use torch_device::Place;
 use train_data::Batch;
 
 use crate::files::{self, TensorFiles};
@@ -41,6 +42,7 @@ impl ValueHead {
         source: &ModelFiles,
         folder: Option<&Path>,
         width: i64,
+        place: Place,
     ) -> Result<Self, BackendError> {
         let saved = folder.map(|folder| folder.join(FILE));
         let (weight, bias) = if let Some(path) = saved.filter(|path| path.is_file()) {
@@ -54,8 +56,8 @@ impl ValueHead {
             (draw(&[1, width])?, draw(&[1])?)
         };
         Ok(Self {
-            weight,
-            bias,
+            weight: place.put(&weight)?,
+            bias: place.put(&bias)?,
             dropout: dropout(&source.folder().join("config.json"))?,
         })
     }
@@ -121,7 +123,7 @@ impl ValueHead {
         }
         let states = model.hidden(&pass, None, training)?;
         let states = states
-            .f_index_select(0, &Tensor::from_slice(&last))?
+            .f_index_select(0, &model.place().of_slice(&last)?)?
             .f_to_kind(Kind::Float)?;
         let states = if training && self.dropout > 0.0 {
             states.f_dropout(self.dropout, true)?

@@ -1,6 +1,7 @@
 //! A weight matrix in memory: as numbers, or packed into four bits.
 
 use tch::{Kind, Tensor};
+use torch_device::Place;
 
 use crate::BackendError;
 use crate::four_bit::Packed;
@@ -28,6 +29,14 @@ impl Weight {
         match self {
             Self::Numbers(tensor) => Ok(tensor.size2()?),
             Self::Packed(packed) => Ok(packed.size()),
+        }
+    }
+
+    /// Where it is used.
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Self::Numbers(tensor) => Place::of(tensor),
+            Self::Packed(packed) => packed.place(),
         }
     }
 

@@ -556,6 +556,19 @@ fn a_mixture_of_experts_follows_the_traces() {
 }
 
 #[test]
+fn fp16_follows_the_trace_of_32_bits() {
+    replay(Replay {
+        holding: Holding {
+            precision: Precision::Float16,
+            ..Holding::default()
+        },
+        loss: 5e-3,
+        norm: 2e-2,
+        ..Replay::exact("sft_lora", lora())
+    });
+}
+
+#[test]
 fn logits_are_the_original_ones() {
     let model = source().load().unwrap();
     let batch = &batches("sft_lora")[0];

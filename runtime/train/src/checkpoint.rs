@@ -38,6 +38,9 @@ const VERSION: u32 = 1;
 pub(crate) struct Progress {
     /// Optimizer steps done.
     pub(crate) step: u64,
+    /// Of these, steps in which nothing was learnt because gradients overflowed; the schedule does not count them.
+    #[serde(default)]
+    pub(crate) skipped: u64,
     /// Epochs done.
     pub(crate) epoch: f64,
     /// Tokens seen, padding included.
@@ -115,10 +118,17 @@ pub(crate) struct Order {
     data_seed: u64,
     disable_shuffling: bool,
     seed: u64,
+    /// A checkpoint that does not say was written by one.
+    #[serde(default = "one")]
+    processes: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl Order {
-    pub(crate) fn of(job: &Job, items: &[Item]) -> Self {
+    pub(crate) fn of(job: &Job, items: &[Item], processes: usize) -> Self {
         Self {
             examples: items.len(),
             content: format!("{:016x}", digest(items)),
@@ -127,6 +137,7 @@ impl Order {
             data_seed: job.data_seed,
             disable_shuffling: job.disable_shuffling,
             seed: job.seed,
+            processes,
         }
     }
 
@@ -134,7 +145,7 @@ impl Order {
     pub(crate) fn streamed(job: &Job, content: String) -> Self {
         Self {
             content,
-            ..Self::of(job, &[])
+            ..Self::of(job, &[], 1)
         }
     }
 
@@ -163,6 +174,7 @@ impl Order {
                 &now.disable_shuffling,
             ),
             pair("seed", &self.seed, &now.seed),
+            pair("number of processes", &self.processes, &now.processes),
         ]
         .into_iter()
         .find(|(_, then, now)| then != now)

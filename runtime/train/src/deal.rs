@@ -1,6 +1,6 @@
 //! The examples of an epoch, dealt a step at a time.
 
-use train_data::{Batch, DataError, Item, file_order, shuffled};
+use train_data::{Batch, DataError, Item, dealt, file_order, shuffled};
 
 use crate::job::Job;
 use crate::run::Material;
@@ -36,7 +36,7 @@ enum Source<'a> {
 }
 
 impl<'a> Deal<'a> {
-    /// The steps of epoch `epoch` of `job`, from the one after its first `skip` items on.
+    /// This process's part of the steps of epoch `epoch` of `job`, from the one after its first `skip` items on.
     pub(crate) fn of(
         job: &Job,
         material: &Material<'a>,
@@ -49,12 +49,14 @@ impl<'a> Deal<'a> {
             Source::Streamed { items, next }
         } else {
             let count = material.items.len();
-            let mut order = if job.disable_shuffling {
+            let order = if job.disable_shuffling {
                 file_order(count)
             } else {
                 shuffled(count, job.data_seed, epoch)
             };
-            order.drain(..skip.min(count));
+            let peers = material.peers;
+            let mut order = dealt(order, job.batch_size, peers.rank(), peers.count());
+            order.drain(..skip.min(order.len()));
             Source::Listed {
                 items: material.items,
                 order: order.into_iter(),

@@ -24,6 +24,8 @@ impl Course<'_> {
         {
             self.save(trainer)?;
         }
+        // A checkpoint that the others are to read was placed before the first process came here.
+        material.peers.meet()?;
         let best_step = self.take_best(trainer)?;
         let seconds = self.progress.seconds + self.started.elapsed().as_secs_f64();
         self.output.weights(trainer)?;
@@ -47,7 +49,7 @@ impl Course<'_> {
             .json("train_results.json", &Value::Object(results), 4)?;
         self.output
             .json("all_results.json", &Value::Object(all), 4)?;
-        if self.job.plot_loss {
+        if self.job.plot_loss && material.peers.writes() {
             self.plots()?;
         }
         Ok(Summary {
@@ -77,7 +79,7 @@ impl Course<'_> {
     fn train_results(&self, seconds: f64) -> Map<String, Value> {
         let done = self.progress.step;
         let per_step = self.job.batch_size * self.job.gradient_accumulation_steps;
-        let samples = done as f64 * per_step as f64;
+        let samples = done as f64 * (per_step * self.processes) as f64;
         let mut results = Map::new();
         results.insert("epoch".into(), self.progress.epoch.into());
         if self.job.include_num_input_tokens_seen {

@@ -10,6 +10,7 @@ mod finish;
 mod job;
 mod memory;
 mod output;
+mod peers;
 mod plot;
 mod results;
 mod run;
@@ -27,6 +28,7 @@ pub use job::{
     Resume, Saving, UsedModel, When, Wording,
 };
 pub use memory::Memory;
+pub use peers::{Alone, Peers};
 pub use plot::{png, smoothed, svg};
 pub use results::{save_file, save_results, speed};
 pub use run::{Ending, Material, Summary, begin, run};

@@ -27,7 +27,8 @@ use crate::trainer::{TrainError, Trainer};
 /// The output folder of one run.
 pub(crate) struct Output {
     folder: PathBuf,
-    log: File,
+    /// Absent in a process that writes nothing.
+    log: Option<File>,
     /// Steps of this run's checkpoints, oldest first.
     checkpoints: Vec<u64>,
 }
@@ -77,15 +78,31 @@ impl Output {
         let log = reopened(&path, &kept).map_err(|source| TrainError::Write { path, source })?;
         Ok(Self {
             folder: folder.to_owned(),
-            log,
+            log: Some(log),
             checkpoints,
         })
     }
 
+    /// The folder as a process sees it that leaves all writing to another one, which has opened it.
+    pub(crate) fn of_other(folder: &Path, start: Start) -> Self {
+        let mut checkpoints = checkpoint::steps(folder);
+        if let Start::After(step) = start {
+            checkpoints.retain(|made| *made <= step);
+        }
+        Self {
+            folder: folder.to_owned(),
+            log: None,
+            checkpoints,
+        }
+    }
+
     /// Adds one line to the log.
     pub(crate) fn log(&mut self, line: &Value) -> Result<(), TrainError> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
         let text = format!("{line}\n");
-        let written = self.log.write_all(text.as_bytes());
+        let written = log.write_all(text.as_bytes());
         written.map_err(|source| TrainError::Write {
             path: self.folder.join(LOG),
             source,
@@ -103,6 +120,9 @@ impl Output {
 
     /// Writes a file beside its place and renames it.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
+        if self.log.is_none() {
+            return Ok(());
+        }
         placed(&self.folder, name, bytes)
     }
 
@@ -114,7 +134,9 @@ impl Output {
         best: Option<u64>,
         write: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
-        checkpoint::place(&self.folder, step, write)?;
+        if self.log.is_some() {
+            checkpoint::place(&self.folder, step, write)?;
+        }
         self.checkpoints.retain(|made| *made != step);
         self.checkpoints.push(step);
         // The best one may be the only one beyond the newest.
@@ -125,6 +147,9 @@ impl Output {
             };
             let oldest = self.checkpoints.remove(oldest);
             let oldest = self.path_of(oldest);
+            if self.log.is_none() {
+                continue;
+            }
             remove_if_there(&oldest).map_err(|source| TrainError::Write {
                 path: oldest,
                 source,
@@ -145,6 +170,9 @@ impl Output {
 
     /// Saves the weights into the folder itself.
     pub(crate) fn weights(&self, trainer: &mut dyn Trainer) -> Result<(), TrainError> {
+        if self.log.is_none() {
+            return Ok(());
+        }
         let beside = self.folder.join(".weights.partial");
         let fault = |source| TrainError::Write {
             path: self.folder.clone(),

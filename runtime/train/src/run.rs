@@ -11,6 +11,7 @@ use crate::checkpoint::{self, Order, Point, Progress};
 use crate::deal::Deal;
 use crate::job::{Job, When};
 use crate::output::{Output, Start};
+use crate::peers::Peers;
 use crate::run_folder::RunFolder;
 use crate::steps::Steps;
 use crate::trainer::{StepReport, TrainError, Trainer};
@@ -31,6 +32,8 @@ pub struct Material<'a> {
     pub threads: usize,
     /// Set from outside, such as by Ctrl-C: the run stops after its step and saves.
     pub stop: &'a AtomicBool,
+    /// The processes that compute together; [`Alone`](crate::Alone) where this is the only one.
+    pub peers: &'a dyn Peers,
 }
 
 /// How a run ended.
@@ -101,9 +104,10 @@ pub fn run(
     if material.items.is_empty() && material.stream.is_none() {
         return Err(TrainError::NoExamples);
     }
+    let peers = material.peers;
     let order = match material.stream {
         Some(stream) => Order::streamed(job, stream.digest()?),
-        None => Order::of(job, material.items),
+        None => Order::of(job, material.items, peers.count()),
     };
     let point = begin(job)?;
     let mut progress = Progress::default();
@@ -125,25 +129,35 @@ pub fn run(
     };
     let steps = match material.stream {
         Some(_) => Steps::streamed(job),
-        None => Steps::of(job, material.items.len()),
+        None => Steps::over(job, material.items.len(), peers.count()),
     };
-    let folder = RunFolder::take(&job.output_dir, progress.step, steps.total)?;
-    let output = Output::open(&job.output_dir, start)?;
-    output.json("job.json", &job.settings, 2)?;
+    // The first process changes the folder when all have seen it as it was; the others look when it has done so.
+    peers.meet()?;
+    let (folder, output) = if peers.writes() {
+        let folder = RunFolder::take(&job.output_dir, progress.step, steps.total)?;
+        let output = Output::open(&job.output_dir, start)?;
+        output.json("job.json", &job.settings, 2)?;
+        peers.meet()?;
+        (Some(folder), output)
+    } else {
+        peers.meet()?;
+        (None, Output::of_other(&job.output_dir, start))
+    };
     let mut course = Course {
         job,
         output,
         order,
         steps,
+        processes: peers.count(),
         started: Instant::now(),
         resumed_at: progress.step,
         progress,
         threads: material.threads,
     };
     let ended = course
-        .train(material, trainer, sink, &folder)
+        .train(material, trainer, sink, folder.as_ref())
         .and_then(|ending| course.finish(material, trainer, sink, ending));
-    let left = folder.leave(&ended);
+    let left = folder.map_or(Ok(()), |folder| folder.leave(&ended));
     ended.and_then(|summary| left.map(|()| summary))
 }
 
@@ -157,6 +171,7 @@ pub(crate) struct Course<'a> {
     pub(crate) resumed_at: u64,
     pub(crate) progress: Progress,
     threads: usize,
+    pub(crate) processes: usize,
 }
 
 impl Course<'_> {
@@ -165,9 +180,10 @@ impl Course<'_> {
         material: &Material<'_>,
         trainer: &mut dyn Trainer,
         sink: &dyn Sink,
-        folder: &RunFolder,
+        folder: Option<&RunFolder>,
     ) -> Result<Ending, TrainError> {
         let job = self.job;
+        let peers = material.peers;
         let (first, mut skip) = self.place(material);
         for epoch in first.. {
             let mut micro_done = skip.div_ceil(job.batch_size);
@@ -176,7 +192,8 @@ impl Course<'_> {
                 if self.progress.step >= self.steps.total {
                     return Ok(Ending::Done);
                 }
-                if material.stop.load(Ordering::Relaxed) || folder.is_asked_to_stop() {
+                let asked = folder.is_some_and(RunFolder::is_asked_to_stop);
+                if peers.any(material.stop.load(Ordering::Relaxed) || asked)? {
                     return Ok(Ending::Stopped);
                 }
                 let Some(dealt) = deal.next()? else {
@@ -218,14 +235,17 @@ impl Course<'_> {
     ) -> Result<(), TrainError> {
         let job = self.job;
         let Steps { warmup, total, .. } = self.steps;
+        let scheduled = self.progress.step - self.progress.skipped;
         let rate = job
             .scheduler
-            .rate(job.learning_rate, warmup, total, self.progress.step);
+            .rate(job.learning_rate, warmup, total, scheduled);
         let began = Instant::now();
         let report = trainer.step(batches, rate)?;
         let progress = &mut self.progress;
         progress.step += 1;
-        if !(report.loss.is_finite() && report.grad_norm.is_finite()) {
+        progress.skipped += u64::from(report.skipped);
+        let learnt = report.skipped || report.grad_norm.is_finite();
+        if !(report.loss.is_finite() && learnt) {
             return Err(TrainError::Diverged {
                 step: progress.step,
                 loss: report.loss,
@@ -317,6 +337,7 @@ impl Course<'_> {
             "steps",
         );
         let began = Instant::now();
+        let peers = material.peers;
         let (mut sum, mut done) = (0.0, 0);
         let mut results = Map::new();
         results.insert("epoch".into(), self.progress.epoch.into());
@@ -328,17 +349,21 @@ impl Course<'_> {
         };
         for (name, count) in parts {
             let started = Instant::now();
-            let (mut part, mut weights) = (0.0, 0);
-            for rows in items[done..done + count].chunks(size) {
-                let rows: Vec<&Item> = rows.iter().collect();
-                let batch = Batch::of(&rows, material.padding_id);
+            let (mut part, mut weights) = ([0.0], 0);
+            // The micro-batches are those of one process, dealt round; so their mean is the same.
+            for (number, rows) in items[done..done + count].chunks(size).enumerate() {
                 let weight = self.job.data.batch_weight(rows.len(), size);
-                part += trainer.evaluate(&batch)? * weight as f64;
                 weights += weight;
+                if number % peers.count() == peers.rank() {
+                    let rows: Vec<&Item> = rows.iter().collect();
+                    let batch = Batch::of(&rows, material.padding_id);
+                    part[0] += trainer.evaluate(&batch)? * weight as f64;
+                }
                 done += rows.len();
                 shown.progress(done as u64);
             }
-            let loss = part / weights.max(1) as f64;
+            peers.sum(&mut part)?;
+            let loss = part[0] / weights.max(1) as f64;
             sum += loss * *count as f64;
             if !name.is_empty() {
                 let figures = figures(&format!("eval_{name}"), loss, *count, size, started);

@@ -43,6 +43,7 @@ impl Trainer for Fake<'_> {
         Ok(StepReport {
             loss,
             grad_norm: 1.0,
+            skipped: false,
             tokens: 8,
             metrics: vec![("rewards/accuracies", loss)],
         })
@@ -110,6 +111,7 @@ fn train(job: &Job, count: usize, fake: &mut Fake<'_>) -> Result<Summary, TrainE
         padding_id: 0,
         threads: 1,
         stop,
+        peers: &crate::Alone,
     };
     run(job, &material, fake, &Recorder::default())
 }
@@ -439,6 +441,7 @@ fn train_streamed(
         padding_id: 0,
         threads: 1,
         stop,
+        peers: &crate::Alone,
     };
     run(job, &material, fake, &Recorder::default())
 }
@@ -513,6 +516,7 @@ fn each_evaluation_dataset_has_a_loss_of_its_own() {
         padding_id: 0,
         threads: 1,
         stop: &never,
+        peers: &crate::Alone,
     };
     let summary = run(
         &job(folder.path(), more),

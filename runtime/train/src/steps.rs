@@ -5,7 +5,7 @@ use crate::job::Job;
 /// Steps of a run. The last micro-batch and the last step of an epoch may be smaller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Steps {
-    /// Micro-batches in an epoch.
+    /// Micro-batches of a process in an epoch.
     pub micro_in_epoch: usize,
     /// Optimizer steps in an epoch.
     pub in_epoch: u64,
@@ -18,7 +18,12 @@ pub struct Steps {
 impl Steps {
     /// Counts the steps of `job` over `examples` examples.
     pub fn of(job: &Job, examples: usize) -> Self {
-        let micro_in_epoch = examples.div_ceil(job.batch_size.max(1));
+        Self::over(job, examples, 1)
+    }
+
+    /// The same where each of several processes computes a part.
+    pub fn over(job: &Job, examples: usize, processes: usize) -> Self {
+        let micro_in_epoch = examples.div_ceil((job.batch_size * processes).max(1));
         let in_epoch = micro_in_epoch.div_ceil(job.gradient_accumulation_steps.max(1));
         let in_epoch = in_epoch.max(1) as u64;
         let by_epochs = (job.epochs * in_epoch as f64).ceil() as u64;

@@ -13,6 +13,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Global L2 norm of the gradients before clipping.
     pub grad_norm: f64,
+    /// The gradients overflowed in 16 bits, and nothing was learnt. The schedule stays where it is.
+    pub skipped: bool,
     /// Tokens seen, padding included, as the original counts them.
     pub tokens: u64,
     /// Other figures by the names that the original logs them under, such as `rewards/chosen`.
@@ -116,6 +118,12 @@ pub enum TrainError {
     /// Data that is read while it is trained on cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Another process of the run is gone.
+    #[error("another process of this run is gone")]
+    PeerLost {
+        /// What was seen of it.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// There is nothing to train on.
     #[error("the datasets hold no example to train on")]
     NoExamples,
@@ -134,6 +142,7 @@ impl Diagnose for TrainError {
             Self::NoCheckpoint { .. } => "train.no-checkpoint",
             Self::BadCheckpoint { .. } => "train.bad-checkpoint",
             Self::ResumeMismatch { .. } => "train.resume-mismatch",
+            Self::PeerLost { .. } => "train.peer-lost",
             Self::NoExamples => "train.no-examples",
         }
     }
@@ -177,7 +186,7 @@ impl Diagnose for TrainError {
                 ("expected", expected.clone()),
             ],
             Self::Data(error) => error.args(),
-            Self::NoExamples => Args::new(),
+            Self::PeerLost { .. } | Self::NoExamples => Args::new(),
         }
     }
 
@@ -185,9 +194,10 @@ impl Diagnose for TrainError {
         match self {
             Self::Data(error) => error.outcome(),
             Self::Diverged { .. } => Outcome::Failed,
-            Self::Backend { .. } | Self::OutOfMemory { .. } | Self::Write { .. } => {
-                Outcome::HostFault
-            }
+            Self::Backend { .. }
+            | Self::OutOfMemory { .. }
+            | Self::Write { .. }
+            | Self::PeerLost { .. } => Outcome::HostFault,
             Self::OutputTaken { .. }
             | Self::InUse { .. }
             | Self::NoCheckpoint { .. }
