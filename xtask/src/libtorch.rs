@@ -234,7 +234,7 @@ fn stand_ins(libraries: &Path) -> Result<()> {
 }
 
 /// The library that a line of `readelf -d` says is needed.
-fn needed(line: &str) -> Option<&str> {
+pub(crate) fn needed(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("(NEEDED)")?;
     rest.split_once('[')?
         .1
@@ -242,7 +242,8 @@ fn needed(line: &str) -> Option<&str> {
         .map(|(name, _)| name)
 }
 
-fn compile(
+/// Compiles the C `source` into `folder/library`, its symbols under the versions that are said.
+pub(crate) fn compile(
     folder: &Path,
     library: &str,
     source: &str,

@@ -14,6 +14,7 @@ mod cross;
 mod demo;
 mod fuzz;
 mod libtorch;
+mod npu;
 mod oracle;
 mod paths;
 mod programs;
@@ -53,6 +54,8 @@ enum Task {
     Arm64(arm64::Args),
     /// Feed every reader of foreign bytes what libFuzzer makes up
     Fuzz(fuzz::Args),
+    /// Load the real device library of Ascend chips over a stand-in for the vendor's runtime (0.6 GB from `PyPI`)
+    Npu(npu::Args),
     /// Build against each libtorch that a vendor pins, and replay the golden traces
     Torches(torches::Args),
     /// Obtain libtorch and print the environment to build with
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Cross => cross::run(),
         Task::Arm64(args) => arm64::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Npu(args) => npu::run(&args),
         Task::Torches(args) => torches::run(&args),
         Task::Env => libtorch::obtain().map(|libtorch| {
             for (name, value) in libtorch.environment() {
