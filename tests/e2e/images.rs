@@ -68,8 +68,11 @@ fn a_release_holds_the_images_of_its_machine_as_a_layout_of_links() {
     for name in names {
         let image = format!("oci:{}:{name}", images.display());
         match Command::new("skopeo").args(["inspect", &image]).output() {
-            Ok(read) => assert!(read.status.success(), "{image}: {read:?}"),
-            Err(_) => eprintln!("SKIPPED: skopeo is not here, so nobody else has read {image}"),
+            // Under qemu's user emulation a program that is not there seems to start, and ends with 127.
+            Ok(read) if read.status.code() != Some(127) => {
+                assert!(read.status.success(), "{image}: {read:?}");
+            }
+            _ => eprintln!("SKIPPED: skopeo is not here, so nobody else has read {image}"),
         }
     }
     let _ = site.installer(&["audit"]).ended_with(0);
