@@ -82,7 +82,7 @@ fn a_job_gives_the_losses_of_the_processor() {
 fn sixteen_bits_are_near_thirty_two() {
     let (here, there) = (Bench::golden("sft_lora"), Bench::golden("sft_lora"));
     let wanted = train(&here, &["max_steps=6"]);
-    let found = train(&there, &["--device", "npu", "fp16=true", "max_steps=6"]);
+    let found = train(&there, &["--device", "npu:0", "fp16=true", "max_steps=6"]);
     assert_eq!(found.len(), 6);
     for (step, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
         let off = (found.0 - wanted.0).abs();
