@@ -24,7 +24,9 @@ fn main() {
         "-Wextra",
         "-fvisibility=hidden",
     ]);
-    compiler.arg("-isystem").arg(libtorch.join("include"));
+    for headers in ["include", "include/torch/csrc/api/include"] {
+        compiler.arg("-isystem").arg(libtorch.join(headers));
+    }
     compiler.args(["cpp/host_npu.cpp", "-o"]).arg(&library);
     compiler.arg("-L").arg(libtorch.join("lib"));
     compiler.args(["-ltorch_cpu", "-lc10"]);

@@ -20,6 +20,7 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <array>
@@ -55,7 +56,15 @@ struct Held {
   DeviceIndex device;
 };
 
-class Memory final : public c10::DeviceAllocator {
+// Before 2.13 no allocator tells how much memory a device has.
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
+#define TELLS_MEMORY
+using Allocator = c10::DeviceAllocator;
+#else
+using Allocator = c10::Allocator;
+#endif
+
+class Memory final : public Allocator {
  public:
   c10::DataPtr allocate(size_t size) override {
     c10::Device device(NPU, current);
@@ -78,6 +87,7 @@ class Memory final : public c10::DeviceAllocator {
 
   void copy_data(void* to, const void* from, size_t size) const override { std::memcpy(to, from, size); }
 
+#ifdef TELLS_MEMORY
   bool initialized() override { return true; }
 
   void emptyCache(c10::MempoolId_t) override {}
@@ -103,6 +113,7 @@ class Memory final : public c10::DeviceAllocator {
     std::lock_guard<std::mutex> lock(mutex_);
     return {capacity() - held_[static_cast<size_t>(device)], capacity()};
   }
+#endif
 
  private:
   static size_t capacity() { return setting("HOST_NPU_BYTES", uint64_t{8} << 30); }
