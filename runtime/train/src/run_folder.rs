@@ -85,9 +85,13 @@ impl Record {
         // In this order: a run that ends in between has written its record before it lets go of the lock.
         let lives = RunFolder::is_in_use(folder);
         let mut text = String::new();
-        match File::open(folder.join(RECORD)) {
+        let path = folder.join(RECORD);
+        match fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?.take(LARGEST).read_to_string(&mut text)?,
+            Err(error) => return Err(error),
+            // Opening a pipe would wait for whoever writes into it.
+            Ok(found) if !found.is_file() => return Err(io::ErrorKind::InvalidData.into()),
+            Ok(_) => File::open(path)?.take(LARGEST).read_to_string(&mut text)?,
         };
         let mut record: Self = serde_json::from_str(&text).map_err(io::Error::from)?;
         if record.state == State::Running && !lives {
@@ -287,6 +291,9 @@ mod tests {
     fn a_record_that_is_none_is_an_error() {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join(RECORD), "{\"state\":").unwrap();
+        assert!(Record::of(place.path()).is_err());
+        fs::remove_file(place.path().join(RECORD)).unwrap();
+        fs::create_dir(place.path().join(RECORD)).unwrap();
         assert!(Record::of(place.path()).is_err());
     }
 }
