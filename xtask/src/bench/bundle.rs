@@ -8,13 +8,12 @@ mod select;
 mod share;
 mod weights;
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::watch::{Cost, median, watched};
@@ -217,32 +216,6 @@ fn remove(path: &Path) -> Result<()> {
         fs::remove_file(path)?;
     }
     Ok(())
-}
-
-/// Random numbers; `xorshift64*` (Vigna 2016).
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// Writes `size` bytes that do not compress.
-    fn write(&mut self, path: &Path, size: u64) -> Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let made = File::create(path);
-        let made = made.with_context(|| format!("cannot write {}", path.display()))?;
-        let mut file = BufWriter::new(made);
-        for _ in 0..size / 8 {
-            file.write_all(&self.next().to_le_bytes())?;
-        }
-        file.into_inner()?.sync_all()?;
-        Ok(())
-    }
 }
 
 /// Prints the head of a table of costs.

@@ -1,6 +1,7 @@
 //! What Ferry does beside what a user would run instead, on the same input and in one run. `docs/benchmarks.md` holds figures.
 
 mod bundle;
+mod noise;
 mod tokens;
 mod training;
 mod watch;

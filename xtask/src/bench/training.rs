@@ -1,7 +1,9 @@
 //! Fine-tuning beside LLaMA-Factory: the same job, model, data and threads, in one run.
 //!
-//! Both train from the folder that the runtime converted the demo's model to, so both read 32-bit safetensors; both write
+//! Both train from the same folder, so both read the same safetensors; both write
 //! `trainer_log.jsonl`, whose growth gives the step times. The runs alternate, so that a busy minute hurts both.
+
+mod models;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +12,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+
+use models::Model;
 
 use super::watch::{median, watched};
 use crate::demo::{self, Language};
@@ -29,6 +33,9 @@ pub(crate) struct Args {
     /// Threads of each program
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// What is trained (can be repeated)
+    #[arg(long, default_value = "demo")]
+    model: Vec<Model>,
 }
 
 /// What is trained, as lines of a job file.
@@ -47,38 +54,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let runtime = site.runtime();
     // The first use converts the model; that is done once on a site, and not by the original at all.
     site.chat(None)?;
-    let bench = Bench {
-        args,
-        model: converted(&site.prefix().join("cache/converted"))?,
-        datasets: site.prefix().join("current/datasets"),
-        place: site.place().join("bench"),
-    };
-    fs::create_dir_all(&bench.place)?;
-    println!(
-        "| job | program | before first step s | first step done s | tokens per CPU s | tokens per s | peak MB | first loss | last loss |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    for (name, keys) in JOBS {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..args.runs.max(1) {
-            ours.push(bench.measure(Command::new(&runtime).arg("train"), keys)?);
-            let mut command = Command::new(&python);
-            command.args(["-m", "llamafactory.cli", "train"]);
-            command.env("HF_HUB_OFFLINE", "1");
-            command.env("CUDA_VISIBLE_DEVICES", "");
-            theirs.push(bench.measure(&mut command, keys)?);
-        }
-        let (ours, theirs) = (Measured::median(&ours), Measured::median(&theirs));
-        println!("| {name} | Ferry | {ours} |");
-        println!("| {name} | LLaMA-Factory | {theirs} |");
-        println!(
-            "| {name} | ratio | {:.3} | {:.3} | {:.2} | {:.2} | {:.2} | | |",
-            ours.ready / theirs.ready,
-            ours.first_step / theirs.first_step,
-            ours.per_cpu_second / theirs.per_cpu_second,
-            ours.per_second / theirs.per_second,
-            ours.peak_mb / theirs.peak_mb,
-        );
+    let demo = converted(&site.prefix().join("cache/converted"))?;
+    let place = site.place().join("bench");
+    fs::create_dir_all(&place)?;
+    for model in &args.model {
+        let bench = Bench {
+            args,
+            model: model.folder(&demo, &place)?,
+            datasets: site.prefix().join("current/datasets"),
+            place: place.clone(),
+        };
+        println!("\n{}\n", model.name());
+        bench.compare(&runtime, &python)?;
     }
     Ok(())
 }
@@ -129,6 +116,37 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Runs each job by both programs and prints a table.
+    fn compare(&self, runtime: &Path, python: &Path) -> Result<()> {
+        println!(
+            "| job | program | before first step s | first step done s | tokens per CPU s | tokens per s | peak MB | first loss | last loss |"
+        );
+        println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+        for (name, keys) in JOBS {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for _ in 0..self.args.runs.max(1) {
+                ours.push(self.measure(Command::new(runtime).arg("train"), keys)?);
+                let mut command = Command::new(python);
+                command.args(["-m", "llamafactory.cli", "train"]);
+                command.env("HF_HUB_OFFLINE", "1");
+                command.env("CUDA_VISIBLE_DEVICES", "");
+                theirs.push(self.measure(&mut command, keys)?);
+            }
+            let (ours, theirs) = (Measured::median(&ours), Measured::median(&theirs));
+            println!("| {name} | Ferry | {ours} |");
+            println!("| {name} | LLaMA-Factory | {theirs} |");
+            println!(
+                "| {name} | ratio | {:.3} | {:.3} | {:.2} | {:.2} | {:.2} | | |",
+                ours.ready / theirs.ready,
+                ours.first_step / theirs.first_step,
+                ours.per_cpu_second / theirs.per_cpu_second,
+                ours.per_second / theirs.per_second,
+                ours.peak_mb / theirs.peak_mb,
+            );
+        }
+        Ok(())
+    }
+
     /// Runs `train` with a job file and watches it.
     fn measure(&self, train: &mut Command, keys: &str) -> Result<Measured> {
         let output = self.place.join("output");

@@ -7,13 +7,14 @@ use std::process::Stdio;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{Bench, Noise, backend, head, ratio, ratios, row};
+use super::{Bench, backend, head, ratio, ratios, row};
+use crate::bench::noise::Noise;
 use crate::shell;
 
 const FILES: u64 = 8;
 
 pub(super) fn measure(bench: &Bench) -> Result<()> {
-    let mut noise = Noise(1);
+    let mut noise = Noise::new(1);
     let names: Vec<String> = (0..FILES).map(|n| format!("part-{n}.noise")).collect();
     for name in &names {
         let path = bench.place.join("source").join(name);

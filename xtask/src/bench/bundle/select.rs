@@ -3,12 +3,13 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Bench, Noise, backend};
+use super::{Bench, backend};
+use crate::bench::noise::Noise;
 
 const BACKENDS: u64 = 5;
 
 pub(super) fn measure(bench: &Bench) -> Result<()> {
-    let mut noise = Noise(3);
+    let mut noise = Noise::new(3);
     let mut backends = Vec::new();
     for number in 0..BACKENDS {
         let source = format!("source/{number}.bin");

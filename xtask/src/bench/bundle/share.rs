@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::json;
 
-use super::{Bench, Noise, backend, fresh, head, ratio, ratios, row};
+use super::{Bench, backend, fresh, head, ratio, ratios, row};
+use crate::bench::noise::Noise;
 use crate::shell;
 
 /// XFS in a file, until it is dropped.
@@ -39,7 +40,7 @@ pub(super) fn measure(bench: &Bench) -> Result<()> {
             return Ok(());
         }
     };
-    let mut noise = Noise(4);
+    let mut noise = Noise::new(4);
     let names: Vec<String> = (0..4).map(|n| format!("part-{n}.noise")).collect();
     for name in &names {
         let path = bench.place.join("source").join(name);

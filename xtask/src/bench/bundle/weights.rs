@@ -8,7 +8,8 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{Bench, Noise, backend};
+use super::{Bench, backend};
+use crate::bench::noise::Noise;
 use crate::{paths, shell};
 
 /// Version of zipnn.
@@ -119,17 +120,12 @@ fn write_weights(path: &Path, size: u64) -> Result<u64> {
     let mut file = BufWriter::new(File::create(path)?);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
-    let mut noise = Noise(2);
-    let mut uniform = || (noise.next() >> 11) as f64 / (1_u64 << 53) as f64;
+    let mut noise = Noise::new(2);
     for number in 0..TENSORS {
         let scale = 0.008 * (1.0 + (number % 5) as f64);
         for _ in 0..each / 4 {
-            // Box and Muller's two at a time.
-            let radius = scale * (-2.0 * uniform().max(f64::MIN_POSITIVE).ln()).sqrt();
-            let (sin, cos) = (std::f64::consts::TAU * uniform()).sin_cos();
-            for number in [radius * sin, radius * cos] {
-                let bits = (number as f32).to_bits();
-                file.write_all(&((bits + 0x8000) >> 16).to_le_bytes()[..2])?;
+            for number in noise.normal_bf16(scale) {
+                file.write_all(&number)?;
             }
         }
     }
