@@ -6,33 +6,28 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use bundle_format::fake::placed_file;
-use e2e::{Played, Said, Site, ascend_bundle};
+use e2e::{ASCEND_FLAGS, Played, Rig};
 use manifest_schema::{OsPackage, OsPackages, PackageFormat, PlacedFile};
 
 const PACKAGE: &[u8] = b"an rpm of gcc";
 const HEADERS: &[u8] = b"an rpm of headers";
 const LIST: &[u8] = b"<repomd/>\n";
-const FLAGS: [&str; 7] = [
-    "--with-driver",
-    "--with-toolkit",
-    "--with-os-packages",
-    "--accept-eula",
-    "huawei-driver",
-    "--accept-eula",
-    "huawei-cann",
-];
+
+fn flags() -> Vec<&'static str> {
+    [&ASCEND_FLAGS[..], &["--with-os-packages"]].concat()
+}
 
 /// A machine without a compiler, and a bundle that brings driver, toolkit and what the driver is built with. `None`
 /// where nobody may install packages.
-fn world(manager: &str) -> Option<(Site, Played)> {
+fn world(manager: &str) -> Option<Rig> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root may install packages");
         return None;
     }
-    let mut site = Site::of(ascend_bundle());
-    let played = Played::without_driver(&site.folder().join("machine"));
-    played.write("there.txt", "/usr/bin/bash\n/usr/bin/gzip\n/usr/bin/tar\n");
-    let kernel = played.kernel();
+    let mut rig = Rig::ascend();
+    rig.played
+        .write("there.txt", "/usr/bin/bash\n/usr/bin/gzip\n/usr/bin/tar\n");
+    let kernel = rig.played.kernel();
     let (version, arch) = kernel.rsplit_once('.').unwrap();
     let package = |name: &str, version: &str, arch: &str, file: PlacedFile| OsPackage {
         name: name.parse().unwrap(),
@@ -71,11 +66,11 @@ fn world(manager: &str) -> Option<(Site, Played)> {
         ],
         metadata: vec![placed_file("repodata/repomd.xml", LIST)],
     };
-    site.fake().profiles.os_packages.push(set);
+    rig.site.fake().profiles.os_packages.push(set);
     let blobs = [PACKAGE, HEADERS, LIST].map(<[u8]>::to_vec);
-    site.fake().blobs.extend(blobs);
-    site.carry("both");
-    let folder = played.folder().display();
+    rig.site.fake().blobs.extend(blobs);
+    rig.site.carry("both");
+    let folder = rig.played.folder().display();
     // It reads its repository as the real one does, and says no when it is told to.
     let script = format!(
         "#!/bin/sh\nset -eu\nmachine='{folder}'\necho \"dnf $*\" >> \"$machine/ran.txt\"\n\
@@ -84,10 +79,10 @@ fn world(manager: &str) -> Option<(Site, Played)> {
             test -f \"${{word##*=}}/Packages/headers.rpm\" ;; esac; done\n\
         case \"$*\" in *assumeno*) echo 'Installing: gcc make kernel-devel'; exit 1;; esac\n{manager}\n"
     );
-    played.write("bin/dnf", &script);
+    rig.played.write("bin/dnf", &script);
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(played.folder().join("bin/dnf"), mode).unwrap();
-    Some((site, played))
+    fs::set_permissions(rig.played.folder().join("bin/dnf"), mode).unwrap();
+    Some(rig)
 }
 
 /// What a package manager leaves that did its work.
@@ -99,14 +94,6 @@ fn installs(played_kernel: &str) -> String {
 
 const KERNEL: &str = "5.10.0-182.0.0.95.oe2203sp3.aarch64";
 
-fn install(site: &Site, played: &Played, more: &[&str]) -> Said {
-    let mut words = site.words_to_install("both");
-    let machine = played.folder().display().to_string();
-    words.extend(["--machine".to_owned(), machine]);
-    words.extend(more.iter().map(|word| (*word).to_owned()));
-    site.installer(&words)
-}
-
 /// The programs that ran, without their words.
 fn programs(played: &Played) -> Vec<String> {
     let first = |line: &String| line.split(' ').next().unwrap().to_owned();
@@ -115,38 +102,38 @@ fn programs(played: &Played) -> Vec<String> {
 
 #[test]
 fn packages_come_before_the_driver_in_one_run_and_once() {
-    let Some((site, played)) = world(&installs(KERNEL)) else {
+    let Some(rig) = world(&installs(KERNEL)) else {
         return;
     };
-    assert_eq!(played.kernel(), KERNEL);
+    assert_eq!(rig.played.kernel(), KERNEL);
     // Without them the driver could not be built.
-    let without: Vec<&str> = FLAGS
+    let without: Vec<&str> = flags()
         .into_iter()
         .filter(|flag| *flag != "--with-os-packages")
         .collect();
-    let said = install(&site, &played, &without).ended_with(3);
+    let said = rig.install_of("both", &without).ended_with(3);
     assert!(
         said.words.contains("host.kernel-headers-missing"),
         "{said:?}"
     );
-    let said = install(&site, &played, &FLAGS).ended_with(6);
+    let said = rig.install_of("both", &flags()).ended_with(6);
     assert!(
         said.words.contains("Installing: gcc make kernel-devel"),
         "{said:?}"
     );
-    let ran = programs(&played);
+    let ran = programs(&rig.played);
     assert_eq!(
         ran,
         ["dnf", "dnf", "groupadd", "useradd", "driver", "firmware"]
     );
     assert!(
-        played.ran()[1].contains("--assumeyes install gcc kernel-devel"),
+        rig.played.ran()[1].contains("--assumeyes install gcc kernel-devel"),
         "{:?}",
-        played.ran()
+        rig.played.ran()
     );
-    assert_eq!(site.current(), None, "the release waits for the start");
+    assert_eq!(rig.site.current(), None, "the release waits for the start");
     let staged = || {
-        let entries = fs::read_dir(site.prefix().join("releases"))
+        let entries = fs::read_dir(rig.site.prefix().join("releases"))
             .into_iter()
             .flatten();
         entries
@@ -154,25 +141,23 @@ fn packages_come_before_the_driver_in_one_run_and_once() {
             .collect::<Vec<_>>()
     };
     assert!(staged().is_empty(), "{:?}", staged());
-    played.start("second");
-    let _ = site
-        .installer(&["install", "--resume", "--yes"])
-        .ended_with(0);
+    rig.played.start("second");
+    let _ = rig.resume().ended_with(0);
     assert_eq!(
-        programs(&played)[6..],
+        programs(&rig.played)[6..],
         ["toolkit"],
         "packages are not installed twice"
     );
-    assert_eq!(site.current().as_deref(), Some("1"));
+    assert_eq!(rig.site.current().as_deref(), Some("1"));
     // The release has the repository too.
-    let source = site.prefix().join("current/os/openeuler/ferry.repo");
+    let source = rig.site.prefix().join("current/os/openeuler/ferry.repo");
     assert!(
         fs::read_to_string(source)
             .unwrap()
             .contains("current/os/openeuler")
     );
-    let _ = site.installer(&["audit"]).ended_with(0);
-    let log = site.installer(&["log", "--json"]).ended_with(0).json();
+    let _ = rig.site.installer(&["audit"]).ended_with(0);
+    let log = rig.site.installer(&["log", "--json"]).ended_with(0).json();
     let actions: Vec<String> = log["entries"]
         .as_array()
         .unwrap()
@@ -185,24 +170,24 @@ fn packages_come_before_the_driver_in_one_run_and_once() {
 
 #[test]
 fn packages_that_bring_less_than_they_promise_stop_before_the_driver() {
-    let Some((site, played)) = world("true") else {
+    let Some(rig) = world("true") else {
         return;
     };
-    let said = install(&site, &played, &FLAGS).ended_with(3);
+    let said = rig.install_of("both", &flags()).ended_with(3);
     assert!(said.words.contains("error[installer.unfit]"), "{said:?}");
     assert!(
         said.words.contains("missing programs: gcc make"),
         "{said:?}"
     );
-    assert_eq!(programs(&played), ["dnf", "dnf"]);
-    let Some((site, played)) = world("echo disk full >&2; exit 100") else {
+    assert_eq!(programs(&rig.played), ["dnf", "dnf"]);
+    let Some(rig) = world("echo disk full >&2; exit 100") else {
         return;
     };
-    let said = install(&site, &played, &FLAGS).ended_with(1);
+    let said = rig.install_of("both", &flags()).ended_with(1);
     assert!(said.words.contains("disk full"), "{said:?}");
-    assert_eq!(programs(&played), ["dnf", "dnf"]);
+    assert_eq!(programs(&rig.played), ["dnf", "dnf"]);
     // Nothing of it is left in the way.
-    let entries = fs::read_dir(site.prefix().join("releases"))
+    let entries = fs::read_dir(rig.site.prefix().join("releases"))
         .into_iter()
         .flatten();
     assert_eq!(entries.count(), 0);
@@ -210,11 +195,13 @@ fn packages_that_bring_less_than_they_promise_stop_before_the_driver() {
 
 #[test]
 fn a_dry_run_and_a_preflight_show_what_would_be_installed() {
-    let Some((site, played)) = world("exit 9") else {
+    let Some(rig) = world("exit 9") else {
         return;
     };
-    let before = site.listing();
-    let said = install(&site, &played, &[&FLAGS[..], &["--dry-run"]].concat()).ended_with(0);
+    let before = rig.site.listing();
+    let said = rig
+        .install_of("both", &[&flags()[..], &["--dry-run"]].concat())
+        .ended_with(0);
     let at = |text: &str| {
         said.data
             .find(text)
@@ -222,27 +209,16 @@ fn a_dry_run_and_a_preflight_show_what_would_be_installed() {
     };
     assert!(at("gcc 10.3.1-1 aarch64") < at("groupadd"), "{said:?}");
     assert!(said.data.contains("3 files"), "{said:?}");
-    let bundle = site.bundle("both").display().to_string();
-    let (machine, trust) = (played.folder().display().to_string(), site.fingerprint());
-    let words = [
-        "preflight",
-        &bundle,
-        "--machine",
-        &machine,
-        "--trust-root",
-        &trust,
-        "--with-driver",
-    ];
-    let words = [&words[..], &["--override", "host.toolkit-missing"]].concat();
-    let said = site.installer(&words).ended_with(3);
+    let words = ["--with-driver", "--override", "host.toolkit-missing"];
+    let said = rig.preflight("both", &words).ended_with(3);
     assert!(said.data.contains("[host.programs-missing]"), "{said:?}");
     assert!(said.data.contains("`--with-os-packages`"), "{said:?}");
-    let said = site
-        .installer(&[&words[..], &["--with-os-packages"]].concat())
+    let said = rig
+        .preflight("both", &[&words[..], &["--with-os-packages"]].concat())
         .ended_with(0);
     assert!(!said.data.contains("[host.programs-missing]"), "{said:?}");
     assert_eq!(
-        site.listing(),
+        rig.site.listing(),
         before,
         "nothing was run and nothing written"
     );

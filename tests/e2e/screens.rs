@@ -56,7 +56,7 @@ fn fleet() -> Site {
         ("torch_npu", "2.5.1"),
         ("cann", "8.1.RC1"),
     ];
-    let made: [Made; 8] = [
+    let made: [Made; 14] = [
         ("ascend-910a", "ascend-910a", arm, &old),
         ("ascend-910b", "ascend-910b", arm, &cann),
         ("ascend-910c", "ascend-910c", arm, &cann),
@@ -72,6 +72,17 @@ fn fleet() -> Site {
             "cambricon-mlu",
             x86,
             &[("torch_mlu", "1.29.2")],
+        ),
+        ("nvidia-gpu", "nvidia-gpu", x86, &[("driver", "525")]),
+        ("mthreads-gpu", "mthreads-gpu", x86, &[("musa", "4.3")]),
+        ("metax-gpu", "metax-gpu", x86, &[("maca", "3.2")]),
+        ("enflame-gcu", "enflame-gcu", x86, &[]),
+        ("iluvatar-gpu", "iluvatar-gpu", x86, &[("driver", "4.3")]),
+        (
+            "kunlunxin-xpu",
+            "kunlunxin-xpu",
+            x86,
+            &[("driver", "5.0.21")],
         ),
         ("cpu-aarch64", "cpu", arm, &[]),
         ("cpu-x86-64", "cpu", x86, &[]),
@@ -90,7 +101,8 @@ fn fleet() -> Site {
 }
 
 const LANGUAGES: [&str; 2] = ["en", "zh"];
-const HOSTS: [&str; 12] = [
+const HOSTS: [&str; 18] = [
+    "centos-kunlun-p800",
     "kunpeng-910b-driver-broken",
     "kunpeng-910b-kylin",
     "kylin-910c",
@@ -100,6 +112,11 @@ const HOSTS: [&str; 12] = [
     "loongson",
     "mixed-910b-310p-nvidia",
     "ubuntu-300i-duo",
+    "ubuntu-enflame-s60",
+    "ubuntu-iluvatar-bi-v150",
+    "ubuntu-metax-c500",
+    "ubuntu-mtt-s4000",
+    "ubuntu-nvidia-t4",
     "unknown-ascend-model",
     "uos-910a",
     "vm-910b-no-driver",
@@ -163,6 +180,7 @@ fn preflights_and_plans() {
     }
     assert!(!site.prefix().exists(), "looking changes nothing");
     insta::assert_snapshot!(chosen, @r"
+    centos-kunlun-p800: -
     kunpeng-910b-driver-broken: -
     kunpeng-910b-kylin: ascend-910b
     kylin-910c: ascend-910c
@@ -172,6 +190,11 @@ fn preflights_and_plans() {
     loongson: -
     mixed-910b-310p-nvidia: ascend-910b
     ubuntu-300i-duo: -
+    ubuntu-enflame-s60: -
+    ubuntu-iluvatar-bi-v150: -
+    ubuntu-metax-c500: metax-gpu
+    ubuntu-mtt-s4000: mthreads-gpu
+    ubuntu-nvidia-t4: nvidia-gpu
     unknown-ascend-model: -
     uos-910a: ascend-910a
     vm-910b-no-driver: -

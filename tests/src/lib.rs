@@ -4,6 +4,7 @@ mod forge;
 mod images;
 mod played;
 mod python;
+mod rig;
 mod site;
 mod terminal;
 
@@ -11,5 +12,6 @@ pub use forge::{Forge, ForgedRoot, Member, RootOf};
 pub use images::add_image;
 pub use played::{Played, ascend_backend, ascend_bundle, host_item, installer_of};
 pub use python::{Uv, interpreter, wheel};
+pub use rig::{ASCEND_COMMANDS, ASCEND_FLAGS, Brought, Rig, bundle_for, installer_that_leaves};
 pub use site::{RUNTIME, Said, Site, backend, bundler, installer, say};
 pub use terminal::Terminal;

@@ -166,8 +166,10 @@ fn version_in(text: &str, file: &VersionFile) -> Option<Release> {
                 Some(after) => text.split_once(after.as_str())?.1,
                 None => text,
             };
+            // In a document of JSON it stands in quotes, and a comma follows.
             let version = rest
                 .split_whitespace()
+                .map(|word| word.trim_matches(['"', ',']))
                 .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
             Some(Release {
                 version: version.to_owned(),
@@ -197,7 +199,11 @@ fn ask_tool(
 ) -> Option<Fact<ToolReport>> {
     let libraries: Vec<String> = vendor.libraries.iter().map(|path| fill(path)).collect();
     let list: Vec<&str> = vendor.list.iter().map(String::as_str).collect();
-    let text = host.run(&vendor.program, &list, &libraries).ok()?;
+    let mut programs = std::iter::once(&vendor.program).chain(&vendor.also);
+    let (program, text) = programs.find_map(|program| {
+        let text = host.run(program, &list, &libraries).ok()?;
+        Some((program.as_str(), text))
+    })?;
     let mut report = tool::parse_list(vendor.layout, &text);
     if let Some(first) = report.chips.first().filter(|_| !vendor.board.is_empty()) {
         let board: Vec<String> = vendor
@@ -206,12 +212,10 @@ fn ask_tool(
             .map(|word| word.replace("{id}", &first.board.to_string()))
             .collect();
         let board: Vec<&str> = board.iter().map(String::as_str).collect();
-        let text = host.run(&vendor.program, &board, &libraries);
+        let text = host.run(program, &board, &libraries);
         report.compatibility = text.ok().and_then(|text| tool::parse_compatibility(&text));
     }
-    let words: Vec<&str> = std::iter::once(vendor.program.as_str())
-        .chain(list)
-        .collect();
+    let words: Vec<&str> = std::iter::once(program).chain(list).collect();
     fact(Some(report), &words.join(" "))
 }
 
@@ -227,7 +231,11 @@ fn set_states(devices: &mut [Device], nodes: Option<&Nodes>, vendor: &VendorSoft
             _ if vendor.driver.is_none() && (!shared_made || nodes.is_none()) => {
                 DeviceState::DriverMissing
             }
-            _ if !shared_made => DeviceState::DriverBroken,
+            // Where nobody is sure of the nodes' names, the tool's word counts.
+            None if !shared_made => DeviceState::DriverBroken,
+            _ if !shared_made && nodes.is_none_or(|nodes| nodes.certain) => {
+                DeviceState::DriverBroken
+            }
             Some(report) => state_by_tool(report, &device.address),
             None => DeviceState::Ready,
         };
@@ -276,6 +284,12 @@ mod tests {
                 Some("Kernel Module"),
                 Some("580.65.06"),
             ),
+            (
+                "{\n  \"mcc\": {\n    \"version\": \"9.9\"\n  },\n  \"musa_toolkits\": {\n    \"version\": \"5.2.0\",\n",
+                Some("musa_toolkits"),
+                Some("5.2.0"),
+            ),
+            ("MACA:3.3.0.15\n", Some(":"), Some("3.3.0.15")),
             ("nothing", None, None),
             ("1.2", Some("absent"), None),
         ] {

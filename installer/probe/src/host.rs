@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,20 +167,34 @@ fn run_bounded(mut command: Command) -> io::Result<String> {
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
     wait_or_kill(&mut child)?;
-    let mut bytes = stdout.join().unwrap_or_default();
-    bytes.extend(stderr.join().unwrap_or_default());
+    let mut bytes = all_of(&stdout);
+    bytes.extend(all_of(&stderr));
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> thread::JoinHandle<Vec<u8>> {
+fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(pipe) = pipe {
-            // A pipe that breaks ends the text; what came before is still worth reading.
-            let _ = pipe.take(READ_LIMIT).read_to_end(&mut bytes);
+        let Some(pipe) = pipe else { return };
+        let (mut pipe, mut run) = (pipe.take(READ_LIMIT), vec![0; 64 * 1024]);
+        // A pipe that breaks ends the text; what came before is still worth reading.
+        while let Ok(count @ 1..) = pipe.read(&mut run) {
+            if sender.send(run[..count].to_vec()).is_err() {
+                return;
+            }
         }
-        bytes
-    })
+    });
+    receiver
+}
+
+/// What came through a pipe whose program has ended. Something that it left running may hold the pipe open for ever:
+/// that is not waited for.
+fn all_of(pipe: &Receiver<Vec<u8>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Ok(run) = pipe.recv_timeout(AFTER_THE_END) {
+        bytes.extend(run);
+    }
+    bytes
 }
 
 /// A tool hangs when its driver does, so it gets a time limit.
@@ -203,6 +218,8 @@ fn wait_or_kill(child: &mut Child) -> io::Result<()> {
 pub(crate) const READ_LIMIT: u64 = 4 * 1024 * 1024;
 const LIST_LIMIT: usize = 65_536;
 const RUN_LIMIT: Duration = Duration::from_secs(20);
+/// Longest silence of a pipe whose program has ended.
+const AFTER_THE_END: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -225,6 +242,15 @@ mod tests {
         let host = RealHost::default();
         assert!(host.read("/dev/zero").is_err());
         assert!(host.read("/etc").is_err());
+    }
+
+    #[test]
+    fn a_program_that_leaves_another_one_running_is_not_waited_for() {
+        let began = Instant::now();
+        let host = RealHost::default();
+        let said = host.run("sh", &["-c", "sleep 60 & echo out"], &[]).unwrap();
+        assert_eq!(said, "out\n");
+        assert!(began.elapsed() < Duration::from_secs(30));
     }
 
     #[test]

@@ -109,9 +109,28 @@ fn without_peers(text: &str) -> String {
     ports.enumerate().map(line).collect()
 }
 
+/// Blots serial numbers out: in lines that name them, and in the column of a table that is headed `SN`.
 fn without_serials(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
+    // Cells of a line, and which of them ends with the number.
+    let mut column = None;
     for line in text.split_inclusive('\n') {
+        let cells: Vec<&str> = line.split('|').collect();
+        let heads = |cell: &&str| cell.split_whitespace().last() == Some("SN");
+        if let Some(at) = cells.iter().position(heads) {
+            column = Some((cells.len(), at));
+        } else if let Some((_, at)) = column.filter(|(count, _)| *count == cells.len()) {
+            let blotted = cells[at]
+                .split_whitespace()
+                .last()
+                .filter(|word| is_serial(word));
+            if let Some(word) = blotted {
+                let cell = cells[at].replace(word, "-");
+                let line = [&cells[..at], &[cell.as_str()], &cells[at + 1..]].concat();
+                kept.push_str(&line.join("|"));
+                continue;
+            }
+        }
         match line.split_once(':') {
             Some((key, _)) if key.trim().eq_ignore_ascii_case("serial number") => {
                 kept.push_str(key);
@@ -121,6 +140,13 @@ fn without_serials(text: &str) -> String {
         }
     }
     kept
+}
+
+/// Letters and digits, more than a share or a state has.
+fn is_serial(word: &str) -> bool {
+    word.len() >= 5
+        && word.bytes().all(|b| b.is_ascii_alphanumeric())
+        && word.bytes().any(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -157,5 +183,23 @@ mod tests {
             without_serials(text),
             "\tModel : NA\n\tSerial Number : -\n\tBoard ID : 0x67\n"
         );
+        for (table, expected) in [
+            (
+                "| TEMP   Lpm | Mem      GCU Virt | DUsed       SN            |\n\
+                 | 0      S60 | 33.6.5            | 00:2d:00.0  Enable        |\n\
+                 | 35     LP1 | 49120MiB Disable  | 0%          A098Q50610048 |\n",
+                "| TEMP   Lpm | Mem      GCU Virt | DUsed       SN            |\n\
+                 | 0      S60 | 33.6.5            | 00:2d:00.0  Enable        |\n\
+                 | 35     LP1 | 49120MiB Disable  | 0%          - |\n",
+            ),
+            (
+                "| DevID |   PCI Addr   | Model |   SN   | Memory |\n\
+                 |     0 | 0000:53:00.0 | R300  | 02K12345 | 0 / 32768 MB |\n| 0 | R300 |\n",
+                "| DevID |   PCI Addr   | Model |   SN   | Memory |\n\
+                 |     0 | 0000:53:00.0 | R300  | - | 0 / 32768 MB |\n| 0 | R300 |\n",
+            ),
+        ] {
+            assert_eq!(without_serials(table), expected);
+        }
     }
 }

@@ -269,10 +269,10 @@ fn kib_of(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// `tar`, `gzip` and `bash` unpack vendors' installers, those up to `automake` build a driver, the last two run containers.
-pub(crate) const PROGRAMS: [&str; 13] = [
-    "tar", "gzip", "bash", "gcc", "make", "dkms", "cmake", "automake", "rpm", "dpkg", "lspci",
-    "docker", "podman",
+/// `tar`, `gzip`, `xz` and `bash` unpack vendors' installers, those up to `automake` build a driver, the last two run containers.
+pub(crate) const PROGRAMS: [&str; 14] = [
+    "tar", "gzip", "xz", "bash", "gcc", "make", "dkms", "cmake", "automake", "rpm", "dpkg",
+    "lspci", "docker", "podman",
 ];
 
 const LOADERS: [(&str, &str); 2] = [

@@ -40,11 +40,12 @@ pub(crate) fn parse_list(layout: ToolLayout, text: &str) -> ToolReport {
     }
 }
 
-/// `Driver Version: 5.0`, `Driver Version:5.1.0-server`, `Driver v5.10.22`.
+/// `Driver Version: 5.0`, `Driver Version:5.1.0-server`, `Driver Ver: 1.4.4`, `Driver v5.10.22`.
 fn driver(text: &str) -> Option<String> {
     let head = |line: &&str| line.contains("Driver");
     let line = text.lines().take(LINE_LIMIT).find(head)?;
-    let word = word_after(line, "Driver Version:").or_else(|| word_after(line, "Driver "))?;
+    let marks = ["Driver Version:", "Driver Ver:", "Driver "];
+    let word = marks.iter().find_map(|mark| word_after(line, mark))?;
     let version = word.trim_start_matches('v');
     version
         .starts_with(|c: char| c.is_ascii_digit())
@@ -65,7 +66,7 @@ fn word_after(text: &str, mark: &str) -> Option<String> {
 }
 
 /// The PCI address in a cell, in the form that the kernel gives it: `0000:c1:00.0`. Some tools write the domain
-/// with eight digits.
+/// with eight digits, some with two.
 fn bus(cell: &str) -> Option<String> {
     let word = cell.split_whitespace().next()?.to_lowercase();
     let (domain, rest) = word.split_once(':')?;
@@ -73,9 +74,9 @@ fn bus(cell: &str) -> Option<String> {
     let (device, function) = function.split_once('.')?;
     let hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
     let right = [domain, bus, device, function].iter().all(|part| hex(part));
-    let short = domain.len().checked_sub(4)?;
-    (right && domain[..short].bytes().all(|b| b == b'0'))
-        .then(|| format!("{}:{bus}:{device}.{function}", &domain[short..]))
+    let extra = domain.len().saturating_sub(4);
+    (right && domain[..extra].bytes().all(|b| b == b'0'))
+        .then(|| format!("{:0>4}:{bus}:{device}.{function}", &domain[extra..]))
 }
 
 /// Cells of a table's line, without the frame.
@@ -222,6 +223,26 @@ mod tests {
                  \x20    Physical      P0     |16x(16x)            |48C   YES\n",
                 Some("5.1.0-server"),
                 (0, "MTT S5000", "0000:18:00.0", Some(5), Some(81920)),
+            ),
+            (
+                "xpu_smi of older boards, a column for each thing and memory in another unit",
+                "Runtime Version: 4.31\nDriver Version: 4.0\n  DEVICES\n\
+                 | DevID |   PCI Addr   | Model |   SN   |    INODE   | UseRate |    L3     |    Memory    |\n\
+                 |     0 | 0000:53:00.0 | R300  | 02Kxxx | /dev/xpu0  |     0 % | 0 / 63 MB | 0 / 32768 MB |\n\
+                 | DevID | Model |         DEC         |         ENC         |\n\
+                 |     0 | R300 | 0 %, 0 fps, 800 MHz | 0 %, 0 fps, 800 MHz |\n",
+                Some("4.0"),
+                (0, "R300", "0000:53:00.0", None, None),
+            ),
+            (
+                "efsmi, with the firmware between name and bus, and a short domain",
+                "| EFSMI    1.4.0.505       Driver Ver: 1.4.4.501                             |\n\
+                 | DEV    NAME                 | FW VER           | BUS-ID      ECC           |\n\
+                 | TEMP   Dpm   Pwr(Usage/Cap) | Mem     GCU Virt | DUsed       SN            |\n\
+                 | 0      Enflame S60          | 33.6.5           | 00:3d:00.0  Enable        |\n\
+                 | 35     LP1      68W / 300W  | 49120MiB Disable | 0%          A0            |\n",
+                Some("1.4.4.501"),
+                (0, "Enflame S60", "0000:3d:00.0", None, None),
             ),
             (
                 "nvidia-smi",

@@ -98,10 +98,21 @@ fn fleet() -> Vec<Backend> {
             &[("neuware", "3.7"), ("torch_mlu", "1.29.2")],
         ),
         backend("nvidia-gpu", "nvidia-gpu", x86, &[("driver", "525")]),
+        backend("mthreads-gpu", "mthreads-gpu", x86, &[("musa", "4.3")]),
+        backend("metax-gpu", "metax-gpu", x86, &[("maca", "3.2")]),
+        backend("enflame-gcu", "enflame-gcu", x86, &[]),
+        backend("iluvatar-gpu", "iluvatar-gpu", x86, &[("driver", "4.3")]),
+        backend(
+            "kunlunxin-xpu",
+            "kunlunxin-xpu",
+            x86,
+            &[("driver", "5.0.21")],
+        ),
     ]
 }
 
-const HOSTS: [&str; 12] = [
+const HOSTS: [&str; 18] = [
+    "centos-kunlun-p800",
     "kunpeng-910b-driver-broken",
     "kunpeng-910b-kylin",
     "kylin-910c",
@@ -111,6 +122,11 @@ const HOSTS: [&str; 12] = [
     "loongson",
     "mixed-910b-310p-nvidia",
     "ubuntu-300i-duo",
+    "ubuntu-enflame-s60",
+    "ubuntu-iluvatar-bi-v150",
+    "ubuntu-metax-c500",
+    "ubuntu-mtt-s4000",
+    "ubuntu-nvidia-t4",
     "unknown-ascend-model",
     "uos-910a",
     "vm-910b-no-driver",

@@ -218,6 +218,9 @@ pub enum VersionFormat {
 pub struct Tool {
     /// Program name.
     pub program: String,
+    /// What else it is called, in other releases.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// Arguments that list all devices.
     #[serde(default)]
     pub list: Vec<String>,

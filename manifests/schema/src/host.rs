@@ -166,9 +166,13 @@ pub fn check_host_items<F>(
         let program = item.program(&path_of);
         if layer.recipe(&item.kind, program).is_none() {
             let field = member.map_or("file", |(field, _)| field);
-            let endings = layer.recipes(&item.kind).flat_map(|row| &row.files);
-            let endings: Vec<&str> = endings.map(String::as_str).collect();
-            let expected = format!("a name that ends with one of {}", endings.join(", "));
+            let known = layer.recipes(&item.kind).flat_map(|row| &row.files);
+            let as_pattern = |name: &String| {
+                let any = if name.contains('*') { "" } else { "*" };
+                format!("{any}{name}")
+            };
+            let known: Vec<String> = known.map(as_pattern).collect();
+            let expected = format!("a name like {}", known.join(", "));
             let at = format!("{at}.{field}");
             return Err(ManifestError::value(at, format!("`{program}`"), expected));
         }

@@ -38,12 +38,17 @@ pub(super) fn chips(text: &str) -> Vec<ToolChip> {
 fn first_line(cells: &[&str]) -> Option<ToolChip> {
     let mut words = cells.first()?.split_whitespace();
     let board = words.next()?.parse().ok()?;
-    let address = bus(cells.get(1)?)?;
+    let rest = &cells[1..];
+    let at = rest.iter().position(|cell| bus(cell).is_some())?;
+    let address = bus(rest[at])?;
     // A firmware's version, marks and switches stand in the same cell as the name.
-    let name: Vec<&str> = words
+    let mut name: Vec<&str> = words
         .filter(|word| !matches!(*word, "/" | "N/A" | "On" | "Off") && !is_version(word))
         .collect();
-    let memory = cells[2..].iter().find_map(|cell| pair(cell));
+    if name.is_empty() {
+        name.extend(rest.get(at + 1));
+    }
+    let memory = rest.iter().find_map(|cell| pair(cell));
     Some(ToolChip {
         board,
         chip: 0,

@@ -286,15 +286,21 @@ impl Planner<'_> {
             _ => &recipe.install,
         };
         let path = program(self.prefix, item).display().to_string();
-        let values = [("{file}", path.as_str())];
+        let kernel = self.site.kernel.as_ref();
+        let kernel = kernel.map_or("unknown", |kernel| kernel.value.as_str());
+        let values = [("{file}", path.as_str()), ("{kernel}", kernel)];
         let undo = over.is_none() && !recipe.uninstall.is_empty();
+        let then = match &over {
+            Some(_) if !recipe.then_over.is_empty() => &recipe.then_over,
+            _ => &recipe.then,
+        };
         HostStep::Install {
             kind: item.kind.clone(),
             version: item.version.to_string(),
             command: Command::fill(template, &values),
             then: {
                 let values = [("{version}", item.version.as_str())];
-                let then = recipe.then.iter();
+                let then = then.iter();
                 then.map(|words| Command::fill(words, &values)).collect()
             },
             undo: undo.then(|| Command::fill(&recipe.uninstall, &values)),

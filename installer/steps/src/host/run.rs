@@ -192,6 +192,7 @@ impl HostWork<'_> {
             });
         }
         let limit = Duration::from_secs(recipe.minutes.saturating_mul(60));
+        self.disk.remove_tree(&self.scratch())?;
         let (mut ended, mut log) = self.command(what, Some(file), command, limit)?;
         let mut good = matches!(ended, Ended::Status(status) if recipe.succeeds.contains(&status));
         let mut command = command;
@@ -204,6 +205,7 @@ impl HostWork<'_> {
         }
         if good {
             self.log_end(one, HostEnded::Done)?;
+            self.disk.remove_tree(&self.scratch())?;
             return self.check_there(one);
         }
         let after = match undo {
@@ -230,6 +232,7 @@ impl HostWork<'_> {
             _ => HostEnded::Failed,
         };
         self.log_end(one, word)?;
+        self.disk.remove_tree(&self.scratch())?;
         let run = FailedRun {
             what: what.to_owned(),
             command: command.to_string(),
@@ -326,6 +329,11 @@ impl HostWork<'_> {
         })
     }
 
+    /// Where an installer and what follows it work. What is unpacked there is gone when the next one begins, and in the end.
+    fn scratch(&self) -> PathBuf {
+        self.prefix.host().join("work")
+    }
+
     fn was_cut_off(&self, file: &Digest) -> Result<bool, JournalError> {
         let journal = Journal::read(self.prefix)?;
         let ran = journal.entries().iter().any(
@@ -349,9 +357,10 @@ impl HostWork<'_> {
             .prefix
             .log()
             .with_file_name(format!("host-{number}-{word}.txt"));
-        let temporary = self.prefix.host().join("tmp");
+        let (scratch, temporary) = (self.scratch(), self.prefix.host().join("tmp"));
         self.disk.remove_tree(&temporary)?;
         self.disk.create_dir(&temporary)?;
+        self.disk.create_dir(&scratch)?;
         journal.add(
             self.disk,
             self.prefix,
@@ -365,7 +374,7 @@ impl HostWork<'_> {
         self.disk.remove_file(&log)?;
         let step = report::Step::start(self.sink, "install.working.host-run", what, None, "steps");
         let places = Places {
-            folder: &temporary,
+            folder: &scratch,
             temporary: &temporary,
             log: &log,
         };

@@ -7,8 +7,10 @@
 //! ```
 //!
 //! A command is a list of words, never a line for a shell. Its first word is a program of the system; `{file}`
-//! stands for the installer, which was checked before, and `{version}` for the version that the plan gives it.
-//! Several rows may be of one kind, each for other endings of the file's name: an rpm is installed otherwise than a deb.
+//! stands for the installer, which was checked before, `{version}` for the version that the plan gives it, `{kernel}`
+//! for the kernel that runs. What an installer and what follows it leave in the folder that they are started in is gone
+//! afterwards: an archive that has its script inside is unpacked there.
+//! Several rows may be of one kind, each for other names of the file: an rpm is installed otherwise than a deb.
 
 use serde::Deserialize;
 
@@ -57,7 +59,8 @@ pub struct Account {
 pub struct Recipe {
     /// The kind.
     pub kind: HostKind,
-    /// Endings of file names that this row is for, such as `.rpm`. Empty: any.
+    /// File names that this row is for: an ending, such as `.rpm`, or a beginning and an ending with a `*` between
+    /// them. Empty: any.
     #[serde(default)]
     pub files: Vec<String>,
     /// Which switch of `install` asks for it.
@@ -76,6 +79,9 @@ pub struct Recipe {
     /// What follows on a success, one after the other; each must end with 0.
     #[serde(default)]
     pub then: Vec<Vec<String>>,
+    /// What follows over an older release. Empty: as [`Recipe::then`].
+    #[serde(default)]
+    pub then_over: Vec<Vec<String>>,
     /// How a person takes it off the machine later. Shown, never run.
     #[serde(default)]
     pub remove: Vec<Removal>,
@@ -154,8 +160,13 @@ impl HostLayer {
 impl Recipe {
     /// Whether this row is for a file of this name.
     pub fn takes(&self, name: &str) -> bool {
-        let ends = |ending: &String| name.ends_with(ending.as_str());
-        self.files.is_empty() || self.files.iter().any(ends)
+        let is_named = |known: &String| match known.split_once('*') {
+            Some((beginning, ending)) => name
+                .strip_prefix(beginning)
+                .is_some_and(|rest| rest.ends_with(ending)),
+            None => name.ends_with(known.as_str()),
+        };
+        self.files.is_empty() || self.files.iter().any(is_named)
     }
 }
 
@@ -175,9 +186,9 @@ mod tests {
         }
         for recipe in &layer.kinds {
             for words in [&recipe.install, &recipe.upgrade, &recipe.uninstall] {
-                commands.push((words, &["{file}"]));
+                commands.push((words, &["{file}", "{kernel}"]));
             }
-            for words in &recipe.then {
+            for words in recipe.then.iter().chain(&recipe.then_over) {
                 commands.push((words, &["{version}"]));
             }
             for way in &recipe.remove {
@@ -253,6 +264,21 @@ mod tests {
             ("driver.run", None),
         ] {
             assert_eq!(program(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_chosen_by_the_beginning_and_the_ending_where_both_tell() {
+        let layer = Family::named("enflame").unwrap().host.as_ref().unwrap();
+        let kind = "driver".parse().unwrap();
+        let last = |name| Some(layer.recipe(&kind, name)?.install.iter().skip(2).count());
+        for (name, words) in [
+            ("enflame-x86_64-gcc-1.7.2.14-20260302150833.run", Some(1)),
+            ("TopsRider_i3x_3.6.107_deb_amd64.run", Some(2)),
+            ("enflame.run", None),
+            ("other-enflame-1.run", None),
+        ] {
+            assert_eq!(last(name), words, "{name}");
         }
     }
 }
