@@ -4,6 +4,7 @@ pub(crate) mod audit;
 mod audit_report;
 pub(crate) mod gc;
 pub(crate) mod install;
+mod install_shown;
 pub(crate) mod inventory;
 pub(crate) mod log;
 pub(crate) mod preflight;

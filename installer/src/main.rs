@@ -8,6 +8,8 @@ mod help;
 mod layer;
 mod machine;
 mod packages;
+mod place;
+mod resume;
 mod site_code;
 mod terms;
 mod trust;

@@ -50,17 +50,14 @@ pub(crate) struct Root {
 }
 
 pub(crate) fn fingerprint(text: &str) -> Result<Digest, IdError> {
-    let plain: String = text
-        .chars()
-        .filter(|c| !c.is_whitespace() && *c != ':')
-        .collect();
-    Digest::parse_hex(
-        plain
-            .strip_prefix("sha256")
-            .unwrap_or(&plain)
-            .to_lowercase()
-            .as_str(),
-    )
+    Digest::parse_hex(&plain(text))
+}
+
+/// The digits of a fingerprint as people write it: in groups, in capitals, with its algorithm before it.
+fn plain(text: &str) -> String {
+    let letters = text.chars().filter(|c| !c.is_whitespace() && *c != ':');
+    let plain = letters.collect::<String>().to_lowercase();
+    plain.strip_prefix("sha256").unwrap_or(&plain).to_owned()
 }
 
 impl Root {
@@ -153,8 +150,7 @@ pub(crate) fn compare(view: &View, offered: &[Digest], flag: &str) -> Result<Dig
     let none: &[(&str, String)] = &[];
     let flag = format!("{flag} {newest}");
     let answer = view.ask("installer.root-question", none, None, &flag)?;
-    let answer: String = answer.chars().filter(|c| !c.is_whitespace()).collect();
-    let answer = answer.to_lowercase();
+    let answer = plain(&answer);
     let typed = offered
         .iter()
         .find(|root| answer.len() >= COMPARED && root.hex().starts_with(&answer));
@@ -166,3 +162,26 @@ pub(crate) fn compare(view: &View, offered: &[Digest], flag: &str) -> Result<Dig
 
 /// Digits that a person must type. With half as many, somebody could make a root that begins like another one.
 const COMPARED: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_read_as_people_write_it() {
+        let digest = Digest::of(b"root");
+        let hex = digest.hex();
+        let groups: Vec<&str> = (0..8).map(|at| &hex[8 * at..8 * at + 8]).collect();
+        for text in [
+            hex.clone(),
+            hex.to_uppercase(),
+            format!("SHA256:{}", hex.to_uppercase()),
+            format!("sha256:{hex}"),
+            groups.join(" "),
+            groups.join(":"),
+        ] {
+            assert_eq!(fingerprint(&text).ok(), Some(digest), "{text}");
+        }
+        assert!(fingerprint(&hex[..63]).is_err());
+    }
+}

@@ -182,6 +182,35 @@ fn tampered_metadata_of_a_release() {
 }
 
 #[test]
+fn metadata_of_a_release_taken_away() {
+    let (site, _) = installed();
+    let mut open = vec![release(&site).join("meta")];
+    let mut seen = 0;
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let good = fs::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            let said = site.installer(&["audit"]).ended_with(4);
+            let name = path.strip_prefix(release(&site)).unwrap().display();
+            let told = said.data.contains(&format!("{name}  MISSING"));
+            assert!(
+                told || said.words.contains("error[bundle."),
+                "{name}: {said:?}"
+            );
+            fs::write(&path, good).unwrap();
+            seen += 1;
+        }
+    }
+    assert!(seen > 8, "{seen}");
+    let _ = site.installer(&["audit"]).ended_with(0);
+}
+
+#[test]
 fn tampered_record_of_a_release() {
     let (site, _) = installed();
     let path = release(&site).join("release.json");

@@ -72,9 +72,11 @@ fn the_log_tells_everything_and_any_edit_is_found() {
         .unwrap()
         .trim_start_matches("sha256:")
         .to_owned();
-    let _ = site
-        .installer(&["log", "verify", "--head", &head])
-        .ended_with(0);
+    for head in [head.clone(), format!("sha256:{head}")] {
+        let _ = site
+            .installer(&["log", "verify", "--head", &head])
+            .ended_with(0);
+    }
 
     let path = site.prefix().join("log/actions.jsonl");
     let text = fs::read_to_string(&path).unwrap();
@@ -258,6 +260,10 @@ fn an_inventory_names_whole_blobs_and_pythons() {
         .installer(&["inventory", "--output", &file])
         .ended_with(2);
     assert!(said.words.contains("installer.output-exists"), "{said:?}");
+    // The key is nobody's stranger; the damaged blob is told.
+    let audit = site.installer(&["audit", "--json"]).ended_with(4).json();
+    let files = audit["audit"]["files"].as_array().unwrap();
+    assert!(!files.iter().any(|file| file["path"] == "keys"), "{audit}");
 }
 
 #[test]

@@ -18,15 +18,9 @@ fn large(release: u64) -> Fake {
     fake
 }
 
-#[test]
-fn a_killed_installer_leaves_the_old_release_and_the_next_one_finishes() {
-    let mut site = Site::new();
-    let _ = site.install("1").ended_with(0);
-    let fake = large(3);
-    site.fake().profiles = fake.profiles;
-    site.fake().blobs = fake.blobs;
-    site.carry("3");
-    let store = site.prefix().join("store/sha256");
+/// Starts to install `3`, kills the installer as soon as `came` says so, and finishes. Returns whether it was killed in
+/// time.
+fn kill_when(site: &Site, came: impl Fn() -> bool) -> bool {
     let mut command = site.command();
     command
         .args(site.words_to_install("3"))
@@ -38,29 +32,74 @@ fn a_killed_installer_leaves_the_old_release_and_the_next_one_finishes() {
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_mins(1);
-    let unfinished = || {
-        let entries = fs::read_dir(&store).unwrap();
-        entries
-            .filter_map(Result::ok)
-            .any(|e| e.file_name().to_string_lossy().starts_with(".part-"))
-    };
-    while !unfinished() && child.try_wait().unwrap().is_none() {
+    while !came() && child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "the install does not begin");
         thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
-    let ended = child.wait().unwrap();
-    if ended.success() {
-        eprintln!("skipped: the install was faster than the kill");
-        return;
-    }
+    !child.wait().unwrap().success()
+}
+
+/// The old release is whole, and the next installer says that it follows a crash, and ends well.
+fn is_mended(site: &Site) {
     assert_eq!(site.current().as_deref(), Some("1"));
     let _ = site.installer(&["status"]).ended_with(0);
+    let _ = site.installer(&["audit"]);
     let said = site.install("3").ended_with(0);
     assert!(said.words.contains("was cut off last time"), "{said:?}");
     assert_eq!(site.current().as_deref(), Some("3"));
-    assert!(!unfinished());
+    assert!(!has_unfinished(site));
     let _ = site.installer(&["audit", "--deep"]).ended_with(0);
+    let _ = site.installer(&["log", "verify"]).ended_with(0);
+}
+
+fn has_unfinished(site: &Site) -> bool {
+    let marked = |folder: &str, mark: &str| {
+        let entries = fs::read_dir(site.prefix().join(folder)).unwrap();
+        let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.any(|name| name.starts_with(mark))
+    };
+    marked("store/sha256", ".part-") || marked("releases", ".staging-")
+}
+
+#[test]
+fn an_installer_that_is_killed_while_it_writes_leaves_the_old_release() {
+    // A fast disk may be done before the kill: then once more, from the beginning.
+    for _ in 0..20 {
+        let mut site = Site::new();
+        let _ = site.install("1").ended_with(0);
+        let fake = large(3);
+        site.fake().profiles = fake.profiles;
+        site.fake().blobs = fake.blobs;
+        site.carry("3");
+        if kill_when(&site, || has_unfinished(&site)) && site.current().as_deref() == Some("1") {
+            return is_mended(&site);
+        }
+    }
+    panic!("the installer was never killed in time");
+}
+
+#[test]
+fn an_installer_that_is_killed_in_its_smoke_test_leaves_the_old_release() {
+    let mut site = Site::new();
+    let _ = site.install("1").ended_with(0);
+    let came = site.folder().join("came");
+    let go = site.folder().join("go");
+    let (first, again) = (came.display(), go.display());
+    let waits =
+        format!("#!/bin/sh\ntouch '{first}'\nwhile [ ! -e '{again}' ]; do sleep 0.02; done\n");
+    let mut file = bundle_format::fake::placed_file("bin/ferry-runtime", waits.as_bytes());
+    file.executable = true;
+    let fake = site.fake();
+    fake.profiles.release = 3;
+    fake.profiles.backends[0].files = vec![file];
+    fake.blobs.retain(|blob| blob != RUNTIME);
+    fake.blobs.push(waits.into_bytes());
+    site.carry("3");
+    assert!(kill_when(&site, || came.exists()));
+    assert!(has_unfinished(&site));
+    fs::write(&go, "").unwrap();
+    is_mended(&site);
 }
 
 #[test]

@@ -140,13 +140,13 @@ impl View {
         };
         let message = found
             .as_ref()
-            .map_or_else(|| error.to_string(), |t| t.text.clone());
+            .map_or_else(|| harmless(&error.to_string()), |t| t.text.clone());
         let mut shown = format!(
             "{}: {message}",
             self.red(&format!("{head}[{}]", error.code()))
         );
         for cause in trouble.causes() {
-            let cause = said(self.language, &cause);
+            let cause = harmless(&said(self.language, &cause));
             let _ = write!(shown, "\n  {because}: {cause}");
         }
         if let Some(next) = found.and_then(|t| t.hint) {

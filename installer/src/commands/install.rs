@@ -5,24 +5,24 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use bundle_format::Verified;
-use clap::{CommandFactory as _, FromArgMatches as _};
 use console::View;
 use host_probe::{Check, Host, probe};
 use install_steps::{
-    Choices, Guard, HostPlan, InstallPlan, Prefix, RealDisk, Resume, Term, accept_terms, install,
-    pending_terms,
+    Choices, Guard, HostPlan, InstallPlan, Prefix, RealDisk, accept_terms, install, pending_terms,
 };
 use manifest_schema::site::Site;
 use manifest_schema::{Backend, BackendName};
 use report::{Event, Outcome, Sink, Trouble};
-use serde_json::json;
 
-use crate::cli::{At, Cli, Command};
+use super::install_shown::{Shown, finished, steps};
+use crate::cli::At;
 use crate::discs;
 use crate::facts::FactFlags;
 use crate::layer::{self, LayerFlags, Place, judge};
 use crate::machine::{check_line, choose, program_folders, refuse_unfit};
 use crate::packages::{Packages, PackagesFlag};
+use crate::place::refuse_place;
+use crate::resume::resume;
 use crate::terms::{AcceptFlags, login};
 use crate::trust::Root;
 use crate::units::UnitFlags;
@@ -60,7 +60,7 @@ pub(crate) struct Args {
     verify_first: bool,
     /// Go on with an install that waited for a start of the machine
     #[arg(long, conflicts_with_all = ["bundle", "dry_run"])]
-    resume: bool,
+    pub(crate) resume: bool,
     #[command(flatten)]
     facts: FactFlags,
     #[command(flatten)]
@@ -104,6 +104,11 @@ impl Args {
         };
         let preview = InstallPlan::compute(&bundle, &prefix, &choices)?;
         preview.room_for(&prefix, choice.host.needed)?;
+        // A recorded machine's disk is not here.
+        if self.host.is_none() {
+            let runs_programs = preview.runs_programs() || !choice.host.is_empty();
+            refuse_place(&prefix, runs_programs, self.dry_run)?;
+        }
         let kinds = choice.host.kinds();
         if !self.dry_run {
             discs::refuse_unattended(view, &bundle, &prefix, (&preview, &choice.host))?;
@@ -135,11 +140,7 @@ impl Args {
         lines.extend(of_packages);
         view.note("installer.plan", &[("steps", lines.join("\n"))]);
         if self.verify_first {
-            if !bundle.is_complete() {
-                return Err(bundle.without(&bundle.missing()).into());
-            }
-            let threads = available_parallelism().map_or(2, usize::from);
-            bundle.verify_all(threads, view)?;
+            verify_wholly(view, &bundle)?;
         }
         let accepted = self.terms.settle(view, open)?;
         if !confirm(view, &prefix, &choice.host)? {
@@ -309,45 +310,6 @@ fn waived(view: &View, checks: &[Check], overridden: &[String]) -> Vec<String> {
     codes
 }
 
-/// Runs the command line of an install that waited, in the folder that it was given in.
-fn resume(view: &View, prefix: &Prefix) -> Result<Outcome, Trouble> {
-    let resume = Resume::read(prefix)?;
-    let folder = resume.folder.clone();
-    std::env::set_current_dir(&folder).map_err(|source| NotResumed { folder, source })?;
-    let words = std::iter::once("ferry-installer".to_owned()).chain(resume.words);
-    let matches = Cli::command().try_get_matches_from(words);
-    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    match cli.map(|cli| cli.command) {
-        Ok(Command::Install(args)) if !args.resume => args.run(view),
-        _ => {
-            let prefix = prefix.path().to_owned();
-            Err(install_steps::HostError::NothingToResume { prefix }.into())
-        }
-    }
-}
-
-/// The folder that an install was begun in is gone.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot go back to `{}`, where the install was begun", folder.display())]
-struct NotResumed {
-    folder: PathBuf,
-    source: std::io::Error,
-}
-
-impl report::Diagnose for NotResumed {
-    fn code(&self) -> &'static str {
-        "installer.not-resumed"
-    }
-
-    fn args(&self) -> report::Args {
-        vec![("folder", self.folder.display().to_string())]
-    }
-
-    fn outcome(&self) -> Outcome {
-        Outcome::HostFault
-    }
-}
-
 /// First what changes the machine itself, then the rest.
 fn confirm(view: &View, prefix: &Prefix, host: &HostPlan) -> Result<bool, Trouble> {
     if !host.is_empty() {
@@ -364,92 +326,11 @@ fn confirm(view: &View, prefix: &Prefix, host: &HostPlan) -> Result<bool, Troubl
     Ok(view.confirm("installer.install-question", &args, "--yes")?)
 }
 
-fn steps(view: &View, plan: &InstallPlan) -> String {
-    let lines = plan.steps.iter().enumerate();
-    let lines: Vec<String> = lines
-        .map(|(number, step)| format!("  {}. {}", number + 1, view.text(step.code(), &step.args())))
-        .collect();
-    lines.join("\n")
-}
-
-/// What a dry run shows.
-struct Shown<'a> {
-    plan: &'a InstallPlan,
-    host: &'a HostPlan,
-    terms: &'a [Term],
-    units: &'a [String],
-    vendor: &'a Vendor,
-    packages: &'a Packages<'a>,
-    of_packages: Option<&'a str>,
-}
-
-impl Shown<'_> {
-    fn show(&self, view: &View) {
-        let (plan, host) = (self.plan, self.host);
-        let terms: Vec<_> = self
-            .terms
-            .iter()
-            .map(|term| json!({ "name": term.name, "digest": term.digest, "text": term.text }))
-            .collect();
-        let value = json!({
-            "release": plan.release, "backend": plan.backend.as_ref().map(|b| &b.name),
-            "steps": plan.steps, "units": self.units, "host": host.steps, "terms": terms,
-            "images": plan.images, "needed": plan.needed, "free": plan.free,
-            "vendor": self.vendor.to_json(view), "os_packages": self.packages.to_json(), "dry_run": true,
-        });
-        let mut lines = Vec::new();
-        // In the order in which they would be done.
-        lines.extend(
-            self.of_packages
-                .filter(|_| !host.is_empty())
-                .map(str::to_owned),
-        );
-        if !host.steps.is_empty() {
-            let steps = layer::steps(view, host);
-            lines.push(view.text("installer.host-plan", &[("steps", steps)]));
-        }
-        lines.extend(self.vendor.lines(view));
-        for term in self.terms {
-            let args = [
-                ("name", term.name.to_string()),
-                ("digest", term.digest.hex()),
-            ];
-            lines.push(view.text("installer.terms-open", &args));
-            if view.is_verbose() {
-                lines.push(term.text.clone());
-            }
-        }
-        lines.push(steps(view, plan));
-        lines.extend_from_slice(self.units);
-        lines.extend(
-            self.of_packages
-                .filter(|_| host.is_empty())
-                .map(str::to_owned),
-        );
-        view.result(&value, &lines.join("\n"));
+/// Reads the whole bundle, before anything of it is installed.
+fn verify_wholly(view: &View, bundle: &Verified) -> Result<(), Trouble> {
+    if !bundle.is_complete() {
+        return Err(bundle.without(&bundle.missing()).into());
     }
-}
-
-fn finished(view: &View, prefix: &Prefix, plan: &InstallPlan, packages: &Packages) {
-    let path = prefix.current_link();
-    let human = view.text(
-        "installer.installed",
-        &[
-            ("release", plan.release.to_string()),
-            ("path", path.display().to_string()),
-        ],
-    );
-    if !plan.images.is_empty() {
-        let (count, images) = (plan.images.len(), path.join("images"));
-        let args = [
-            ("count", count.to_string()),
-            ("path", images.display().to_string()),
-        ];
-        view.note("installer.images", &args);
-    }
-    let value = json!({
-        "release": plan.release, "current": path, "steps": plan.steps, "images": plan.images,
-        "os_packages": packages.to_json(),
-    });
-    view.result(&value, &human);
+    let threads = available_parallelism().map_or(2, usize::from);
+    Ok(bundle.verify_all(threads, view)?)
 }

@@ -2,11 +2,12 @@
 
 use console::View;
 use install_steps::{Journal, Prefix, Unlogged, unlogged};
-use manifest_schema::{Digest, IdError};
+use manifest_schema::Digest;
 use report::{Diagnose, Outcome, Trouble};
 use serde_json::json;
 
 use crate::cli::At;
+use crate::trust::fingerprint;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -25,14 +26,10 @@ enum Command {
 #[derive(clap::Args, Debug)]
 struct Verify {
     /// A head that somebody noted earlier: the log must have gone through it
-    #[arg(long, value_name = "SHA256", value_parser = head)]
+    #[arg(long, value_name = "SHA256", value_parser = fingerprint)]
     head: Option<Digest>,
     #[command(flatten)]
     at: At,
-}
-
-fn head(text: &str) -> Result<Digest, IdError> {
-    Digest::parse_hex(text)
 }
 
 /// The log is whole in itself, and yet not the log that it should be.

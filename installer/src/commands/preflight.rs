@@ -258,15 +258,25 @@ fn terms(
     }))
 }
 
+/// What the prefix lies on. Where nothing can be planned, programs are taken to run.
+fn of_place(place: &Place, plan: Option<&InstallPlan>) -> Check {
+    let obstacle = place.obstacle_to(plan.is_none_or(InstallPlan::runs_programs));
+    let (code, verdict) = match obstacle {
+        None => ("install.place", Verdict::Pass),
+        Some(obstacle) => (obstacle.code(), Verdict::Stop),
+    };
+    let mut check = Check::new(code, verdict, &place.found(), "-");
+    check
+        .args
+        .push(("mount", place.mount.display().to_string()));
+    check
+}
+
 /// The disk below the prefix, the room on it, the log, a Python where one is needed.
 fn of_prefix(bundle: &Verified, prefix: &Prefix, choices: &Choices) -> Result<Vec<Check>, Trouble> {
-    let place = Place::of(prefix)?;
-    let found = format!("{} {}", place.kind, place.mount.display());
-    let mut checks = vec![match place.obstacle {
-        None => Check::new("install.place", Verdict::Pass, &found, "-"),
-        Some(obstacle) => Check::new(obstacle.code(), Verdict::Stop, &found, "-"),
-    }];
-    match InstallPlan::compute(bundle, prefix, choices) {
+    let plan = InstallPlan::compute(bundle, prefix, choices);
+    let mut checks = vec![of_place(&Place::of(prefix)?, plan.as_ref().ok())];
+    match plan {
         Ok(plan) => {
             let (free, needed) = (plan.free.to_string(), plan.needed.to_string());
             checks.push(Check::new("install.space", Verdict::Pass, &free, &needed));

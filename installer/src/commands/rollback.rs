@@ -27,17 +27,18 @@ pub(super) fn release_name(text: &str) -> Result<ReleaseName, String> {
 impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
-        let target = |wanted: Option<ReleaseName>| match wanted {
-            Some(wanted) => Ok(wanted),
-            None => rollback_target(&prefix),
-        };
-        let to = target(self.to)?;
+        let to = rollback_target(&prefix, self.to)?;
         if !self.dry_run {
             let guard = Guard::take(&RealDisk, &prefix, "rollback")?;
             rollback(&RealDisk, &guard, &prefix, &to, view)?;
             units::reread(view, std::path::Path::new("/"), &prefix)?;
         }
-        let human = view.text("installer.rolled-back", &[("release", to.to_string())]);
+        let code = if self.dry_run {
+            "installer.would-roll-back"
+        } else {
+            "installer.rolled-back"
+        };
+        let human = view.text(code, &[("release", to.to_string())]);
         view.result(&json!({ "current": to, "dry_run": self.dry_run }), &human);
         Ok(Outcome::Done)
     }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use bundle_format::{Algorithm, KeyError, RootChain, Sealed, TrustedRoots};
 use console::View;
 use install_steps::{
-    Acceptance, Guard, RealDisk, TrustedRoot, add_chain, add_root, expect_root, remove_root, roots,
-    trusted_roots,
+    Acceptance, Guard, RealDisk, TrustedRoot, add_chain, add_root, expect_root, removable_root,
+    remove_root, roots, trusted_roots,
 };
 use manifest_schema::Digest;
 use report::{Diagnose, Outcome, Trouble};
@@ -243,6 +243,7 @@ fn line(view: &View, root: &TrustedRoot) -> String {
 impl Remove {
     fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
+        removable_root(&prefix, self.fingerprint)?;
         let args = [("fingerprint", self.fingerprint.hex())];
         if !view.confirm("installer.root-remove-question", &args, "--yes")? {
             let none: &[(&str, String)] = &[];

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use console::View;
 use install_steps::{
-    Guard, Journal, OnMachine, Prefix, RealDisk, ReleaseName, on_machine, remove, remove_all,
+    Guard, Journal, OnMachine, Prefix, RealDisk, ReleaseName, on_machine, removable, remove,
+    remove_all,
 };
 use report::{Outcome, Trouble};
 use serde_json::json;
@@ -32,18 +33,32 @@ impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
         let gone = match &self.release {
-            Some(only) => vec![only.clone()],
+            Some(only) => {
+                removable(&prefix, only)?;
+                vec![only.clone()]
+            }
             None => prefix.installed()?,
         };
         let names: Vec<&str> = gone.iter().map(ReleaseName::as_str).collect();
+        let names = if names.is_empty() {
+            "-".to_owned()
+        } else {
+            names.join(", ")
+        };
         let args = [
-            ("releases", names.join(", ")),
+            ("releases", names),
             ("prefix", prefix.path().display().to_string()),
         ];
         let stays = self.stays(&prefix)?;
         let value = json!({ "removed": gone, "dry_run": self.dry_run, "on_machine": stays });
-        if self.dry_run || !prefix.path().exists() {
-            view.result(&value, &with_stays(view, names.join("\n"), &stays));
+        let there = prefix.path().exists();
+        if self.dry_run || !there {
+            let code = if there {
+                "installer.would-uninstall"
+            } else {
+                "installer.empty"
+            };
+            view.result(&value, &with_stays(view, view.text(code, &args), &stays));
             return Ok(Outcome::Done);
         }
         if !view.confirm("installer.uninstall-question", &args, "--yes")? {

@@ -353,15 +353,20 @@ impl Work<'_> {
     fn metadata(&mut self, journal: &Journal) -> Result<(), AuditError> {
         let installed = self.installed;
         let folder = self.prefix.release(self.name);
-        for path in walk(&folder.join("meta"))? {
-            let path = format!("meta/{path}");
-            let found = digest_of(&folder.join(&path))?;
-            let standing = match installed.signed.files.get(&path) {
+        let there = walk(&folder.join("meta"))?;
+        let there: Vec<String> = there.iter().map(|path| format!("meta/{path}")).collect();
+        for path in &there {
+            let found = digest_of(&folder.join(path))?;
+            let standing = match installed.signed.files.get(path) {
                 Some(digest) if *digest == found => Standing::Signed,
                 Some(_) => Standing::Changed,
                 None => Standing::Unsigned,
             };
-            self.add(self.path(&path), standing);
+            self.add(self.path(path), standing);
+        }
+        let signed = installed.signed.files.keys();
+        for path in signed.filter(|path| !there.contains(path)) {
+            self.add(self.path(path), Standing::Missing);
         }
         let record = digest_of(&folder.join(RECORD))?;
         let standing = if journal.record_of(self.name) == Some(record) {
@@ -498,7 +503,8 @@ fn hash_file_or_link(path: &std::path::Path) -> Result<Digest, DiskError> {
 }
 
 /// What the installer and the runtime make right below the prefix.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
+    "keys",
     "store",
     "releases",
     "current",

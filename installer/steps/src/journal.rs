@@ -408,10 +408,14 @@ impl Journal {
             .map_err(|error| DiskError::of("write", &path)(error.into()))?;
         let digest = Digest::of(line.as_bytes());
         line.push('\n');
-        if let Some(folder) = path.parent() {
-            disk.create_dir(folder)?;
-        }
+        let folder = path.parent().unwrap_or(prefix.path());
+        disk.create_dir(folder)?;
         disk.append(&path, self.length, line.as_bytes())?;
+        if self.length == 0 {
+            // The file is on the disk; so must be its name, and that of its folder.
+            disk.sync_dir(folder)?;
+            disk.sync_dir(prefix.path())?;
+        }
         self.length += line.len() as u64;
         self.last = digest;
         self.digests.push(digest);

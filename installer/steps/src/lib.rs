@@ -50,17 +50,17 @@ pub use host::{
 pub use install::{InstallError, install};
 pub use journal::{AcceptedBy, Action, Entry, HostEnded, Journal, JournalError};
 pub use loose::{Loose, Looseness, Unlogged, loose, unlogged};
-pub use manage::{ManageError, remove, remove_all, rollback, rollback_target};
+pub use manage::{ManageError, removable, remove, remove_all, rollback, rollback_target};
 pub use packages::{Manager, PackagesError};
-pub use place::{Obstacle, Place};
+pub use place::{Obstacle, Place, PlaceError};
 pub use plan::{Choices, InstallPlan, PlanError, Step};
 pub use prefix::{Prefix, ReleaseName};
 pub use python::{ProgramError, find_python};
 pub use release::ReleaseRecord;
 pub use repository::{stage_packages, unstage_packages};
 pub use roots::{
-    Acceptance, RootError, RootList, TrustedRoot, add_chain, add_root, expect_root, remove_root,
-    roots, trusted_roots,
+    Acceptance, RootError, RootList, TrustedRoot, add_chain, add_root, expect_root, removable_root,
+    remove_root, roots, trusted_roots,
 };
 pub use site_key::{SiteKeyError, site_key};
 pub use store::stored_blobs;

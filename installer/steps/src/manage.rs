@@ -89,12 +89,21 @@ impl Diagnose for ManageError {
     }
 }
 
-/// The release that a rollback goes to: the one that was current before, and is still there.
+/// The release that a rollback goes to: the one that is wanted, else the one that was current before and is still there.
 ///
 /// # Errors
 /// When nothing is installed or there is none.
-pub fn rollback_target(prefix: &Prefix) -> Result<ReleaseName, ManageError> {
+pub fn rollback_target(
+    prefix: &Prefix,
+    wanted: Option<ReleaseName>,
+) -> Result<ReleaseName, ManageError> {
     let current = current(prefix)?;
+    if let Some(release) = wanted {
+        if !prefix.release(&release).is_dir() {
+            return Err(AuditError::NoRelease { release }.into());
+        }
+        return Ok(release);
+    }
     let journal = Journal::read(prefix)?;
     let before = journal
         .was_current()
@@ -136,6 +145,21 @@ pub fn rollback(
     Ok(())
 }
 
+/// Fails where [`remove`] would not take this release.
+///
+/// # Errors
+/// When the release is in use or not there.
+pub fn removable(prefix: &Prefix, name: &ReleaseName) -> Result<(), ManageError> {
+    let release = name.clone();
+    if prefix.current()?.as_ref() == Some(name) {
+        return Err(ManageError::InUse { release });
+    }
+    if !prefix.release(name).is_dir() {
+        return Err(AuditError::NoRelease { release }.into());
+    }
+    Ok(())
+}
+
 /// Removes one release that is not in use, and the blobs that no other release needs. Returns how many blobs.
 ///
 /// # Errors
@@ -147,19 +171,14 @@ pub fn remove(
     name: &ReleaseName,
 ) -> Result<usize, ManageError> {
     let release = name.clone();
-    if prefix.current()?.as_ref() == Some(name) {
-        return Err(ManageError::InUse { release });
-    }
-    if !prefix.release(name).is_dir() {
-        return Err(AuditError::NoRelease { release }.into());
-    }
+    removable(prefix, name)?;
     Journal::read(prefix)?.add(disk, prefix, Action::Remove { release })?;
     take_away(disk, prefix, name)?;
     Ok(collect_garbage(disk, prefix)?)
 }
 
-/// Removes every release, the store and the conversion cache. The log and the trusted roots stay: they say
-/// what was here. Nothing else in the prefix is touched.
+/// Removes every release, the store and the cache. The log, the trusted roots and the site's key stay: they say
+/// what was here, and by whom it is known. Nothing else in the prefix is touched.
 ///
 /// # Errors
 /// When the disk fails; what is left is removed by another call.
@@ -180,14 +199,13 @@ pub fn remove_all(disk: &dyn Disk, _guard: &Guard, prefix: &Prefix) -> Result<()
         }
     }
     collect_garbage(disk, prefix)?;
-    disk.remove_tree(&prefix.converted())?;
+    disk.remove_tree(&prefix.cache())?;
     disk.remove_tree(&prefix.host())?;
     let store = prefix.store();
     let folders = [
         store.clone(),
         prefix.path().join("store"),
         prefix.releases(),
-        prefix.path().join("cache"),
     ];
     for folder in folders {
         disk.remove_empty_dir(&folder)?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use report::{Args, Diagnose, Outcome};
 use serde::Serialize;
 
 use crate::disk::DiskError;
@@ -60,6 +61,47 @@ impl Place {
             place.obstacle = Some(Obstacle::NotPermitted);
         }
         Ok(place)
+    }
+
+    /// What keeps an install from this place. Where none of its programs is run, it need not allow any.
+    pub fn obstacle_to(&self, runs_programs: bool) -> Option<Obstacle> {
+        let minded = |obstacle: &Obstacle| runs_programs || *obstacle != Obstacle::NoPrograms;
+        self.obstacle.filter(minded)
+    }
+
+    /// The file system and its mount point, for people.
+    pub fn found(&self) -> String {
+        format!("{} {}", self.kind, self.mount.display())
+    }
+}
+
+/// The prefix lies where it cannot be installed to.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` lies on {}, which does not allow an install", prefix.display(), place.found())]
+pub struct PlaceError {
+    /// The prefix.
+    pub prefix: PathBuf,
+    /// Where it lies.
+    pub place: Place,
+    /// What is not allowed there.
+    pub obstacle: Obstacle,
+}
+
+impl Diagnose for PlaceError {
+    fn code(&self) -> &'static str {
+        self.obstacle.code()
+    }
+
+    fn args(&self) -> Args {
+        vec![
+            ("found", self.place.found()),
+            ("mount", self.place.mount.display().to_string()),
+            ("prefix", self.prefix.display().to_string()),
+        ]
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::HostFault
     }
 }
 
@@ -126,6 +168,23 @@ const NO_LINKS: [&str; 6] = ["vfat", "msdos", "exfat", "ntfs", "fuseblk", "iso96
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_program_is_run_none_need_be_allowed() {
+        let place = |options: &str| {
+            let mounts = format!("tmpfs /data tmpfs {options} 0 0\n");
+            find(&mounts, Path::new("/data/ferry"))
+        };
+        for (options, with, without) in [
+            ("rw,noexec", Some(Obstacle::NoPrograms), None),
+            ("ro", Some(Obstacle::ReadOnly), Some(Obstacle::ReadOnly)),
+            ("rw", None, None),
+        ] {
+            let place = place(options);
+            assert_eq!(place.obstacle_to(true), with, "{options}");
+            assert_eq!(place.obstacle_to(false), without, "{options}");
+        }
+    }
 
     #[test]
     fn the_nearest_mount_decides() {

@@ -147,6 +147,12 @@ impl InstallPlan {
         Ok(plan)
     }
 
+    /// Whether a program of the release is run while it is installed.
+    pub fn runs_programs(&self) -> bool {
+        let runs = |step: &Step| matches!(step, Step::MakeEnvironment { .. } | Step::SmokeTest);
+        self.steps.iter().any(runs)
+    }
+
     /// Names of the units that the release brings for systemd.
     pub fn units(&self) -> Vec<String> {
         let names = self

@@ -18,10 +18,11 @@
 //!
 //! Invariant: `current` is absent or names a release whose every file matched its digest.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use manifest_schema::{BackendName, Digest, PackageSetName, Profiles};
 use serde::{Deserialize, Serialize};
@@ -36,17 +37,14 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Takes `path` as the prefix, absolute and without links where it exists.
+    /// Takes `path` as the prefix, absolute and without links: it has one name, before it is made and after.
     ///
     /// # Errors
     /// When the working directory is gone, or the path cannot be followed.
     pub fn at(path: &Path) -> Result<Self, DiskError> {
         let absolute = std::path::absolute(path).map_err(DiskError::of("find", path))?;
-        match fs::canonicalize(&absolute) {
-            Ok(found) => Ok(Self::of(found)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::of(absolute)),
-            Err(error) => Err(DiskError::of("follow", path)(error)),
-        }
+        let found = followed(&absolute).map_err(DiskError::of("follow", path))?;
+        Ok(Self::of(found))
     }
 
     fn of(path: PathBuf) -> Self {
@@ -104,9 +102,14 @@ impl Prefix {
         self.path.join("current")
     }
 
+    /// Folder of what the runtime makes and can make again.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.path.join("cache")
+    }
+
     /// Folder of what the runtime converted on site.
     pub fn converted(&self) -> PathBuf {
-        self.path.join("cache/converted")
+        self.cache().join("converted")
     }
 
     /// The log of actions.
@@ -276,6 +279,54 @@ pub(crate) fn switch_current(
     disk.sync_dir(prefix.path())
 }
 
+/// `path` without links and `..`, as far as it is there; what is not there yet has no links.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut rest: Vec<OsString> = parts_of(path);
+    let mut found = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            found.pop();
+            continue;
+        }
+        let next = found.join(&part);
+        match fs::read_link(&next) {
+            Ok(target) => {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(io::Error::other("too many links"));
+                }
+                if target.is_absolute() {
+                    found = PathBuf::from("/");
+                }
+                rest.extend(parts_of(&target));
+            }
+            // No link: it is there, or it is not.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
+                ) =>
+            {
+                found = next;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The parts of a path but its root, the last first.
+fn parts_of(path: &Path) -> Vec<OsString> {
+    let parts = path.components().filter_map(|part| match part {
+        Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+        _ => None,
+    });
+    let mut parts: Vec<OsString> = parts.collect();
+    parts.reverse();
+    parts
+}
+
 fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -293,6 +344,8 @@ fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
 const SYSTEM_TRUST: &str = "/etc/ferry/trust.d";
 const STAGING: &str = ".staging-";
 const UNFINISHED: &str = ".part-";
+/// As many as the kernel follows.
+const MOST_LINKS: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -309,6 +362,35 @@ mod tests {
         ] {
             assert_eq!(ReleaseName::parse(text).is_some(), good, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_prefix_has_one_name_before_it_is_made_and_after() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir_all(root.join("data/opt")).unwrap();
+        symlink("data/opt", root.join("opt")).unwrap();
+        symlink(root.join("data/later"), root.join("dangling")).unwrap();
+        symlink("../data/./opt", root.join("data/up")).unwrap();
+        symlink("round", root.join("round")).unwrap();
+        for (given, expected) in [
+            ("opt/ferry", "data/opt/ferry"),
+            ("dangling", "data/later"),
+            ("dangling/ferry", "data/later/ferry"),
+            ("data/up/ferry", "data/opt/ferry"),
+            ("opt/../ferry", "data/ferry"),
+            ("absent/../opt/ferry", "data/opt/ferry"),
+        ] {
+            let before = Prefix::at(&root.join(given)).unwrap();
+            assert_eq!(before.path(), root.join(expected), "{given}");
+        }
+        fs::create_dir(root.join("data/opt/ferry")).unwrap();
+        let after = Prefix::at(&root.join("opt/ferry")).unwrap();
+        assert_eq!(after.path(), root.join("data/opt/ferry"));
+        assert!(Prefix::at(&root.join("round/ferry")).is_err());
+        fs::write(root.join("file"), "").unwrap();
+        assert!(Prefix::at(&root.join("file/ferry")).is_err());
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl ReleaseRecord {
 
     pub(crate) fn read_from(release: &Path) -> Result<Self, DiskError> {
         let path = release.join(RECORD);
-        let bytes = read_small(&path, 1024 * 1024)?;
+        let bytes = read_small(&path, LONGEST_RECORD)?;
         serde_json::from_slice(&bytes).map_err(|error| DiskError::of("parse", &path)(error.into()))
     }
 
@@ -69,3 +69,6 @@ impl ReleaseRecord {
 
 /// Name of the record in a release's folder.
 pub(crate) const RECORD: &str = "release.json";
+
+/// A line for each file that a Python environment got on site, which wheels of headers and scripts can make many.
+const LONGEST_RECORD: u64 = 64 * 1024 * 1024;

@@ -191,18 +191,13 @@ fn put(
     Ok(())
 }
 
-/// Trusts a root no more.
+/// Fails where [`remove_root`] would not take this root.
 ///
 /// # Errors
 /// When it is not trusted, is the machine's own, or an installed release stands on it or an earlier one: an audit could
 /// say nothing of that any more.
-pub fn remove_root(
-    disk: &dyn Disk,
-    _guard: &Guard,
-    prefix: &Prefix,
-    fingerprint: Digest,
-) -> Result<(), RootError> {
-    let files = ["json", "expected"].map(|ending| own_file(prefix, &fingerprint, ending));
+pub fn removable_root(prefix: &Prefix, fingerprint: Digest) -> Result<(), RootError> {
+    let files = own_files(prefix, &fingerprint);
     let mut chain = vec![fingerprint];
     if files[0].exists() {
         let bytes = read_small(&files[0], LONGEST_ROOT)?;
@@ -224,9 +219,23 @@ pub fn remove_root(
             return Err(RootError::InUse { release });
         }
     }
+    Ok(())
+}
+
+/// Trusts a root no more.
+///
+/// # Errors
+/// As [`removable_root`], and when the log or the disk fails.
+pub fn remove_root(
+    disk: &dyn Disk,
+    _guard: &Guard,
+    prefix: &Prefix,
+    fingerprint: Digest,
+) -> Result<(), RootError> {
+    removable_root(prefix, fingerprint)?;
     let action = Action::Distrust { fingerprint };
     Journal::read(prefix)?.add(disk, prefix, action)?;
-    for file in &files {
+    for file in &own_files(prefix, &fingerprint) {
         disk.remove_file(file)?;
     }
     disk.sync_dir(&prefix.trust())?;
@@ -241,6 +250,10 @@ pub(crate) fn is_kept(prefix: &Prefix, root: &Digest) -> bool {
 /// Whether a root is kept, or named before its document came.
 pub(crate) fn is_named(prefix: &Prefix, root: &Digest) -> bool {
     is_kept(prefix, root) || own_file(prefix, root, "expected").exists()
+}
+
+fn own_files(prefix: &Prefix, root: &Digest) -> [PathBuf; 2] {
+    ["json", "expected"].map(|ending| own_file(prefix, root, ending))
 }
 
 fn own_file(prefix: &Prefix, root: &Digest, ending: &str) -> PathBuf {
