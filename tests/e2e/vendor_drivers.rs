@@ -166,7 +166,7 @@ impl Vendor<'_> {
     fn asked(&self) -> Vec<&'static str> {
         let mut words = vec!["--with-driver"];
         if !self.listed {
-            words.extend(["--override", "host.os-unlisted"]);
+            words.extend(["--override", "host.os-no-list"]);
         }
         words
     }

@@ -316,7 +316,7 @@ fn verdicts(site: &Site, backend: &Backend) -> Vec<String> {
     ];
     let line = |c: &Check| match c.code {
         // The tables' name for the system takes the place of the system's own.
-        "host.os" | "host.os-unlisted" => format!("{:?} {}", c.verdict, c.code),
+        "host.os" | "host.os-unlisted" | "host.os-no-list" => format!("{:?} {}", c.verdict, c.code),
         code => format!("{:?} {code}: {} / {}", c.verdict, c.found, c.needed),
     };
     fit(site, backend)

@@ -61,6 +61,7 @@ pub(super) fn os(site: &Site, chip: &Chip, family: &Family) -> Check {
             ("host.os", Verdict::Pass)
         }
         None if !accelerated => ("host.os-unrecognised", Verdict::Warn),
+        _ if needed == NOTHING => ("host.os-no-list", Verdict::Stop),
         _ => ("host.os-unlisted", Verdict::Stop),
     };
     let check = Check::new(code, verdict, &found, &needed).with("chip", &chip.title);
