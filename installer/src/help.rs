@@ -24,7 +24,25 @@ pub(crate) fn language(words: &[String], locale: Language) -> Language {
 
 /// Puts Chinese texts into a command and all below it.
 pub(crate) fn in_chinese(command: Command) -> Command {
-    translate(command, "")
+    let mut command = translate(command, "");
+    // Only now are the commands there that clap adds.
+    command.build();
+    translate_help(command)
+}
+
+/// The commands `help`, which clap makes.
+fn translate_help(mut command: Command) -> Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    for name in names {
+        command = command.mut_subcommand(&name, |inside| match name.as_str() {
+            "help" => inside.about("显示命令的帮助"),
+            _ => translate_help(inside),
+        });
+    }
+    command
 }
 
 fn translate(command: Command, path: &str) -> Command {
@@ -261,6 +279,20 @@ mod tests {
             assert!(used.contains(key), "nothing is called `{key}`");
         }
         in_chinese(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn help_about_a_command_is_there_in_chinese_too() {
+        let told = |words: &[&str]| {
+            let command = in_chinese(Cli::command());
+            let told = command.try_get_matches_from(words).unwrap_err();
+            assert_eq!(told.exit_code(), 0, "{told}");
+            told.to_string()
+        };
+        for words in [&["x", "--help"][..], &["x", "trust", "--help"]] {
+            assert!(!told(words).contains("Print"), "{words:?}");
+        }
+        assert!(told(&["x", "help", "gc"]).contains("清理不再需要的内容"));
     }
 
     #[test]

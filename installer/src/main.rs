@@ -7,6 +7,7 @@ mod facts;
 mod help;
 mod layer;
 mod machine;
+mod mistake;
 mod packages;
 mod place;
 mod resume;
@@ -17,13 +18,17 @@ mod units;
 mod vendor;
 mod write;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use console::{Language, View};
 
 fn main() -> ExitCode {
-    let cli = parse();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let view = View::from_flags(&cli.flags);
     match cli.command.run(&view) {
         Ok(outcome) => view.done(outcome),
@@ -32,15 +37,30 @@ fn main() -> ExitCode {
 }
 
 /// Reads the command line; help and mistakes are shown in the language that it or the locale names.
-fn parse() -> cli::Cli {
+fn parse() -> Result<cli::Cli, ExitCode> {
     let words: Vec<String> = std::env::args_os()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     let locale = Language::from_locale(|name| std::env::var(name).ok());
     let mut command = cli::Cli::command();
-    if help::language(&words, locale) == Language::Zh {
+    let language = help::language(&words, locale);
+    if language == Language::Zh {
         command = help::in_chinese(command);
     }
-    let matches = command.get_matches();
-    cli::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let matches = command.try_get_matches();
+    matches
+        .and_then(|matches| cli::Cli::from_arg_matches(&matches))
+        .map_err(|error| show(&error, language))
+}
+
+/// Shows the help that was asked for, or what is wrong with the command line. Returns what the program ends with.
+fn show(error: &clap::Error, language: Language) -> ExitCode {
+    let chinese = (language == Language::Zh).then(|| mistake::in_chinese(error));
+    // Where nobody listens nobody is told; the status tells it.
+    let _ = match chinese.flatten() {
+        Some(text) => std::io::stderr().write_all(text.as_bytes()),
+        None => error.print(),
+    };
+    let status = u8::try_from(error.exit_code());
+    status.map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -14,6 +14,9 @@ pub(crate) enum TrustError {
     /// The bundle's root is another than the one that was named.
     #[error("the bundle offers the trust root {offered}, not {named}")]
     Other { offered: String, named: String },
+    /// Nobody is there to compare a new root.
+    #[error("the trust root {offered} is new here, and there is no terminal to compare it on")]
+    Unasked { offered: String, flag: String },
     /// A person looked and said no.
     #[error("the trust root {offered} was not accepted")]
     Refused { offered: String },
@@ -23,6 +26,7 @@ impl Diagnose for TrustError {
     fn code(&self) -> &'static str {
         match self {
             Self::Other { .. } => "installer.other-root",
+            Self::Unasked { .. } => "installer.root-unasked",
             Self::Refused { .. } => "installer.root-refused",
         }
     }
@@ -32,12 +36,18 @@ impl Diagnose for TrustError {
             Self::Other { offered, named } => {
                 vec![("offered", offered.clone()), ("named", named.clone())]
             }
+            Self::Unasked { offered, flag } => {
+                vec![("offered", offered.clone()), ("flag", flag.clone())]
+            }
             Self::Refused { offered } => vec![("offered", offered.clone())],
         }
     }
 
     fn outcome(&self) -> Outcome {
-        Outcome::Untrusted
+        match self {
+            Self::Unasked { .. } => Outcome::Usage,
+            Self::Other { .. } | Self::Refused { .. } => Outcome::Untrusted,
+        }
     }
 }
 
@@ -147,9 +157,12 @@ pub(crate) fn compare(view: &View, offered: &[Digest], flag: &str) -> Result<Dig
         let args = [("fingerprints", earlier.join("\n  "))];
         view.note("installer.root-earlier", &args);
     }
+    if !view.can_ask() {
+        let (offered, flag) = (newest, flag.to_owned());
+        return Err(TrustError::Unasked { offered, flag }.into());
+    }
     let none: &[(&str, String)] = &[];
-    let flag = format!("{flag} {newest}");
-    let answer = view.ask("installer.root-question", none, None, &flag)?;
+    let answer = view.ask("installer.root-question", none, None, flag)?;
     let answer = plain(&answer);
     let typed = offered
         .iter()

@@ -75,7 +75,12 @@ fn show(view: &View, prefix: &Prefix) -> Result<Outcome, Trouble> {
             )
         })
         .collect();
-    lines.push(view.text("installer.log-head", &[("head", journal.head().hex())]));
+    lines.push(if journal.entries().is_empty() {
+        let args = [("prefix", prefix.path().display().to_string())];
+        view.text("installer.log-empty", &args)
+    } else {
+        view.text("installer.log-head", &[("head", journal.head().hex())])
+    });
     let value = json!({ "entries": journal.entries(), "head": journal.head() });
     view.result(&value, &lines.join("\n"));
     Ok(Outcome::Done)

@@ -34,7 +34,8 @@ impl DiskError {
         }
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether there was no room left.
+    pub(crate) fn is_full(&self) -> bool {
         matches!(
             self.source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -170,11 +170,11 @@ pub fn remove(
     prefix: &Prefix,
     name: &ReleaseName,
 ) -> Result<usize, ManageError> {
-    let release = name.clone();
     removable(prefix, name)?;
-    Journal::read(prefix)?.add(disk, prefix, Action::Remove { release })?;
-    take_away(disk, prefix, name)?;
-    Ok(collect_garbage(disk, prefix)?)
+    told(disk, prefix, std::slice::from_ref(name), || {
+        take_away(disk, prefix, name)?;
+        collect_garbage(disk, prefix)
+    })
 }
 
 /// Removes every release, the store and the cache. The log, the trusted roots and the site's key stay: they say
@@ -183,34 +183,62 @@ pub fn remove(
 /// # Errors
 /// When the disk fails; what is left is removed by another call.
 pub fn remove_all(disk: &dyn Disk, _guard: &Guard, prefix: &Prefix) -> Result<(), ManageError> {
-    let mut journal = Journal::read(prefix)?;
-    disk.remove_file(&prefix.current_link())?;
-    disk.sync_dir(prefix.path())?;
-    for name in prefix.installed()? {
-        let release = name.clone();
-        journal.add(disk, prefix, Action::Remove { release })?;
-        take_away(disk, prefix, &name)?;
-    }
-    for path in prefix.leftovers()? {
-        if path.is_dir() {
-            disk.remove_tree(&path)?;
-        } else {
-            disk.remove_file(&path)?;
+    let releases = prefix.installed()?;
+    told(disk, prefix, &releases, || {
+        disk.remove_file(&prefix.current_link())?;
+        disk.sync_dir(prefix.path())?;
+        for name in &releases {
+            take_away(disk, prefix, name)?;
         }
+        for path in prefix.leftovers()? {
+            if path.is_dir() {
+                disk.remove_tree(&path)?;
+            } else {
+                disk.remove_file(&path)?;
+            }
+        }
+        collect_garbage(disk, prefix)?;
+        disk.remove_tree(&prefix.cache())?;
+        disk.remove_tree(&prefix.host())?;
+        let store = prefix.store();
+        let folders = [
+            store.clone(),
+            prefix.path().join("store"),
+            prefix.releases(),
+        ];
+        for folder in folders {
+            disk.remove_empty_dir(&folder)?;
+        }
+        Ok(())
+    })
+}
+
+/// Removes releases by `act`, and has the log tell it before. Where the disk has no room for the log, afterwards: who
+/// removes wants room.
+fn told<T>(
+    disk: &dyn Disk,
+    prefix: &Prefix,
+    releases: &[ReleaseName],
+    act: impl FnOnce() -> Result<T, DiskError>,
+) -> Result<T, ManageError> {
+    let mut journal = Journal::read(prefix)?;
+    let mut open = releases.iter().cloned().peekable();
+    let mut tell = || -> Result<(), JournalError> {
+        while let Some(release) = open.peek().cloned() {
+            journal.add(disk, prefix, Action::Remove { release })?;
+            open.next();
+        }
+        Ok(())
+    };
+    match tell() {
+        Ok(()) => Ok(act()?),
+        Err(JournalError::Disk(error)) if error.is_full() => {
+            let done = act()?;
+            tell()?;
+            Ok(done)
+        }
+        Err(error) => Err(error.into()),
     }
-    collect_garbage(disk, prefix)?;
-    disk.remove_tree(&prefix.cache())?;
-    disk.remove_tree(&prefix.host())?;
-    let store = prefix.store();
-    let folders = [
-        store.clone(),
-        prefix.path().join("store"),
-        prefix.releases(),
-    ];
-    for folder in folders {
-        disk.remove_empty_dir(&folder)?;
-    }
-    Ok(())
 }
 
 /// A release is taken out of sight in one step, so that power cannot leave half of one under its name.

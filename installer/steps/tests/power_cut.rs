@@ -3,69 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be done is a failed test")]
 
 mod faulty;
+#[path = "faulty/world.rs"]
+mod world;
 
 use bundle_format::Sealed;
-use bundle_format::fake::Fake;
 use faulty::FaultyDisk;
-use install_steps::{Choices, Disk, Guard, InstallPlan, Prefix, RealDisk, audit, install};
+use install_steps::{Choices, Guard, InstallPlan, RealDisk, install};
 use report::{Silent, Trouble};
-
-struct World {
-    folder: tempfile::TempDir,
-    fake: Fake,
-}
-
-impl World {
-    /// Two releases under one key: `1.ferry` and `2.ferry`.
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let files = |release: u8| {
-            [
-                ("same.bin", b"{}".to_vec()),
-                ("data.bin", vec![release; 10_000]),
-            ]
-        };
-        let mut fake = Fake::with_dataset("demo", 1, &files(1));
-        let second = Fake::with_dataset("demo", 2, &files(2));
-        for release in ["1", "2"] {
-            let blobs = folder.path().join(format!("blobs-{release}"));
-            std::fs::create_dir(&blobs).unwrap();
-            let out = folder.path().join(format!("{release}.ferry"));
-            fake.build(&blobs, &out).unwrap();
-            fake.profiles = second.profiles.clone();
-            fake.blobs.clone_from(&second.blobs);
-        }
-        Self { folder, fake }
-    }
-
-    fn prefix(&self) -> Prefix {
-        Prefix::at(&self.folder.path().join("prefix")).unwrap()
-    }
-
-    fn install(&self, disk: &dyn Disk, release: &str) -> Result<(), Trouble> {
-        let path = self.folder.path().join(format!("{release}.ferry"));
-        let bundle = Sealed::open(&path)?.verify(&self.fake.roots())?;
-        let prefix = self.prefix();
-        let guard = Guard::take(disk, &prefix, "install")?;
-        let plan = InstallPlan::compute(&bundle, &prefix, &Choices::default())?;
-        install(disk, &guard, &prefix, &bundle, &plan, &Silent)?;
-        Ok(())
-    }
-
-    /// The number of the current release, every file of which is as signed; `None` where there is none.
-    fn whole(&self) -> Option<String> {
-        let prefix = self.prefix();
-        let name = prefix.current().unwrap()?;
-        let report = audit(&prefix, &name, &Silent).unwrap();
-        // Leftovers of the cut install lie in the store; what is current must be whole.
-        let wrong: Vec<_> = report
-            .problems()
-            .filter(|file| file.path.starts_with("releases/"))
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-        name.as_str().split('-').nth(1).map(str::to_owned)
-    }
-}
+use world::World;
 
 #[test]
 fn a_power_cut_at_any_operation_leaves_the_old_release_or_the_new() {

@@ -16,6 +16,8 @@ pub(crate) struct FaultyDisk {
     left: AtomicUsize,
     /// It is full, not dead: removing still works.
     full: bool,
+    /// What is removed makes room.
+    roomier: bool,
     unsettled: Mutex<Vec<PathBuf>>,
 }
 
@@ -25,6 +27,7 @@ impl FaultyDisk {
         Self {
             left: AtomicUsize::new(operations),
             full: false,
+            roomier: false,
             unsettled: Mutex::default(),
         }
     }
@@ -35,6 +38,23 @@ impl FaultyDisk {
         Self {
             full: true,
             ..Self::that_dies_after(operations)
+        }
+    }
+
+    /// Takes nothing more after this many operations, until a file or a folder is removed.
+    #[allow(dead_code, reason = "not every test fills a disk")]
+    pub(crate) fn that_is_full_until_freed(operations: usize) -> Self {
+        Self {
+            roomier: true,
+            ..Self::that_is_full_after(operations)
+        }
+    }
+
+    /// What is removed at `path` leaves room.
+    fn free(&self, path: &Path) {
+        let kind = std::fs::symlink_metadata(path);
+        if self.roomier && kind.is_ok_and(|kind| !kind.is_symlink()) {
+            self.left.store(usize::MAX, Ordering::SeqCst);
         }
     }
 
@@ -193,11 +213,13 @@ impl Disk for FaultyDisk {
 
     fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
         self.operate_freely(path)?;
+        self.free(path);
         RealDisk.remove_file(path)
     }
 
     fn remove_tree(&self, path: &Path) -> Result<(), DiskError> {
         self.operate_freely(path)?;
+        self.free(path);
         RealDisk.remove_tree(path)
     }
 
