@@ -8,7 +8,7 @@
 //! - An installed package is preferred to a carried one, a newer to an older one, a package of the name that is asked
 //!   for to one that provides it.
 //!
-//! Weak dependencies are not followed, and conflicts that are rich (`(a unless b)`) are left to the package manager.
+//! Weak dependencies are not followed (what is wanted and recommends something that stays out is named), and conflicts that are rich (`(a unless b)`) are left to the package manager.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -42,6 +42,9 @@ pub struct Closure {
     pub carried: Vec<Package>,
     /// What was wanted and is installed already.
     pub present: Vec<Wanted>,
+    /// By the name of a package that was wanted and is carried: what it recommends, is offered, and is neither carried
+    /// nor installed.
+    pub left_out: BTreeMap<String, Vec<String>>,
 }
 
 /// A solution, or the paths that nobody is known to have: look them up and solve again.
@@ -173,6 +176,13 @@ impl Universe {
             if !carried {
                 closure.present.push(one.clone());
             }
+            for number in candidates.iter().filter(|number| chosen.contains(number)) {
+                let left_out = self.left_out(*number, &chosen);
+                if !left_out.is_empty() {
+                    let name = self.packages[*number].name.clone();
+                    closure.left_out.insert(name, left_out);
+                }
+            }
         }
         closure.carried.sort_by(|a, b| {
             let versions = crate::version::compare(self.format, &a.version, &b.version);
@@ -182,6 +192,23 @@ impl Universe {
                 .then_with(|| a.arch.cmp(&b.arch))
         });
         Ok(Solved::Closure(closure))
+    }
+
+    /// What a carried package recommends and could have, but has not.
+    fn left_out(&self, number: usize, chosen: &BTreeSet<usize>) -> Vec<String> {
+        let package = &self.packages[number];
+        if package.offer.is_none() {
+            return Vec::new();
+        }
+        let left_out = package.recommends.iter().filter(|formula| {
+            let relations = formula.alternatives();
+            let who = relations.into_iter().flat_map(|one| self.matching(one));
+            let who: Vec<usize> = who.collect();
+            let has =
+                |number: &usize| chosen.contains(number) || self.packages[*number].offer.is_none();
+            !who.is_empty() && !who.iter().any(has)
+        });
+        left_out.map(ToString::to_string).collect()
     }
 
     /// Who is meant by a wanted name: packages of that name, else those that provide it.
@@ -253,11 +280,7 @@ impl Universe {
 
     /// Every package that provides what `relation` asks for.
     pub(crate) fn matching(&self, relation: &Relation) -> Vec<usize> {
-        if relation.name.starts_with('/')
-            && let Some(owners) = self.owners.get(&relation.name)
-        {
-            return owners.clone();
-        }
+        let owners = self.owners.get(&relation.name).into_iter().flatten();
         let provides = |number: &usize| {
             let package = &self.packages[*number];
             let own = Relation::exact(&package.name, &package.version);
@@ -266,7 +289,15 @@ impl Universe {
                 .any(|provided| provided.satisfies(relation, self.format))
         };
         let named = self.providers.get(&relation.name).into_iter().flatten();
-        named.copied().filter(provides).collect()
+        let mut found: Vec<usize> = named.copied().filter(provides).collect();
+        // A path may be one package's file and be provided by another in words.
+        for owner in owners {
+            if !found.contains(owner) {
+                found.push(*owner);
+            }
+        }
+        found.sort_unstable();
+        found
     }
 
     /// Whether a package is for this machine's architecture or for all.

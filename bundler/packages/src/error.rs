@@ -40,6 +40,22 @@ pub enum PackageError {
         /// The versions that there are.
         known: String,
     },
+    /// A package is in streams of modules only that are off.
+    #[error("the package `{wanted}` is in {streams} alone, and no such stream is on")]
+    ModuleOff {
+        /// What was asked for.
+        wanted: String,
+        /// The streams that have it.
+        streams: String,
+    },
+    /// No repository has a stream of a module that is wanted.
+    #[error("no repository has the module `{wanted}`{}", there_is(known))]
+    NoSuchModule {
+        /// What was asked for.
+        wanted: String,
+        /// The streams that there are.
+        known: String,
+    },
     /// No set of packages has all that is needed and nothing that conflicts.
     #[error("the packages cannot be installed together: {problem}")]
     Unsolvable {
@@ -77,6 +93,8 @@ impl Diagnose for PackageError {
             Self::Differs { .. } => "packages.metadata-differs",
             Self::Package { .. } => "packages.package",
             Self::NoSuchPackage { .. } => "packages.no-such-package",
+            Self::ModuleOff { .. } => "packages.module-off",
+            Self::NoSuchModule { .. } => "packages.no-such-module",
             Self::Unsolvable { .. } => "packages.unsolvable",
             Self::Installed { .. } => "packages.installed-list",
         }
@@ -96,8 +114,11 @@ impl Diagnose for PackageError {
                 ("found", found.clone()),
                 ("expected", expected.clone()),
             ],
-            Self::NoSuchPackage { wanted, known } => {
+            Self::NoSuchPackage { wanted, known } | Self::NoSuchModule { wanted, known } => {
                 vec![("wanted", wanted.clone()), ("known", there_is(known))]
+            }
+            Self::ModuleOff { wanted, streams } => {
+                vec![("wanted", wanted.clone()), ("streams", streams.clone())]
             }
             Self::Unsolvable { problem } | Self::Installed { problem } => {
                 vec![("problem", problem.clone())]
@@ -108,7 +129,10 @@ impl Diagnose for PackageError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Differs { .. } => Outcome::Untrusted,
-            Self::NoSuchPackage { .. } | Self::Installed { .. } => Outcome::Usage,
+            Self::NoSuchPackage { .. }
+            | Self::NoSuchModule { .. }
+            | Self::ModuleOff { .. }
+            | Self::Installed { .. } => Outcome::Usage,
             _ => Outcome::Failed,
         }
     }

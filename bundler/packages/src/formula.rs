@@ -1,5 +1,7 @@
 //! What a package needs, as a formula over relations: alternatives of Debian, rich dependencies of rpm.
 
+use std::fmt;
+
 use crate::relation::{Op, Relation};
 
 /// A need. rpm calls everything but the first two a rich dependency.
@@ -51,6 +53,15 @@ impl Formula {
             .collect()
     }
 
+    /// Any one of which would do, where it is as simple as that.
+    pub(crate) fn alternatives(&self) -> Vec<&Relation> {
+        match self {
+            Self::Is(relation) => vec![relation],
+            Self::Or(list) => list.iter().flat_map(Self::alternatives).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Every path of a file that the formula asks for.
     pub fn paths(&self) -> Vec<&str> {
         match self {
@@ -66,6 +77,27 @@ impl Formula {
                     .collect()
             }
             Self::With(a, b) | Self::Without(a, b) => [a.paths(), b.paths()].concat(),
+        }
+    }
+}
+
+impl fmt::Display for Formula {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let join = |list: &[Self], word: &str| {
+            let parts: Vec<String> = list.iter().map(ToString::to_string).collect();
+            format!("({})", parts.join(word))
+        };
+        match self {
+            Self::Is(relation) => relation.fmt(f),
+            Self::Or(list) => f.write_str(&join(list, " or ")),
+            Self::And(list) => f.write_str(&join(list, " and ")),
+            Self::If(then, condition, None) => write!(f, "({then} if {condition})"),
+            Self::If(then, condition, Some(otherwise)) => {
+                write!(f, "({then} if {condition} else {otherwise})")
+            }
+            Self::With(a, b) => write!(f, "({a} with {b})"),
+            Self::Without(a, b) => write!(f, "({a} without {b})"),
+            Self::Beyond(text) => f.write_str(text),
         }
     }
 }

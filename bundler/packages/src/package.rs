@@ -18,6 +18,8 @@ pub struct Package {
     pub provides: Vec<Relation>,
     /// What it needs.
     pub requires: Vec<Formula>,
+    /// What it is better with. Nothing is carried for it; who wanted the package is told.
+    pub recommends: Vec<Formula>,
     /// What it cannot be beside.
     pub conflicts: Vec<Relation>,
     /// Packages that it takes the place of, by their names.
@@ -26,6 +28,8 @@ pub struct Package {
     pub files: Vec<String>,
     /// Licence, in the packager's own words.
     pub license: Option<String>,
+    /// Whether its repository asks to be taken from only where no other has the package, as backports do.
+    pub reluctant: bool,
     /// Where it is; `None` for an installed one.
     pub offer: Option<Offer>,
 }

@@ -257,7 +257,7 @@ impl<'a> Provider<'a> {
         let is_there = |number: &usize| self.universe.packages[*number].offer.is_none();
         let mut needs = Vec::new();
         for formula in &package.requires {
-            let label = label(formula);
+            let label = formula.to_string();
             let Some(clauses) = self.clauses(formula, true) else {
                 // What cannot be decided is no reason to doubt what is there; what is offered is not taken.
                 if !installed {
@@ -369,44 +369,21 @@ fn product(a: &[Clause], b: &[Clause]) -> Option<Vec<Clause>> {
     Some(joined.collect())
 }
 
-/// What is installed before what is not, newer before older, earlier repositories before later ones.
+/// What is installed before what is not, what is offered freely before what is not, newer before older, earlier
+/// repositories before later ones.
 fn better(universe: &Universe, a: usize, b: usize) -> Ordering {
     let (one, other) = (&universe.packages[a], &universe.packages[b]);
     let newer = || crate::version::compare(universe.format, &other.version, &one.version);
     one.offer
         .is_some()
         .cmp(&other.offer.is_some())
+        .then(one.reluctant.cmp(&other.reluctant))
         .then_with(newer)
         .then(a.cmp(&b))
 }
 
 fn id(number: usize) -> SolvableId {
     SolvableId::from_raw(number as u32)
-}
-
-/// A formula in few words.
-fn label(formula: &Formula) -> String {
-    let join = |list: &[Formula], word: &str| {
-        let parts: Vec<String> = list.iter().map(label).collect();
-        format!("({})", parts.join(word))
-    };
-    match formula {
-        Formula::Is(relation) => relation.to_string(),
-        Formula::Or(list) => join(list, " or "),
-        Formula::And(list) => join(list, " and "),
-        Formula::If(then, condition, None) => format!("({} if {})", label(then), label(condition)),
-        Formula::If(then, condition, Some(otherwise)) => {
-            format!(
-                "({} if {} else {})",
-                label(then),
-                label(condition),
-                label(otherwise)
-            )
-        }
-        Formula::With(a, b) => format!("({} with {})", label(a), label(b)),
-        Formula::Without(a, b) => format!("({} without {})", label(a), label(b)),
-        Formula::Beyond(text) => text.clone(),
-    }
 }
 
 impl Interner for Provider<'_> {

@@ -34,6 +34,10 @@ fn offered(format: PackageFormat, text: &str) -> Vec<Package> {
             ("conflicts", Some(last)) => last.conflicts.push(relation(rest)),
             ("obsoletes", Some(last)) => last.obsoletes.push(relation(rest)),
             ("file", Some(last)) => last.files.push(rest.to_owned()),
+            ("recommends", Some(last)) => {
+                last.recommends.extend(Formula::parse_deb(rest).unwrap());
+            }
+            ("reluctant", Some(last)) => last.reluctant = rest == "yes",
             (name, _) => packages.push(Package {
                 name: name.to_owned(),
                 version: rest.to_owned(),
@@ -169,30 +173,19 @@ fn an_upgrade_takes_along_what_is_tied_to_the_old_version() {
             requires glibc = 2.34-8
         binutils 2.40-1
     ";
-    assert_eq!(
-        solve(Rpm, TOOLCHAIN, installed, &["gcc"]),
-        [
-            "cpp-12-3",
-            "gcc-12-3",
-            "glibc-2.34-9",
-            "glibc-common-2.34-9",
-            "glibc-devel-2.34-9"
-        ]
-    );
+    let expected = [
+        "cpp-12-3",
+        "gcc-12-3",
+        "glibc-2.34-9",
+        "glibc-common-2.34-9",
+        "glibc-devel-2.34-9",
+    ];
+    assert_eq!(solve(Rpm, TOOLCHAIN, installed, &["gcc"]), expected);
     // A list without relations borrows them from the repository, tied to its own versions.
     let list = "glibc-2.34-8.noarch\nglibc-common-2.34-8.noarch\nbinutils-2.40-1.noarch\n";
     let list = from_list(list, Rpm).unwrap();
     let found = closure(Rpm, TOOLCHAIN, list, &["gcc"]).unwrap();
-    assert_eq!(
-        carried(&found),
-        [
-            "cpp-12-3",
-            "gcc-12-3",
-            "glibc-2.34-9",
-            "glibc-common-2.34-9",
-            "glibc-devel-2.34-9"
-        ]
-    );
+    assert_eq!(carried(&found), expected);
 }
 
 #[test]
@@ -248,6 +241,67 @@ fn a_virtual_name_without_a_version_meets_a_version_in_rpm_alone() {
             provides api (= 2.1)
     ";
     assert_eq!(solve(Deb, repository, "", &["app"]), ["app-1", "newer-1"]);
+}
+
+#[test]
+fn a_suite_that_asks_to_be_left_alone_is_taken_from_where_nothing_else_has_it() {
+    let repository = "
+        tool 2
+            reluctant yes
+        tool 1
+        only 3
+            reluctant yes
+            requires tool
+        newer 1
+            requires tool (>= 2)
+    ";
+    assert_eq!(solve(Deb, repository, "", &["only"]), ["only-3", "tool-1"]);
+    assert_eq!(
+        solve(Deb, repository, "", &["newer"]),
+        ["newer-1", "tool-2"]
+    );
+    assert_eq!(solve(Deb, repository, "", &["tool=2"]), ["tool-2"]);
+}
+
+#[test]
+fn what_is_recommended_and_could_be_had_is_named_and_not_carried() {
+    let repository = "
+        gcc 12
+            recommends libc6-dev | libc-dev, make, nowhere, there, cpp
+            requires cpp
+        cpp 12
+            recommends cpp-doc
+        cpp-doc 12
+        libc6-dev 2
+        make 4
+        there 2
+    ";
+    let found = closure(Deb, repository, inventory(Deb, "there 1"), &["gcc"]).unwrap();
+    assert_eq!(carried(&found), ["cpp-12", "gcc-12"]);
+    let left_out = BTreeMap::from([(
+        "gcc".to_owned(),
+        vec!["(libc6-dev or libc-dev)".to_owned(), "make".to_owned()],
+    )]);
+    assert_eq!(found.left_out, left_out);
+    let wanted = ["gcc", "libc6-dev", "make"];
+    let found = closure(Deb, repository, inventory(Deb, "there 1"), &wanted).unwrap();
+    assert_eq!(found.left_out, BTreeMap::new());
+}
+
+#[test]
+fn a_path_that_is_a_file_of_one_package_may_be_provided_by_an_installed_one() {
+    let repository = "
+        script 1
+            requires /bin/sh
+        busybox 1
+            file /bin/sh
+    ";
+    let there = "bash 5\nprovides /bin/sh";
+    assert_eq!(solve(Rpm, repository, there, &["script"]), ["script-1"]);
+    assert_eq!(
+        solve(Rpm, repository, "", &["script"]),
+        ["busybox-1", "script-1"]
+    );
 }
 
 #[test]

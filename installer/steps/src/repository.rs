@@ -126,12 +126,13 @@ pub(crate) fn source_file(set: &OsPackages, folder: &Path) -> (&'static str, Str
                 [] => String::new(),
                 some => format!("gpgkey={}\n", some.join("\n       ")),
             };
-            // Whether packages must be signed stays what the machine's own dnf.conf says.
+            // Whether packages must be signed stays what the machine's own dnf.conf says. Which modules are on was
+            // looked at when the packages were chosen; dnf would refuse those of a module it is not told about.
             let name = &set.name;
             (
                 REPO,
                 format!(
-                    "[ferry]\nname=Ferry, packages for {name}\nbaseurl={place}\nenabled=1\n{keys}"
+                    "[ferry]\nname=Ferry, packages for {name}\nbaseurl={place}\nenabled=1\nmodule_hotfixes=1\n{keys}"
                 ),
             )
         }
@@ -162,7 +163,7 @@ const REPO: &str = "ferry.repo";
 
 #[cfg(test)]
 mod tests {
-    use manifest_schema::Arch;
+    use manifest_schema::{Arch, BundlePath, ByteSize, Digest};
 
     use super::*;
 
@@ -187,6 +188,34 @@ mod tests {
                 "deb [trusted=yes] file:///o%27pt/fer%20ry/%E6%95%B0/current/os/kylin ./\n"
                     .to_owned()
             )
+        );
+    }
+    #[test]
+    fn dnf_is_told_where_the_keys_are_and_that_modules_were_looked_at() {
+        let key = PlacedFile {
+            path: BundlePath::parse("keys/0.asc").unwrap(),
+            executable: false,
+            size: ByteSize(1),
+            digest: Digest::of(b"key"),
+            made_from: None,
+        };
+        let set = OsPackages {
+            name: "kylin".parse().unwrap(),
+            os: "kylin-v10".into(),
+            edition: None,
+            arch: Arch::Aarch64,
+            format: PackageFormat::Rpm,
+            kernel: None,
+            wanted: vec![],
+            packages: vec![],
+            metadata: vec![key],
+        };
+        let (name, text) = source_file(&set, Path::new("/opt/os"));
+        assert_eq!(name, "ferry.repo");
+        assert_eq!(
+            text,
+            "[ferry]\nname=Ferry, packages for kylin\nbaseurl=file:///opt/os\nenabled=1\nmodule_hotfixes=1\n\
+             gpgkey=file:///opt/os/keys/0.asc\n"
         );
     }
 }

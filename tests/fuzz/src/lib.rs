@@ -18,6 +18,7 @@ mod documents;
 mod machine;
 mod members;
 mod prefix;
+mod repositories;
 mod scratch;
 mod servers;
 mod weights;
@@ -46,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     members::MEMBERS,
     weights::WEIGHTS,
     prefix::PREFIX,
+    repositories::REPOSITORIES,
     servers::SERVERS,
 ];
 

@@ -89,6 +89,7 @@ pub(crate) fn relate<'a>(package: &mut Package, field: impl Fn(&str) -> &'a str)
                 .push(Formula::Beyond(field(name).to_owned())),
         }
     }
+    package.recommends = Formula::parse_deb(field("Recommends")).unwrap_or_default();
     package.provides = relations(field("Provides"));
     package.conflicts = relations(field("Conflicts"));
     package.conflicts.extend(relations(field("Breaks")));

@@ -11,6 +11,10 @@ use crate::rpm::is_below;
 pub struct Release {
     /// After this the list should not be believed any more, as the file writes it.
     pub valid_until: Option<String>,
+    /// Whether the suite asks to be taken from only where no other has a package, as backports do.
+    pub reluctant: bool,
+    /// Whether files lie under their digests too, where they stay while the others are being renewed.
+    by_hash: bool,
     files: Vec<Listed>,
 }
 
@@ -53,8 +57,13 @@ impl Release {
                 file.ok_or_else(|| wrong(&format!("`{line}` is not a digest, a size and a file")))?,
             );
         }
-        let valid_until = stanza.field("Valid-Until").map(str::to_owned);
-        Ok(Self { valid_until, files })
+        let says = |name: &str| stanza.field(name) == Some("yes");
+        Ok(Self {
+            valid_until: stanza.field("Valid-Until").map(str::to_owned),
+            reluctant: says("NotAutomatic"),
+            by_hash: says("Acquire-By-Hash"),
+            files,
+        })
     }
 
     /// The list of packages in `folder` (empty for a suite without components), in the packing that is read best.
@@ -79,6 +88,17 @@ impl Release {
             );
             PackageError::metadata(FILE, problem)
         })
+    }
+}
+
+impl Release {
+    /// Where a listed file is, below the suite's folder, in the order to try.
+    pub fn places(&self, listed: &Listed) -> Vec<String> {
+        let location = listed.location.trim_start_matches("./");
+        let folder = location.rfind('/').map_or("", |end| &location[..=end]);
+        let by_hash = format!("{folder}by-hash/SHA256/{}", listed.digest.hex());
+        let by_hash = self.by_hash.then_some(by_hash);
+        by_hash.into_iter().chain([location.to_owned()]).collect()
     }
 }
 

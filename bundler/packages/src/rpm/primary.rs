@@ -121,24 +121,27 @@ impl Reading {
             "provides" => package.provides = entries(document, "provides")?.collect(),
             "conflicts" => package.conflicts = entries(document, "conflicts")?.collect(),
             "obsoletes" => package.obsoletes = entries(document, "obsoletes")?.collect(),
-            "requires" => {
-                for need in entries(document, "requires")? {
-                    let text = need.name.clone();
-                    // What the rpm program itself must be able to do.
-                    if text.starts_with("rpmlib(") {
-                        continue;
-                    }
-                    package.requires.push(if text.starts_with('(') {
-                        Formula::parse_rpm(&text).unwrap_or(Formula::Beyond(text))
-                    } else {
-                        Formula::Is(need)
-                    });
-                }
-            }
+            "requires" => package.requires = needs(document, "requires")?,
+            "recommends" => package.recommends = needs(document, "recommends")?,
             _ => {}
         }
         Ok(())
     }
+}
+
+fn needs(document: &mut Document, until: &str) -> Result<Vec<Formula>, PackageError> {
+    let needs = entries(document, until)?
+        // What the rpm program itself must be able to do.
+        .filter(|need| !need.name.starts_with("rpmlib("))
+        .map(|need| {
+            let text = need.name.clone();
+            if text.starts_with('(') {
+                Formula::parse_rpm(&text).unwrap_or(Formula::Beyond(text))
+            } else {
+                Formula::Is(need)
+            }
+        });
+    Ok(needs.collect())
 }
 
 fn entries(

@@ -16,6 +16,8 @@ pub struct Repomd {
     pub primary: Listed,
     /// Files of packages.
     pub filelists: Option<Listed>,
+    /// Modules.
+    pub modules: Option<Listed>,
 }
 
 /// A file of metadata, as the list names it.
@@ -37,13 +39,14 @@ impl Repomd {
     /// When it is not one, or pins its files by nothing better than SHA-1.
     pub fn parse(bytes: &[u8]) -> Result<Self, PackageError> {
         let mut document = Document::new(FILE, Box::new(bytes));
-        let (mut primary, mut filelists) = (None, None);
+        let (mut primary, mut filelists, mut modules) = (None, None, None);
         loop {
             match document.next()? {
                 Node::Open(element) if element.name == "data" => {
                     let slot = match element.attribute("type") {
                         Some("primary") => &mut primary,
                         Some("filelists") => &mut filelists,
+                        Some("modules") => &mut modules,
                         _ => continue,
                     };
                     let listed = Listed::read(&mut document)?;
@@ -56,7 +59,11 @@ impl Repomd {
             }
         }
         let primary = primary.ok_or_else(|| document.wrong("it lists no `primary`"))?;
-        Ok(Self { primary, filelists })
+        Ok(Self {
+            primary,
+            filelists,
+            modules,
+        })
     }
 }
 

@@ -96,6 +96,7 @@ impl Packages {
             } else {
                 Vec::new()
             },
+            modules: Vec::new(),
             kernel: None,
             installed: Some(InstalledSource::Inventory(places.of(file)?)),
         }))

@@ -38,6 +38,10 @@ pub struct PlanOsPackages {
     /// the kernel's release on Debian and Ubuntu.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wanted_for_kernel: Vec<PackageName>,
+    /// Streams of modules that are on beside those that are on by default or that something installed is from:
+    /// `name:stream`. For rpm repositories with modules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
     /// The kernel's release, as `uname -r` prints it; by default that of the inventory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
@@ -183,6 +187,22 @@ impl PlanOsPackages {
         let Some(first) = self.repositories.first() else {
             return wrong("repositories", "none".into(), "at least one".into());
         };
+        let is_stream = |text: &&String| {
+            let plain = |part: &str| {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+                !part.is_empty() && part.bytes().all(plain)
+            };
+            text.split_once(':')
+                .is_some_and(|(name, stream)| plain(name) && plain(stream))
+        };
+        if let Some(found) = self.modules.iter().find(|text| !is_stream(text)) {
+            let expected = "`name:stream`, such as `nodejs:18`".to_owned();
+            return wrong("modules", format!("`{found}`"), expected);
+        }
+        if !self.modules.is_empty() && first.format() != PackageFormat::Rpm {
+            let found = "streams for packages of Debian".to_owned();
+            return wrong("modules", found, "none: only rpm has modules".into());
+        }
         for (position, repository) in self.repositories.iter().enumerate() {
             let key = format!("repositories[{position}]");
             if repository.format() != first.format() {
