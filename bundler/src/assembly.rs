@@ -4,7 +4,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use bundle_mirror::{Cache, Download, Extracted, Selection, Tarball};
+use bundle_mirror::{
+    Cache, Cached, Download, Extracted, MirrorError, Selection, Tarball, side_by_side,
+};
 use manifest_schema::lock::{Lock, LockedArtifact, LockedFile};
 use manifest_schema::{
     Arch, ArchiveMember, Backend, BundlePath, ByteSize, Component, Digest, MadeFrom, Origin,
@@ -43,36 +45,55 @@ impl Assembler<'_> {
     /// `brought` are folders with files that the lock pins and only their vendors may hand out.
     pub(crate) fn take_files(&self, brought: &[PathBuf]) -> Result<(), Trouble> {
         self.take_brought(brought)?;
+        let here = |artifact: &&LockedArtifact| artifact.text.is_some() || artifact.path.is_some();
+        let missing = |artifact: &&LockedArtifact| {
+            here(artifact) && !self.cache.holds(&artifact.digest, artifact.size.0)
+        };
+        let missing: Vec<_> = self.lock.artifacts.iter().filter(missing).collect();
         let mut tarballs = BTreeMap::new();
-        for artifact in &self.lock.artifacts {
-            if self.cache.holds(&artifact.digest, artifact.size.0) {
-                continue;
-            }
-            let path = artifact.path.as_ref().unwrap_or(&artifact.file_name);
-            let path = self.lock_folder.join(path);
-            let taken = if let Some(text) = &artifact.text {
-                self.cache.take(&mut text.as_bytes(), text.len() as u64)?
-            } else if artifact.path.is_none() {
-                continue;
-            } else if let Some(place) = &artifact.member_of {
-                let tarball = match tarballs.entry(path.clone()) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => new.insert(Tarball::open(&path)?),
-                };
-                tarball.copy(&place.member, self.cache)?
-            } else {
-                self.cache.take_file(&path)?
-            };
-            if taken.digest != artifact.digest {
-                return Err(InputError::Changed {
-                    path,
-                    found: taken.digest.to_string(),
-                    expected: artifact.digest.to_string(),
+        for artifact in &missing {
+            if artifact.text.is_none() && artifact.member_of.is_some() {
+                let path = self.path_of(artifact);
+                if let Entry::Vacant(new) = tarballs.entry(path) {
+                    let tarball = Tarball::open(new.key())?;
+                    new.insert(tarball);
                 }
-                .into());
             }
         }
-        Ok(())
+        let taken = side_by_side(&missing, settings::cores(), |artifact| {
+            self.take_file(artifact, &tarballs)
+        })?;
+        let mut both = missing.iter().zip(taken);
+        match both.find(|(artifact, taken)| taken.digest != artifact.digest) {
+            None => Ok(()),
+            Some((artifact, taken)) => Err(InputError::Changed {
+                path: self.path_of(artifact),
+                found: taken.digest.to_string(),
+                expected: artifact.digest.to_string(),
+            }
+            .into()),
+        }
+    }
+
+    fn path_of(&self, artifact: &LockedArtifact) -> PathBuf {
+        let path = artifact.path.as_ref().unwrap_or(&artifact.file_name);
+        self.lock_folder.join(path)
+    }
+
+    fn take_file(
+        &self,
+        artifact: &LockedArtifact,
+        tarballs: &BTreeMap<PathBuf, Tarball>,
+    ) -> Result<Cached, MirrorError> {
+        let path = self.path_of(artifact);
+        let member = artifact.member_of.as_ref().zip(tarballs.get(&path));
+        if let Some(text) = &artifact.text {
+            self.cache.take(&mut text.as_bytes(), text.len() as u64)
+        } else if let Some((place, tarball)) = member {
+            tarball.copy(&place.member, self.cache)
+        } else {
+            self.cache.take_file(&path)
+        }
     }
 
     /// Finds each file that must be brought by its size and SHA-256, whatever its name is.

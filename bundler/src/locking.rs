@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use bundle_mirror::{Cache, Filter, Hub, IndexFile, ModelScope, PackageIndex, Resolver, Web};
+use bundle_mirror::{
+    Cache, Cached, Filter, Hub, IndexFile, ModelScope, PackageIndex, Resolver, Web, side_by_side,
+};
 use manifest_schema::lock::{Lock, LockedArtifact, LockedBackend, LockedComponent, LockedFile};
 use manifest_schema::plan::{
     FolderSource, HttpsSource, Login, OwnSource, Plan, PlanBackend, PlanComponent, PlanFile,
@@ -238,7 +240,7 @@ impl Locker<'_> {
     ) -> Result<Vec<LockedFile>, Trouble> {
         let folder = self.plan_folder.join(&source.path);
         let filter = Filter::new(&source.include, &source.exclude)?;
-        let mut files = Vec::new();
+        let mut found = Vec::new();
         for entry in WalkDir::new(&folder).follow_links(true).sort_by_file_name() {
             let entry = entry.map_err(|error| InputError::File {
                 path: error.path().unwrap_or(&folder).to_owned(),
@@ -246,10 +248,18 @@ impl Locker<'_> {
             })?;
             let below = entry.path().strip_prefix(&folder).unwrap_or(entry.path());
             let below = below.to_string_lossy();
-            if !entry.file_type().is_file() || !filter.takes(&below) {
-                continue;
+            if entry.file_type().is_file() && filter.takes(&below) {
+                let real = entry.path().canonicalize();
+                let real = real.map_err(InputError::file(entry.path()))?;
+                found.push((below.into_owned(), real));
             }
-            let digest = self.local(entry.path(), license)?;
+        }
+        let measured = side_by_side(&found, settings::cores(), |(_, real)| {
+            bundle_mirror::measure(real)
+        })?;
+        let mut files = Vec::new();
+        for ((below, real), taken) in found.into_iter().zip(measured) {
+            let digest = self.pin_local(&real, &taken, license);
             let mut locked = whole(
                 path(&format!("{}/{below}", file.path), &source.path)?,
                 digest,
@@ -337,14 +347,18 @@ impl Locker<'_> {
 
     fn local(&mut self, file: &Path, license: Option<&str>) -> Result<Digest, Trouble> {
         let file = file.canonicalize().map_err(InputError::file(file))?;
-        // Only hashed here: `build` takes it into the cache.
         let taken = bundle_mirror::measure(&file)?;
+        Ok(self.pin_local(&file, &taken, license))
+    }
+
+    /// Pins a file that was only hashed: `build` takes it into the cache.
+    fn pin_local(&mut self, file: &Path, taken: &Cached, license: Option<&str>) -> Digest {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let mut artifact = pinned(taken.digest, taken.size, &name, OriginKind::File);
-        artifact.path = Some(relative(&self.lock_folder, &file));
+        artifact.path = Some(relative(&self.lock_folder, file));
         artifact.license = license.map(str::to_owned);
         self.artifacts.entry(taken.digest).or_insert(artifact);
-        Ok(taken.digest)
+        taken.digest
     }
 }
 

@@ -113,23 +113,29 @@ pub(crate) fn with_registries(
     Ok(web)
 }
 
-/// The file that `docker login` or `podman login` wrote: the first that is there; with the programs that it names.
+/// The files that `docker login` and `podman login` wrote, in the order to ask them; with the programs that they name.
+///
+/// A file that a variable names takes the place of the usual ones, as it does for those programs.
 fn docker_logins() -> Result<DockerLogins, MirrorError> {
     let below = |name: &str, rest: &str| Some(PathBuf::from(variable(name)?).join(rest));
-    let places = [
-        variable("REGISTRY_AUTH_FILE").map(PathBuf::from),
-        below("DOCKER_CONFIG", "config.json"),
-        below("HOME", ".docker/config.json"),
-        below("XDG_RUNTIME_DIR", "containers/auth.json"),
-    ];
-    let Some(path) = places.into_iter().flatten().find(|path| path.is_file()) else {
-        return Ok(DockerLogins::default());
+    let places = match variable("REGISTRY_AUTH_FILE") {
+        Some(path) => vec![Some(PathBuf::from(path))],
+        None => vec![
+            below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json")),
+            below("XDG_RUNTIME_DIR", "containers/auth.json"),
+            below("XDG_CONFIG_HOME", "containers/auth.json")
+                .or_else(|| below("HOME", ".config/containers/auth.json")),
+        ],
     };
-    let read = std::fs::read(&path).and_then(|bytes| {
-        DockerLogins::parse(&bytes)
-            .map_err(|problem| io::Error::new(ErrorKind::InvalidData, problem))
-    });
-    let logins = read.map_err(|source| MirrorError::File { path, source })?;
+    let mut logins = DockerLogins::default();
+    for path in places.into_iter().flatten().filter(|path| path.is_file()) {
+        let read = std::fs::read(&path).and_then(|bytes| {
+            logins
+                .add(&bytes)
+                .map_err(|problem| io::Error::new(ErrorKind::InvalidData, problem))
+        });
+        read.map_err(|source| MirrorError::File { path, source })?;
+    }
     let folders = variable("PATH").unwrap_or_default();
     Ok(logins.with_helpers(Helpers {
         folders: env::split_paths(&folders).collect(),
@@ -206,6 +212,11 @@ pub(crate) fn passphrase(view: &View, file: Option<&Path>, twice: bool) -> Resul
         Some(passphrase) => Ok(passphrase),
         None => Ok(view.password("bundler.ask-passphrase", twice, "--passphrase-file")?),
     }
+}
+
+/// Threads for files of this machine: more would make a disk with heads jump.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
 }
 
 fn variable(name: &str) -> Option<String> {

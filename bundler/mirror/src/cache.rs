@@ -45,6 +45,9 @@ pub struct Entry {
     pub age: Duration,
 }
 
+/// The size of a large file.
+const LARGE: u64 = 4 << 20;
+
 impl Cache {
     /// The cache below `root`, to look into. Nothing is made.
     pub fn at(root: &Path) -> Self {
@@ -103,8 +106,11 @@ impl Cache {
                 return Ok(false);
             }
         }
-        fs::remove_file(&entry.path).map_err(failed)?;
-        Ok(true)
+        match fs::remove_file(&entry.path) {
+            // It has its own name since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            removed => removed.map(|()| true).map_err(failed),
+        }
     }
 
     /// Hashes every whole file again on `threads` threads; returns those that are not what their names say.
@@ -192,12 +198,25 @@ impl Cache {
         self.folder.join(format!("{}.partial", digest.hex()))
     }
 
-    /// Gives a finished and checked file its name.
+    /// Gives a finished and checked file its name. A large one waits for its own bytes, so that a disk which fails says
+    /// so at once; the many small ones wait together, in [`Cache::settle`].
     pub(crate) fn keep(&self, file: &File, from: &Path, digest: &Digest) -> io::Result<()> {
         file.set_permissions(fs::Permissions::from_mode(0o444))?;
-        file.sync_all()?;
-        fs::rename(from, self.path(digest))?;
-        File::open(&self.folder)?.sync_all()
+        if file.metadata()?.len() >= LARGE {
+            file.sync_all()?;
+        }
+        fs::rename(from, self.path(digest))
+    }
+
+    /// Waits until all that was taken in lies on the disk. What power cuts off before that is found by its size, or by
+    /// its digest when it is packed.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn settle(&self) -> Result<(), MirrorError> {
+        let failed = |source| MirrorError::file(&self.folder, source);
+        let folder = File::open(&self.folder).map_err(failed)?;
+        rustix::fs::syncfs(folder).map_err(|error| failed(error.into()))
     }
 
     /// Takes in all that `reader` gives, at most `limit` bytes.

@@ -14,7 +14,8 @@ use os_packages::{Offer, Package, PackageError, deb, rpm};
 use report::{Args, Diagnose, Outcome};
 
 use crate::openpgp::Verifier;
-use crate::web::{Ask, parse, shown};
+use crate::page::{parse, shown};
+use crate::web::Ask;
 use crate::{MirrorError, Web};
 
 /// A repository cannot be used.
@@ -124,6 +125,8 @@ pub struct Catalogue {
     pub signed_by: Option<String>,
     /// Its packages.
     pub packages: Vec<Package>,
+    /// The modules that some of them belong to.
+    pub modules: rpm::Modules,
     places: Vec<String>,
     filelists: Option<rpm::Listed>,
 }
@@ -168,8 +171,8 @@ impl Distribution<'_> {
         let Some(listed) = &catalogue.filelists else {
             return Ok(BTreeMap::new());
         };
-        let (location, limit) = (&listed.location, bound(listed.size));
-        self.first(&catalogue.places, location, limit, |bytes| {
+        let urls = below(&catalogue.places, std::slice::from_ref(&listed.location));
+        self.first(&urls, bound(listed.size), |bytes| {
             rpm::owners(listed, bytes, paths)
         })
     }
@@ -192,14 +195,24 @@ impl Distribution<'_> {
         let (bytes, signed_by) = list;
         let repomd = rpm::Repomd::parse(&bytes)?;
         let primary = &repomd.primary;
-        let packages = self.first(&places, &primary.location, bound(primary.size), |bytes| {
+        let urls = below(&places, std::slice::from_ref(&primary.location));
+        let packages = self.first(&urls, bound(primary.size), |bytes| {
             rpm::packages(primary, bytes, PackageFormat::Rpm.arch(arch), number)
         })?;
+        let mut modules = rpm::Modules::default();
+        if let Some(listed) = &repomd.modules {
+            let urls = below(&places, std::slice::from_ref(&listed.location));
+            modules = self.first(&urls, bound(listed.size), |bytes| {
+                let mut modules = rpm::Modules::default();
+                modules.add(listed, bytes).map(|()| modules)
+            })?;
+        }
         Ok(Catalogue {
             url: places[0].clone(),
             metadata: Digest::of(&bytes),
             signed_by,
             packages,
+            modules,
             filelists: repomd.filelists,
             places,
         })
@@ -233,12 +246,13 @@ impl Distribution<'_> {
         let mut packages = Vec::new();
         for folder in folders {
             let listed = release.packages(&folder)?;
-            let location = listed.location.trim_start_matches("./");
-            packages.extend(
-                self.first(&lists, location, bound(Some(listed.size)), |bytes| {
-                    deb::packages(&listed, bytes, number)
-                })?,
-            );
+            let urls = below(&lists, &release.places(&listed));
+            packages.extend(self.first(&urls, bound(Some(listed.size)), |bytes| {
+                deb::packages(&listed, bytes, number)
+            })?);
+        }
+        for package in &mut packages {
+            package.reluctant = release.reluctant;
         }
         let arch = PackageFormat::Deb.arch(arch);
         packages.retain(|package| [arch, "all"].contains(&package.arch.as_str()));
@@ -247,6 +261,7 @@ impl Distribution<'_> {
             metadata,
             signed_by,
             packages,
+            modules: rpm::Modules::default(),
             filelists: None,
             places: roots,
         })
@@ -310,18 +325,17 @@ impl Distribution<'_> {
         })
     }
 
-    /// What the first place gives that has the listed file.
+    /// What the first address gives that has the listed file.
     fn first<T>(
         &self,
-        places: &[String],
-        location: &str,
+        urls: &[String],
         limit: u64,
         read: impl Fn(&[u8]) -> Result<T, PackageError>,
     ) -> Result<T, DistributionError> {
         let mut failed = None;
-        for place in places {
+        for url in urls {
             let result = self
-                .get(&format!("{place}{location}"), limit)
+                .get(url, limit)
                 .and_then(|bytes| read(&bytes).map_err(DistributionError::from));
             match result {
                 Ok(found) => return Ok(found),
@@ -330,9 +344,7 @@ impl Distribution<'_> {
                 }
             }
         }
-        Err(failed.unwrap_or_else(|| DistributionError::Unsigned {
-            url: location.to_owned(),
-        }))
+        Err(failed.unwrap_or_else(|| DistributionError::Unsigned { url: String::new() }))
     }
 
     fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, DistributionError> {
@@ -393,6 +405,17 @@ fn places(first: &str, others: &[String]) -> Vec<String> {
     let all = std::iter::once(first).chain(others.iter().map(String::as_str));
     all.map(|url| format!("{}/", url.trim_end_matches('/')))
         .collect()
+}
+
+/// Every location at the first place, then at the next.
+fn below(places: &[String], locations: &[String]) -> Vec<String> {
+    let at = |place: &String| {
+        let place = place.clone();
+        locations
+            .iter()
+            .map(move |location| format!("{place}{location}"))
+    };
+    places.iter().flat_map(at).collect()
 }
 
 /// No more is read than the signed list says, nor than any list has.

@@ -1,8 +1,7 @@
 //! Downloads: several at a time, each going on where it was cut off, each hashed while it arrives.
 
-use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::cmp::Reverse;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -11,11 +10,12 @@ use manifest_schema::Digest;
 use report::{Event, Sink, Step};
 use reqwest::blocking::Response;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
-use sha1::{Digest as _, Sha1};
-use sha2::{Digest as _, Sha256};
 
+use crate::page::{header, parse, shown};
+use crate::partial::Partial;
+use crate::patience::Paced;
 use crate::rate::RateLimit;
-use crate::web::{Ask, Credential, header, parse, shown};
+use crate::web::{Ask, Credential};
 use crate::{Cache, MirrorError, Secret, Web};
 
 /// A file to fetch: what its bytes must be, and where they may be had.
@@ -78,7 +78,8 @@ pub struct Downloader<'a> {
 const HEADWAY: u64 = 1024 * 1024;
 
 impl Downloader<'_> {
-    /// Fetches every file that the cache lacks, `threads` at a time.
+    /// Fetches every file that the cache lacks, `threads` at a time, the largest first: begun last, one of them would
+    /// keep one thread busy alone.
     ///
     /// # Errors
     /// The first failure; what was complete by then stays in the cache.
@@ -88,6 +89,8 @@ impl Downloader<'_> {
         threads: usize,
         sink: &dyn Sink,
     ) -> Result<(), MirrorError> {
+        let mut downloads: Vec<&Download> = downloads.iter().collect();
+        downloads.sort_by_key(|download| Reverse(download.size));
         let next = AtomicUsize::new(0);
         let failed: Mutex<Option<MirrorError>> = Mutex::new(None);
         let first = || failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,10 +128,22 @@ impl Downloader<'_> {
             Some(download.size),
             "bytes",
         );
+        let path = self.cache.partial(&download.digest);
+        let on_disk = |source| MirrorError::file(&path, source);
+        let mut partial = Partial::open(&path, download).map_err(on_disk)?;
+        // Another process may have finished it while this one waited for it.
+        if self.cache.holds(&download.digest, download.size) {
+            let _ = std::fs::remove_file(&path);
+            step.finish();
+            return Ok(());
+        }
         let mut failures = Vec::new();
         for url in self.places(download) {
-            match self.fetch_from(&url, download, &step) {
+            match self.fetch_from(&url, download, &mut partial, &step) {
                 Ok(()) => {
+                    self.cache
+                        .keep(&partial.file, &path, &download.digest)
+                        .map_err(on_disk)?;
                     step.finish();
                     return Ok(());
                 }
@@ -166,47 +181,34 @@ impl Downloader<'_> {
         places
     }
 
+    /// Fetches what `partial` lacks and checks the whole. What was fetched stays, so that the next attempt, or the next
+    /// place, goes on from there.
     fn fetch_from(
         &self,
         url: &str,
         download: &Download,
+        partial: &mut Partial,
         step: &Step<'_>,
     ) -> Result<(), MirrorError> {
         let shown_url = shown(&parse(url)?);
         let mut failure = 0;
-        let mut furthest = 0;
+        let mut furthest = partial.length();
         loop {
-            let path = self.cache.partial(&download.digest);
-            let on_disk = |source| MirrorError::file(&path, source);
-            let mut partial = Partial::open(&path, download).map_err(on_disk)?;
-            // Another process may have finished it while this one waited for the lock.
-            if self.cache.holds(&download.digest, download.size) {
-                let _ = std::fs::remove_file(&path);
-                return Ok(());
-            }
             let result = self
-                .go_on(url, &shown_url, download, &mut partial, step)
+                .go_on(url, &shown_url, download, partial, step)
                 .and_then(|()| partial.check(download, &shown_url));
-            match result {
-                Ok(()) => {
-                    return self
-                        .cache
-                        .keep(&partial.file, &path, &download.digest)
-                        .map_err(on_disk);
-                }
-                Err(error) => {
-                    if partial.length >= furthest + HEADWAY {
-                        failure = 0;
-                        furthest = partial.length;
-                    }
-                    if !error.may_pass() || failure + 1 >= self.web.patience.attempts {
-                        return Err(error);
-                    }
-                    drop(partial);
-                    thread::sleep(self.web.patience.pause(failure, &error));
-                    failure += 1;
-                }
+            let Err(error) = result else {
+                return Ok(());
+            };
+            if partial.length() >= furthest + HEADWAY {
+                failure = 0;
+                furthest = partial.length();
             }
+            if !error.may_pass() || failure + 1 >= self.web.patience.attempts {
+                return Err(error);
+            }
+            thread::sleep(self.web.patience.pause(failure, &error));
+            failure += 1;
         }
     }
 
@@ -219,47 +221,32 @@ impl Downloader<'_> {
         partial: &mut Partial,
         step: &Step<'_>,
     ) -> Result<(), MirrorError> {
-        if partial.length == download.size && download.size > 0 {
+        partial.resume();
+        if partial.length() == download.size && download.size > 0 {
             return Ok(());
         }
-        let credentials = download.credentials()?;
-        let ask = |from: u64| Ask {
-            range: (from > 0).then_some((from, None)),
-            headers: &download.headers,
-            credentials: &credentials,
-            registry: download.registry,
-            ..Ask::default()
-        };
         let on_disk = |source| MirrorError::file(self.cache.partial(&download.digest), source);
-        let mut response = match self.web.once(url, ask(partial.length)) {
-            // The server has no such range: the beginning here is of some other file.
-            Err(MirrorError::Status { status: 416, .. }) if partial.length > 0 => {
-                partial.restart().map_err(on_disk)?;
-                self.web.once(url, ask(0))?
-            }
-            other => other?,
+        let (response, from) = self.answer(url, download, partial.length())?;
+        let differs = |found| MirrorError::SizeDiffers {
+            url: shown_url.to_owned(),
+            found,
+            expected: download.size,
         };
-        if partial.length > 0 && !continues(&response, partial.length, download.size) {
-            partial.restart().map_err(on_disk)?;
-            if response.status().as_u16() == 206 {
-                response = self.web.once(url, ask(0))?;
-            }
-        }
-        if let Some(length) = header(response.headers(), CONTENT_LENGTH.as_str())
-            .and_then(|length| length.parse::<u64>().ok())
+        let length = header(response.headers(), CONTENT_LENGTH.as_str());
+        let length: Option<u64> = length.and_then(|length| length.parse().ok());
+        // Before anything is thrown away: a page that says "come back later" is an answer too.
+        if let Some(length) = length
+            && length != download.size - from
         {
-            let found = partial.length + length;
-            if found != download.size {
-                return Err(MirrorError::SizeDiffers {
-                    url: shown_url.to_owned(),
-                    found,
-                    expected: download.size,
-                });
-            }
+            return Err(differs(from.saturating_add(length)));
         }
+        if from != partial.length() {
+            partial.restart().map_err(on_disk)?;
+        }
+        let mut body = Paced::new(response, self.web.patience);
         let mut buffer = vec![0; 128 * 1024];
         loop {
-            let count = match response.read(&mut buffer) {
+            let count = match body.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -270,29 +257,55 @@ impl Downloader<'_> {
                     });
                 }
             };
-            if partial.length + count as u64 > download.size {
-                let found = partial.length + count as u64;
+            let found = partial.length() + count as u64;
+            if found > download.size {
                 partial.restart().map_err(on_disk)?;
-                return Err(MirrorError::SizeDiffers {
-                    url: shown_url.to_owned(),
-                    found,
-                    expected: download.size,
-                });
+                return Err(differs(found));
             }
             if let Some(limit) = self.limit {
                 limit.pay(count);
             }
             partial.append(&buffer[..count]).map_err(on_disk)?;
-            step.progress(partial.length);
+            step.progress(partial.length());
         }
-        if partial.length < download.size {
+        if partial.length() < download.size {
             return Err(MirrorError::CutShort {
                 url: shown_url.to_owned(),
-                found: partial.length,
+                found: partial.length(),
                 expected: download.size,
             });
         }
         Ok(())
+    }
+
+    /// An answer with the bytes from `length` on, or else with all of them; the number of its first byte.
+    fn answer(
+        &self,
+        url: &str,
+        download: &Download,
+        length: u64,
+    ) -> Result<(Response, u64), MirrorError> {
+        let credentials = download.credentials()?;
+        let ask = |from: u64| Ask {
+            range: (from > 0).then_some((from, None)),
+            headers: &download.headers,
+            credentials: &credentials,
+            registry: download.registry,
+            ..Ask::default()
+        };
+        if length > 0 {
+            match self.web.once(url, ask(length)) {
+                Ok(response) if continues(&response, length, download.size) => {
+                    return Ok((response, length));
+                }
+                // It does not know ranges, and sends everything.
+                Ok(response) if response.status().as_u16() == 200 => return Ok((response, 0)),
+                // It gives another range, or has none: what is here may be the beginning of some other file.
+                Ok(_) | Err(MirrorError::Status { status: 416, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((self.web.once(url, ask(0))?, 0))
     }
 }
 
@@ -312,108 +325,4 @@ fn continues(response: &Response, from: u64, size: u64) -> bool {
     };
     let starts = span.split('-').next().and_then(|s| s.parse().ok()) == Some(from);
     starts && (total == "*" || total.parse() == Ok(size))
-}
-
-/// The beginning of a file, with the hashes of exactly those bytes.
-struct Partial {
-    file: File,
-    length: u64,
-    /// Bytes that were there before this attempt.
-    resumed: u64,
-    sha256: Sha256,
-    git: Sha1,
-    size: u64,
-}
-
-impl Partial {
-    /// Opens the file, waits for whoever else writes it, and hashes what is there.
-    fn open(path: &std::path::Path, download: &Download) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        file.lock()?;
-        let mut partial = Self {
-            file,
-            length: 0,
-            resumed: 0,
-            sha256: Sha256::new(),
-            git: git_hasher(download.size),
-            size: download.size,
-        };
-        if partial.file.metadata()?.len() > download.size {
-            partial.restart()?;
-            return Ok(partial);
-        }
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            let count = partial.file.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            partial.sha256.update(&buffer[..count]);
-            partial.git.update(&buffer[..count]);
-            partial.length += count as u64;
-        }
-        partial.resumed = partial.length;
-        Ok(partial)
-    }
-
-    fn restart(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.length = 0;
-        self.resumed = 0;
-        self.sha256 = Sha256::new();
-        self.git = git_hasher(self.size);
-        Ok(())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.sha256.update(bytes);
-        self.git.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Compares the digests; wrong bytes are thrown away at once.
-    fn check(&mut self, download: &Download, url: &str) -> Result<(), MirrorError> {
-        let digest = Digest::from_bytes(self.sha256.clone().finalize().into());
-        let git = hex(&self.git.clone().finalize());
-        let (found, expected) = if digest != download.digest {
-            (digest.to_string(), download.digest.to_string())
-        } else if let Some(expected) = download.git_sha1.as_ref().filter(|known| **known != git) {
-            (git, expected.clone())
-        } else {
-            return Ok(());
-        };
-        let resumed = self.resumed > 0;
-        self.restart()
-            .map_err(|source| MirrorError::file(url, source))?;
-        Err(MirrorError::DigestDiffers {
-            url: url.to_owned(),
-            found,
-            expected,
-            resumed,
-        })
-    }
-}
-
-/// Git hashes `blob <size>\0` before the bytes.
-pub(crate) fn git_hasher(size: u64) -> Sha1 {
-    let mut hasher = Sha1::new();
-    hasher.update(format!("blob {size}\0"));
-    hasher
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
 }

@@ -4,9 +4,10 @@ use manifest_schema::{Digest, RepoName};
 use serde::Deserialize;
 use sha1::Digest as _;
 
-use crate::download::{git_hasher, hex};
 use crate::filter::Filter;
-use crate::web::{Ask, Page, parse, shown};
+use crate::page::{Page, parse, shown};
+use crate::partial::{git_hasher, hex};
+use crate::web::Ask;
 use crate::{Cache, MirrorError, Web};
 
 /// Kind of a repository.
@@ -126,7 +127,7 @@ impl<'a> Hub<'a> {
             let page = self.ask(&url, &format!("{repo}@{commit}"))?;
             let entries: Vec<Entry> = read(&page)?;
             seen += entries.len();
-            next = page.next();
+            next = page.next().map(|link| self.at_home(kind, link));
             // A server that sends in circles must not keep us for ever.
             if seen > LARGEST_LISTING || !pages.insert(url) {
                 return Err(MirrorError::Answer {
@@ -142,6 +143,15 @@ impl<'a> Hub<'a> {
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
+    }
+
+    /// A listing goes on where it began: mirrors hand on the links of the hub, which may be out of reach.
+    fn at_home(&self, kind: HubKind, link: String) -> String {
+        let below = format!("/api/{}/", kind.api());
+        match link.find(&below) {
+            Some(start) => format!("{}{}", self.endpoint, &link[start..]),
+            None => link,
+        }
     }
 
     /// Where the bytes of a file are.

@@ -14,8 +14,9 @@ use serde::Deserialize;
 
 use crate::filter::Filter;
 use crate::hub::{HubKind, plain_file, refused};
+use crate::page::{Page, parse, shown};
 use crate::pypi::size_of;
-use crate::web::{Ask, Page, parse, shown};
+use crate::web::Ask;
 use crate::{Cache, MirrorError, Web};
 
 /// A file of a repository.

@@ -8,8 +8,9 @@ use reqwest::Url;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use serde::Deserialize;
 
+use crate::page::{Page, header, parse, shown};
 use crate::tags::{WheelName, same_version};
-use crate::web::{Ask, Credential, Page, header, parse, shown};
+use crate::web::{Ask, Credential};
 use crate::{MirrorError, Pin, RequirementError, Secret, Web};
 
 /// A project's name as the index spells it (PEP 503).
@@ -286,7 +287,7 @@ pub(crate) fn from_json(page: &Page) -> Result<Vec<IndexFile>, MirrorError> {
             .map_err(|error| answer(error.to_string()))?;
         files.push(IndexFile {
             file_name: file.filename,
-            url: without_fragment(url),
+            url: plain(url),
             digest,
             size: file.size,
             yanked: file.yanked == serde_json::Value::Bool(true) || file.yanked.is_string(),
@@ -300,24 +301,30 @@ pub(crate) fn from_html(base: &Url, text: &str) -> Vec<IndexFile> {
     let mut files = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find("<a") {
-        let after = &rest[start + 2..];
-        let Some(end) = after.find('>') else { break };
-        let attributes = &after[..end];
-        rest = &after[end + 1..];
-        if !attributes.starts_with(char::is_whitespace) {
+        let tag = &rest[start + 2..];
+        if !tag.starts_with(char::is_whitespace) {
+            rest = tag;
             continue;
         }
-        let file = attribute(attributes, "href")
-            .and_then(|href| base.join(&href).ok())
+        let Some((attributes, after)) = attributes(tag) else {
+            break;
+        };
+        rest = after;
+        let attribute = |name: &str| {
+            let mut found = attributes.iter().filter(|(key, _)| *key == name);
+            found.next().map(|(_, value)| value.as_str())
+        };
+        let file = attribute("href")
+            .and_then(|href| base.join(href).ok())
             .and_then(|url| {
                 let digest = Digest::parse_hex(url.fragment()?.strip_prefix("sha256=")?).ok()?;
                 let file_name = plain_name(url.path_segments()?.next_back()?);
                 Some(IndexFile {
                     file_name,
-                    url: without_fragment(url),
+                    url: plain(url),
                     digest,
                     size: None,
-                    yanked: attribute(attributes, "data-yanked").is_some(),
+                    yanked: attribute("data-yanked").is_some(),
                 })
             });
         files.extend(file);
@@ -333,25 +340,47 @@ pub(crate) fn plain_name(segment: &str) -> String {
         .replace("%21", "!")
 }
 
-fn without_fragment(mut url: Url) -> String {
+/// An address as a lock may have it: a login that stands in it belongs to who asked, and is sent by [`Web`] alone.
+fn plain(mut url: Url) -> String {
     url.set_fragment(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
     url.into()
 }
 
-fn attribute(attributes: &str, name: &str) -> Option<String> {
-    let start = attributes.find(&format!("{name}="))? + name.len() + 1;
-    let value = &attributes[start..];
-    let quote = value.chars().next().filter(|c| *c == '"' || *c == '\'')?;
-    let value = &value[1..];
-    let value = &value[..value.find(quote)?];
-    Some(
-        value
-            .replace("&lt;", "<")
-            .replace("&gt;", ">")
-            .replace("&quot;", "\"")
-            .replace("&#43;", "+")
-            .replace("&amp;", "&"),
-    )
+/// The attributes of a tag, and what follows it. `None` where it does not end.
+fn attributes(tag: &str) -> Option<(Vec<(&str, String)>, &str)> {
+    let mut found = Vec::new();
+    let mut rest = tag;
+    loop {
+        rest = rest.trim_start();
+        if let Some(after) = rest.strip_prefix('>') {
+            return Some((found, after));
+        }
+        let ends = |c: char| c.is_whitespace() || c == '=' || c == '>';
+        let (name, after) = rest.split_at(rest.find(ends)?);
+        rest = after.trim_start();
+        let mut value = String::new();
+        if let Some(after) = rest.strip_prefix('=') {
+            let after = after.trim_start();
+            let quote = after.chars().next().filter(|c| ['"', '\''].contains(c));
+            let (text, after) = match quote {
+                Some(quote) => after[1..].split_once(quote)?,
+                None => after.split_at(after.find(|c: char| c.is_whitespace() || c == '>')?),
+            };
+            value = unescaped(text);
+            rest = after;
+        }
+        found.push((name, value));
+    }
+}
+
+fn unescaped(text: &str) -> String {
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&#43;", "+")
+        .replace("&amp;", "&")
 }
 
 #[cfg(test)]
@@ -363,8 +392,8 @@ mod tests {
         let base = Url::parse("https://example.org/simple/demo/").unwrap();
         let digest = Digest::of(b"demo");
         let page = format!(
-            "<html><abbr>x</abbr><a href='../../files/demo-1.0%2Bcpu-py3-none-any.whl#sha256={0}' data-requires-python='&gt;=3.9'>x</a>\
-             <a href=\"https://other.example/demo-1.0.tar.gz#sha256={0}\" data-yanked=\"broken\">y</a>\
+            "<html><abbr>x</abbr><a data-requires-python='>=3.9' href='../../files/demo-1.0%2Bcpu-py3-none-any.whl#sha256={0}'>x</a>\
+             <a href=\"https://me:hush@other.example/demo-1.0.tar.gz#sha256={0}\" data-yanked>y</a>\
              <a href=\"demo-2.0.tar.gz\">no digest</a><a href=\"unfinished",
             digest.hex()
         );
@@ -377,6 +406,7 @@ mod tests {
         );
         assert_eq!((files[0].digest, files[0].yanked), (digest, false));
         assert!(files[1].yanked);
+        assert_eq!(files[1].url, "https://other.example/demo-1.0.tar.gz");
     }
 
     proptest::proptest! {

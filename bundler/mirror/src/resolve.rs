@@ -111,10 +111,12 @@ impl Resolver {
 
     /// Runs uv with `text` on its standard input.
     fn ask(&self, command: &mut Command, text: &str) -> Result<Output, MirrorError> {
+        for other in OTHER_PLACES {
+            command.env_remove(other);
+        }
         let mut child = command
             // Not an argument: every user of this machine may read those, and the address may hold a password.
             .env("UV_DEFAULT_INDEX", &self.index_url)
-            .env_remove("UV_INDEX_URL")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -137,9 +139,25 @@ impl Resolver {
     }
 }
 
+/// What would have uv look elsewhere, or add something: the plan says what is wanted, and files come from one index.
+const OTHER_PLACES: [&str; 11] = [
+    "UV_BUILD_CONSTRAINT",
+    "UV_CONSTRAINT",
+    "UV_EXCLUDE",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_INDEX",
+    "UV_INDEX_STRATEGY",
+    "UV_INDEX_URL",
+    "UV_NO_INDEX",
+    "UV_OVERRIDE",
+    "UV_TORCH_BACKEND",
+];
+
 /// What uv said, in one line, with user names and passwords taken out of addresses.
 fn without_login(text: &str) -> String {
-    let word = |word: &str| match (word.find("://"), word.find('@')) {
+    // The last `@`: a password may have one.
+    let word = |word: &str| match (word.find("://"), word.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
             format!("{}{}", &word[..scheme + 3], &word[at + 1..])
         }
@@ -192,7 +210,7 @@ mod tests {
 
     #[test]
     fn no_password_is_repeated() {
-        let said = "  x Failed to fetch: `https://me:hush@example.org/simple/`\n  a@b https://c/ ";
+        let said = "  x Failed to fetch: `https://me:hu@sh@example.org/simple/`\n  a@b https://c/ ";
         let expected = "x Failed to fetch: `https://example.org/simple/` a@b https://c/";
         assert_eq!(without_login(said), expected);
     }

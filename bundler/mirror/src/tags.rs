@@ -1,7 +1,10 @@
 //! Does a wheel suit a machine? Its file name says so: `name-version[-build]-python-abi-platform.whl`.
 
+use std::str::FromStr;
+
 use manifest_schema::plan::WheelTarget;
 use manifest_schema::{Arch, GlibcVersion};
+use pep508_rs::pep440_rs::Version;
 
 use crate::pypi::{described, normalized};
 use crate::{Pin, RequirementError};
@@ -132,25 +135,13 @@ fn platform_fitness(platform: &str, arch: Arch, glibc: GlibcVersion) -> Option<u
     (needs <= glibc.minor).then_some(2 + u32::from(needs))
 }
 
-/// Whether two spellings name one version: case, `-` or `_` for `.`, and zeros at the end do not matter.
+/// Whether two spellings name one version, as PEP 440 reads them. A file's name has `_` where the version has `-`.
 pub(crate) fn same_version(one: &str, other: &str) -> bool {
-    fn plain(version: &str) -> String {
-        let version = version.to_ascii_lowercase().replace(['-', '_'], ".");
-        let version = version.strip_prefix('v').unwrap_or(&version);
-        let release = version
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(version.len());
-        let (numbers, rest) = version.split_at(release);
-        let (numbers, dot) = numbers
-            .strip_suffix('.')
-            .map_or((numbers, ""), |numbers| (numbers, "."));
-        let mut numbers = numbers;
-        while let Some(shorter) = numbers.strip_suffix(".0") {
-            numbers = shorter;
-        }
-        format!("{numbers}{dot}{rest}")
+    let read = |text: &str| Version::from_str(&text.replace('_', "-"));
+    match (read(one), read(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one.eq_ignore_ascii_case(other),
     }
-    plain(one) == plain(other)
 }
 
 #[cfg(test)]
@@ -231,6 +222,11 @@ mod tests {
             ("1.10", "1.1", false),
             ("2.7.1", "2.7.1.post4", false),
             ("1.0rc1", "1.0", false),
+            ("1.0.0-alpha.1", "1.0a1", true),
+            ("1.0-1", "1.0.post1", true),
+            ("2.7.1+CPU.cxx11_abi", "2.7.1+cpu.cxx11.abi", true),
+            ("2.7.1+cpu", "2.7.1", false),
+            ("not a version", "Not a version", true),
         ] {
             assert_eq!(same_version(one, other), same, "{one} {other}");
         }

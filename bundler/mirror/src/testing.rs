@@ -3,8 +3,8 @@
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderValue};
 
+use crate::page::Page;
 use crate::tags::WheelName;
-use crate::web::Page;
 use crate::{IndexFile, hub, modelscope, pypi, resolve};
 
 /// Files of a package index's page, as JSON or else as HTML; `None` where it is no such page.

@@ -2,56 +2,22 @@
 
 use std::io::Read;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, COOKIE, DATE, HeaderMap, HeaderValue,
-    LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION, RANGE,
 };
 use reqwest::redirect::Policy;
 use serde::Deserialize;
 
 use crate::image::{DockerLogins, Doorman};
+use crate::page::{Page, header, parse, percent_decode, shown};
+use crate::patience::{Paced, Patience, wait};
 use crate::{MirrorError, Secret};
-
-/// How often and how long to try one address.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Attempts without any headway before an address is given up.
-    pub attempts: u32,
-    /// Pause after the first failure; it doubles with each.
-    pub first_pause: Duration,
-    /// No pause is longer, whatever the server asks for.
-    pub longest_pause: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            attempts: 5,
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_mins(2),
-        }
-    }
-}
-
-impl Patience {
-    /// Pause after failure number `failure`, counted from 0.
-    pub(crate) fn pause(&self, failure: u32, error: &MirrorError) -> Duration {
-        let asked = match error {
-            MirrorError::Status { wait, .. } => *wait,
-            _ => None,
-        };
-        asked
-            .unwrap_or(self.first_pause * 2_u32.saturating_pow(failure.min(16)))
-            .max(self.first_pause)
-            .min(self.longest_pause)
-    }
-}
 
 /// A client for every source. Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
 pub struct Web {
@@ -96,7 +62,7 @@ impl Web {
             .redirect(Policy::none())
             .connect_timeout(Duration::from_secs(30))
             // Of each read, not of the whole transfer.
-            .timeout(Duration::from_mins(1))
+            .timeout(patience.silence)
             .build()
             .map_err(|source| MirrorError::Connection {
                 url: "TLS".to_owned(),
@@ -237,23 +203,18 @@ impl Web {
 
     /// A request that is tried again while trying again may help.
     pub(crate) fn patiently(&self, url: &str, ask: Ask) -> Result<Response, MirrorError> {
-        let mut failure = 0;
-        loop {
-            match self.once(url, ask) {
-                Err(error) if error.may_pass() && failure + 1 < self.patience.attempts => {
-                    thread::sleep(self.patience.pause(failure, &error));
-                    failure += 1;
-                }
-                done => return done,
-            }
-        }
+        self.again(|| self.once(url, ask))
     }
 
     /// A whole answer of at most `limit` bytes.
     pub(crate) fn text(&self, url: &str, ask: Ask, limit: u64) -> Result<Page, MirrorError> {
+        self.again(|| self.read_all(url, ask, limit))
+    }
+
+    fn again<T>(&self, ask: impl Fn() -> Result<T, MirrorError>) -> Result<T, MirrorError> {
         let mut failure = 0;
         loop {
-            match self.read_all(url, ask, limit) {
+            match ask() {
                 Err(error) if error.may_pass() && failure + 1 < self.patience.attempts => {
                     thread::sleep(self.patience.pause(failure, &error));
                     failure += 1;
@@ -268,7 +229,7 @@ impl Web {
         let at = response.url().clone();
         let headers = response.headers().clone();
         let mut body = Vec::new();
-        response
+        Paced::new(response, self.patience)
             .take(limit + 1)
             .read_to_end(&mut body)
             .map_err(|source| MirrorError::Connection {
@@ -370,128 +331,4 @@ fn registry_reason(response: Response) -> Option<String> {
     };
     let plain = text.chars().map(|c| if c.is_control() { '?' } else { c });
     Some(plain.take(200).collect())
-}
-
-/// An answer that was read to its end.
-pub(crate) struct Page {
-    pub(crate) at: Url,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Page {
-    pub(crate) fn content_type(&self) -> String {
-        header(&self.headers, CONTENT_TYPE.as_str()).unwrap_or_default()
-    }
-
-    /// Where the answer goes on, as `Link: <…>; rel="next"` says.
-    pub(crate) fn next(&self) -> Option<String> {
-        let link = header(&self.headers, "link")?;
-        let next = link
-            .split(',')
-            .find(|part| part.contains("rel=\"next\"") || part.contains("rel=next"))?;
-        let (_, rest) = next.split_once('<')?;
-        let (target, _) = rest.split_once('>')?;
-        self.at.join(target).ok().map(String::from)
-    }
-}
-
-pub(crate) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    Some(headers.get(name)?.to_str().ok()?.to_owned())
-}
-
-pub(crate) fn parse(url: &str) -> Result<Url, MirrorError> {
-    Url::parse(url).map_err(|error| MirrorError::Answer {
-        url: url.split(['?', '#']).next().unwrap_or_default().to_owned(),
-        problem: error.to_string(),
-    })
-}
-
-/// An address without its query, password and fragment: those may be secrets.
-pub(crate) fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.into()
-}
-
-/// Undoes `%XX` in a user name or password.
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// `Retry-After`, which is a number of seconds or a date.
-///
-/// A date is read against the server's own `Date`, so that a wrong clock on either side does no harm.
-fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let asked = header(headers, RETRY_AFTER.as_str())?;
-    if let Ok(seconds) = asked.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = |text: &str| httpdate::parse_http_date(text.trim()).ok();
-    let until = date(&asked)?;
-    let now = header(headers, DATE.as_str()).and_then(|now| date(&now));
-    let now = now.unwrap_or_else(SystemTime::now);
-    Some(until.duration_since(now).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_may_ask_for_a_pause_in_seconds_or_until_a_date() {
-        const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
-        for (asked, date, seconds) in [
-            ("7", None, Some(7)),
-            (" 0 ", None, Some(0)),
-            ("Sun, 06 Nov 1994 12:00:30 GMT", Some(NOON), Some(30)),
-            ("Sunday, 06-Nov-94 12:01:00 GMT", Some(NOON), Some(60)),
-            ("Sun, 06 Nov 1994 11:00:00 GMT", Some(NOON), Some(0)),
-            ("Sun, 06 Nov 1994 12:00:30 GMT", None, Some(0)),
-            ("soon", Some(NOON), None),
-            ("-1", None, None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, asked.parse().unwrap());
-            if let Some(date) = date {
-                headers.insert(DATE, date.parse().unwrap());
-            }
-            assert_eq!(wait(&headers), seconds.map(Duration::from_secs), "{asked}");
-        }
-    }
-
-    #[test]
-    fn no_pause_is_longer_than_patience_nor_shorter_than_its_first() {
-        let patience = Patience::default();
-        let pause = |seconds| {
-            let error = MirrorError::Status {
-                url: String::new(),
-                status: 429,
-                reason: None,
-                wait: Some(Duration::from_secs(seconds)),
-            };
-            patience.pause(0, &error)
-        };
-        assert_eq!(pause(0), patience.first_pause);
-        assert_eq!(pause(9), Duration::from_secs(9));
-        assert_eq!(pause(1 << 40), patience.longest_pause);
-    }
 }

@@ -15,20 +15,14 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use bundle_mirror::{Catalogue, Distribution, DistributionError, Patience, Verifier, Web};
+use bundle_mirror::{Catalogue, Distribution, DistributionError, Verifier, Web};
 use manifest_schema::plan::Repository;
 use manifest_schema::{Arch, Digest};
 use openpgp::{Key, gpgv_is_here};
 use report::{Diagnose as _, Outcome};
-use server::{Answer, Server};
+use server::{Answer, QUICK, Server};
 
 type Files = BTreeMap<String, Vec<u8>>;
-
-const QUICK: Patience = Patience {
-    attempts: 2,
-    first_pause: Duration::from_millis(1),
-    longest_pause: Duration::from_millis(5),
-};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -435,4 +429,78 @@ fn a_key_file_without_a_key_and_a_missing_gpgv_are_named() {
     let error = verifier.detached("url", b"data", b"signature").unwrap_err();
     assert_eq!(error.code(), "packages.no-gpgv");
     assert!(error.to_string().contains("/nowhere/gpgv"), "{error}");
+}
+
+#[test]
+fn modules_of_a_repository_say_which_of_its_packages_there_are() {
+    let modules = "---\ndocument: modulemd\nversion: 2\ndata:\n  name: gcc\n  stream: new\n  artifacts:\n    rpms:\n    \
+        - gcc-1:7.3.0-20.ky10.aarch64\n...\n";
+    let with_modules = |modules: &[u8], listed: &[u8]| {
+        let mut files = good_yum();
+        let repomd = String::from_utf8(files["/os/repodata/repomd.xml"].clone()).unwrap();
+        let data = format!(
+            "<data type='modules'><checksum type='sha256'>{}</checksum><location href='repodata/modules.yaml'/></data></repomd>",
+            Digest::of(listed).hex()
+        );
+        let repomd = repomd.replace("</repomd>", &data);
+        files.insert("/os/repodata/repomd.xml".into(), repomd.into_bytes());
+        files.remove("/os/repodata/repomd.xml.asc");
+        files.insert("/os/repodata/modules.yaml".into(), modules.to_vec());
+        read_yum(&[&serve(files)], &[], true)
+    };
+    let read = with_modules(modules.as_bytes(), modules.as_bytes()).unwrap();
+    let none = os_packages::Installed::default();
+    for (chosen, count) in [(vec![], 0), (vec!["gcc:new".to_owned()], 1)] {
+        let visible = read.modules.visible(read.packages.clone(), &none, &chosen);
+        assert_eq!(visible.unwrap().packages.len(), count, "{chosen:?}");
+    }
+    let error = with_modules(b"other", modules.as_bytes()).err().unwrap();
+    assert_eq!(error.code(), "packages.metadata-differs");
+    let error = with_modules(b"data: {}", b"data: {}").err().unwrap();
+    assert_eq!(error.code(), "packages.metadata");
+}
+
+#[test]
+fn a_suite_that_is_being_renewed_is_read_by_digests_and_one_may_ask_to_be_left_alone() {
+    let (old, new) = (gzip(PACKAGES.as_bytes()), gzip(b"Package: other\n"));
+    for by_hash in [true, false] {
+        let words = if by_hash {
+            "Acquire-By-Hash: yes\n"
+        } else {
+            ""
+        };
+        let release = format!("NotAutomatic: yes\n{words}{}", release(&old, LATER));
+        let folder = "/debian/dists/stable/main/binary-arm64";
+        let files = Files::from([
+            (
+                "/debian/dists/stable/Release".to_owned(),
+                release.into_bytes(),
+            ),
+            (format!("{folder}/Packages.gz"), new.clone()),
+            (
+                format!("{folder}/by-hash/SHA256/{}", Digest::of(&old).hex()),
+                old.clone(),
+            ),
+        ]);
+        match read_apt(files, &[], true, false) {
+            Ok(read) => assert!(by_hash && read.packages.iter().all(|one| one.reluctant)),
+            Err(error) => assert_eq!(
+                (error.code(), by_hash),
+                ("packages.metadata-differs", false)
+            ),
+        }
+    }
+    // Where there is no such folder, the file itself is read.
+    let release = format!("Acquire-By-Hash: yes\n{}", release(&old, LATER));
+    let files = Files::from([
+        (
+            "/debian/dists/stable/Release".to_owned(),
+            release.into_bytes(),
+        ),
+        (
+            "/debian/dists/stable/main/binary-arm64/Packages.gz".to_owned(),
+            old.clone(),
+        ),
+    ]);
+    assert_eq!(read_apt(files, &[], true, false).unwrap().packages.len(), 2);
 }

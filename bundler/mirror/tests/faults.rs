@@ -12,17 +12,11 @@ mod server;
 use std::time::{Duration, Instant};
 
 use bundle_mirror::{
-    Cache, Download, Downloader, Hub, HubKind, MirrorError, Patience, RateLimit, Secret, Web,
+    Cache, Download, Downloader, Hub, HubKind, MirrorError, RateLimit, Secret, Web,
 };
 use manifest_schema::{Digest, RepoName};
-use report::{Diagnose as _, Silent};
-use server::{Answer, Asked, Server, honest};
-
-const QUICK: Patience = Patience {
-    attempts: 3,
-    first_pause: Duration::from_millis(1),
-    longest_pause: Duration::from_secs(3),
-};
+use report::{Diagnose as _, Recorder, Silent, Sink};
+use server::{Answer, Asked, QUICK, Server, honest};
 
 fn body() -> Vec<u8> {
     (0..300_000_u32).flat_map(u32::to_le_bytes).collect()
@@ -41,8 +35,12 @@ impl Place {
     }
 
     fn fetch(&self, urls: &[&str]) -> Result<(), MirrorError> {
+        self.run(&self.download(urls), &Silent)
+    }
+
+    fn download(&self, urls: &[&str]) -> Download {
         let body = body();
-        let download = Download {
+        Download {
             digest: Digest::of(&body),
             size: body.len() as u64,
             file_name: "file".to_owned(),
@@ -51,7 +49,10 @@ impl Place {
             headers: Vec::new(),
             secret_headers: Vec::new(),
             registry: false,
-        };
+        }
+    }
+
+    fn run(&self, download: &Download, sink: &dyn Sink) -> Result<(), MirrorError> {
         let web = Web::new(QUICK).unwrap();
         let downloader = Downloader {
             web: &web,
@@ -59,7 +60,7 @@ impl Place {
             rewrites: &[],
             limit: None,
         };
-        downloader.fetch_all(&[download], 2, &Silent)
+        downloader.fetch_all(std::slice::from_ref(download), 2, sink)
     }
 
     fn assert_whole(&self) {
@@ -148,6 +149,42 @@ fn wrong_bytes_or_lengths_send_us_to_the_next_mirror_and_never_into_the_cache() 
 }
 
 #[test]
+fn a_page_that_is_not_the_file_costs_nothing_that_was_fetched_before() {
+    let start = body()[..500_000].to_vec();
+    let page = || Answer::new(200, b"<html>this mirror is being renewed</html>");
+    let (closed, empty) = (
+        Server::new(move |_, _| page()),
+        Server::new(move |_, asked| match asked.from() {
+            Some(_) => Answer::new(416, b""),
+            None => page(),
+        }),
+    );
+    let good = good();
+    let place = Place::new();
+    place.begun(&start);
+    place.fetch(&[&closed.url, &empty.url, &good.url]).unwrap();
+    place.assert_whole();
+    assert_eq!(good.asked()[0].from(), Some(500_000));
+}
+
+#[test]
+fn a_secret_in_an_address_is_in_no_message() {
+    let cut = Server::new(|_, asked| honest(asked, &body()).cut_after(1000));
+    let gone = Server::new(|_, _| Answer::new(404, b""));
+    let closed = "http://127.0.0.1:9".to_owned();
+    for url in [&cut.url, &gone.url, &closed] {
+        let events = Recorder::default();
+        let place = Place::new();
+        let mut download = place.download(&[]);
+        download.urls = vec![format!("{url}/file?token=hush")];
+        let error = place.run(&download, &events).unwrap_err();
+        let said = format!("{error:?} {:?}", events.events());
+        assert!(!said.contains("hush"), "{said}");
+        assert!(said.contains(&format!("{url}/file")), "{said}");
+    }
+}
+
+#[test]
 fn a_busy_server_is_given_the_time_it_asks_for() {
     let server = Server::new(|number, asked| match number {
         0 => Answer::new(429, b"").with("Retry-After", "1"),
@@ -196,7 +233,8 @@ fn the_hub_gives_files_by_pages_and_its_token_stays_with_it() {
             r#"[{{"type":"directory","path":"d","oid":"{git}"}},{{"type":"file","path":"config.json","size":6,"oid":"{git}"}},{{"type":"file","path":"x.bin","size":6,"oid":"{git}"}}]"#
         );
         let next = format!(
-            "<{}?cursor=2>; rel=\"next\"",
+            // As a mirror hands it on.
+            "<https://hub.invalid{}?cursor=2>; rel=\"next\"",
             asked.path.split('?').next().unwrap()
         );
         Answer::new(200, page.as_bytes()).with("Link", &next)

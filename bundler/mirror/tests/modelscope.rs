@@ -9,21 +9,13 @@
 
 mod server;
 
-use std::time::Duration;
-
 use bundle_mirror::{
-    Cache, Download, Downloader, Filter, HubKind, MirrorError, ModelScope, Patience, Secret, Web,
+    Cache, Download, Downloader, Filter, HubKind, MirrorError, ModelScope, Secret, Web,
 };
 use manifest_schema::{Digest, RepoName};
 use report::Silent;
 use serde_json::{Value, json};
-use server::{Answer, Asked, Server};
-
-const QUICK: Patience = Patience {
-    attempts: 3,
-    first_pause: Duration::from_millis(1),
-    longest_pause: Duration::from_millis(2),
-};
+use server::{Answer, Asked, QUICK, Server};
 
 fn all() -> Filter {
     Filter::new(&[], &[]).unwrap()

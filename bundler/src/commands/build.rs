@@ -1,15 +1,16 @@
 //! `build`: a lock to a signed bundle.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bundle_format::Squeeze;
 use bundle_mirror::{Download, Downloader, MirrorError, RateLimit, Rewrite, Web};
 use console::View;
 use manifest_schema::lock::Lock;
-use manifest_schema::{ByteSize, KeyId, RequiredBlob};
+use manifest_schema::{ByteSize, Digest, KeyId, RequiredBlob};
 use report::{Outcome, Trouble};
 
-use crate::assembly::Assembler;
+use crate::assembly::{Assembler, Parts};
 use crate::commands::lock::folder_of;
 use crate::error::InputError;
 use crate::licenses::licenses;
@@ -83,6 +84,7 @@ impl Args {
         assembler.take_files(&self.bring)?;
         downloader.fetch_all(&downloads, self.downloads, view)?;
         let mut parts = assembler.assemble(view)?;
+        cache.settle()?;
         let licenses = licenses(&lock, &mut parts, &cache)?;
         if !licenses.unknown.is_empty() {
             let args = [
@@ -120,27 +122,7 @@ impl Args {
                 &args,
             );
         }
-        let mut requires = Vec::new();
-        if let Some(mut there) = there {
-            // What is installed on the machine itself is no blob of the store there.
-            for item in parts.profiles.backends.iter().flat_map(|b| &b.host) {
-                for (_, file) in item.files() {
-                    there.remove(file.blob());
-                }
-            }
-            for (digest, path) in parts
-                .blobs
-                .iter()
-                .filter(|(digest, _)| there.contains(digest))
-            {
-                let size = std::fs::metadata(path)
-                    .map_err(InputError::file(path))?
-                    .len();
-                let (digest, size) = (*digest, ByteSize(size));
-                requires.push(RequiredBlob { digest, size });
-            }
-            parts.blobs.retain(|(digest, _)| !there.contains(digest));
-        }
+        let requires = leave_out(&mut parts, there.unwrap_or_default())?;
         let load = Load {
             lock: &lock_bytes,
             profiles: &parts.profiles,
@@ -154,6 +136,28 @@ impl Args {
         };
         self.packing.pack(&signers, &load, view)
     }
+}
+
+/// Takes out of `parts` what is there already; says what the target must have then.
+fn leave_out(
+    parts: &mut Parts,
+    mut there: BTreeSet<Digest>,
+) -> Result<Vec<RequiredBlob>, InputError> {
+    // What is installed on the machine itself is no blob of the store there.
+    for item in parts.profiles.backends.iter().flat_map(|b| &b.host) {
+        for (_, file) in item.files() {
+            there.remove(file.blob());
+        }
+    }
+    let left_out = parts
+        .blobs
+        .extract_if(.., |(digest, _)| there.contains(digest));
+    let required = |(digest, path): (Digest, PathBuf)| {
+        let found = std::fs::metadata(&path).map_err(InputError::file(&path))?;
+        let size = ByteSize(found.len());
+        Ok(RequiredBlob { digest, size })
+    };
+    left_out.map(required).collect()
 }
 
 /// A client that can log in at registries, where one is needed: a full cache needs no login.

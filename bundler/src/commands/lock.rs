@@ -51,6 +51,7 @@ impl Args {
         let lock = self
             .sources
             .lock(&self.plan, &self.output, Some(&cache), view)?;
+        cache.settle()?;
         if self.output.is_file() && !self.accept_changed {
             // An old lock that cannot be read has nothing to say about revisions.
             if let Ok(old) = lock_of(&self.output) {

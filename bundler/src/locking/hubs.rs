@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bundle_mirror::{Filter, HubKind};
+use bundle_mirror::{Filter, HubKind, MirrorError, QUESTIONS, side_by_side};
 use manifest_schema::lock::LockedFile;
 use manifest_schema::plan::{HubSource, PlanComponent};
 use manifest_schema::{ComponentKind, Digest, OriginKind};
@@ -57,20 +57,22 @@ impl Locker<'_> {
             let repo = repo.to_string();
             return Err(InputError::NothingTaken { repo }.into());
         }
-        for file in found {
+        // A repository may have thousands of small files, of which the listing has no SHA-256.
+        let pinned_files = side_by_side(&found, QUESTIONS, |file| {
             let url = self.hub.file_url(kind, repo, &commit, &file.path)?;
-            let (digest, git_sha1) = if let Some(digest) = file.lfs {
-                (digest, None)
-            } else {
-                let digest = self.hub.take_small(&url, &file, self.cache)?;
-                (digest, Some(file.git_sha1.clone()))
+            let digest = match file.lfs {
+                Some(digest) => digest,
+                None => self.hub.take_small(&url, file, self.cache)?,
             };
+            Ok::<_, MirrorError>((url, digest))
+        })?;
+        for (file, (url, digest)) in found.iter().zip(pinned_files) {
             let name = file.path.rsplit('/').next().unwrap_or(&file.path);
             let mut artifact = pinned(digest, file.size, name, OriginKind::HuggingFace);
             artifact.urls = vec![url];
             artifact.project = Some(repo.to_string());
             artifact.revision = Some(commit.clone());
-            artifact.git_sha1 = git_sha1;
+            artifact.git_sha1 = file.lfs.is_none().then(|| file.git_sha1.clone());
             artifact.license = Some(license.to_owned());
             self.artifacts.entry(digest).or_insert(artifact);
             files.push(whole(path(&file.path, repo.as_str())?, digest));
@@ -126,16 +128,14 @@ impl Locker<'_> {
     ) -> Result<BTreeMap<String, Found>, Trouble> {
         let (repo, revision) = (&source.repo, revision_of(source));
         let filter = Filter::new(&source.include, &source.exclude)?;
-        let mut found = BTreeMap::new();
-        for file in self.modelscope.files(kind, repo, revision, &filter)? {
-            if file.digest.is_none() && !all {
-                continue;
-            }
+        let mut files = self.modelscope.files(kind, repo, revision, &filter)?;
+        files.retain(|file| file.digest.is_some() || all);
+        let found = side_by_side(&files, QUESTIONS, |file| {
             let url = self.modelscope.file_url(kind, repo, revision, &file.path)?;
-            let (digest, size) = self.modelscope.complete(&url, &file, self.cache)?;
-            found.insert(file.path, (digest, size, url));
-        }
-        Ok(found)
+            let (digest, size) = self.modelscope.complete(&url, file, self.cache)?;
+            Ok::<_, MirrorError>((file.path.clone(), (digest, size, url)))
+        })?;
+        Ok(found.into_iter().collect())
     }
 }
 

@@ -9,8 +9,9 @@ use manifest_schema::plan::{InstalledSource, KeySource, PlanOsPackages};
 use manifest_schema::{
     Digest, KeyId, OriginKind, PackageFormat, PackageName, PackageVersion, Wanted,
 };
-use os_packages::{Installed, Package, PackageError, Universe, from_inventory, from_list};
-use report::Trouble;
+use os_packages::rpm::Modules;
+use os_packages::{Closure, Installed, Package, PackageError, Universe, from_inventory, from_list};
+use report::{Event, Trouble};
 
 use super::{Locker, path, pinned, whole};
 use crate::error::InputError;
@@ -45,14 +46,17 @@ impl Locker<'_> {
             now: SystemTime::now(),
         };
         let mut catalogues: Vec<Catalogue> = Vec::new();
-        let mut offered = Vec::new();
+        let (mut offered, mut modules) = (Vec::new(), Modules::default());
         for (number, repository) in set.repositories.iter().enumerate() {
             let mut catalogue = distribution.read(repository, set.arch, number)?;
             offered.append(&mut catalogue.packages);
+            modules.join(std::mem::take(&mut catalogue.modules));
             catalogues.push(catalogue);
         }
         let arch = format.arch(set.arch);
-        let mut universe = Universe::new(format, arch, offered, machine.installed);
+        let visible = modules.visible(offered, &machine.installed, &set.modules)?;
+        let hidden = visible.hidden;
+        let mut universe = Universe::new(format, arch, visible.packages, machine.installed);
         let look_up = |paths: &BTreeSet<String>| {
             let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
             for catalogue in &catalogues {
@@ -62,7 +66,12 @@ impl Locker<'_> {
             }
             Ok::<_, DistributionError>(all)
         };
-        let closure = universe.solve(&wanted, look_up)?;
+        let closure = universe.solve(&wanted, look_up);
+        let closure = closure.map_err(|error| match error {
+            DistributionError::Package(error) => hidden.explain(error).into(),
+            other => other,
+        })?;
+        self.say_left_out(set, &closure);
         let mut packages = Vec::new();
         for package in &closure.carried {
             packages.push(self.package_of(package, format, &catalogues)?);
@@ -88,6 +97,22 @@ impl Locker<'_> {
             packages,
             keys: locked_keys,
         })
+    }
+
+    /// Names what is recommended and not carried: some of it is what one wanted, such as the headers of the C library.
+    fn say_left_out(&self, set: &PlanOsPackages, closure: &Closure) {
+        let each = closure.left_out.iter();
+        let each = each.map(|(name, list)| format!("{name}: {}", list.join(", ")));
+        let packages: Vec<String> = each.collect();
+        if !packages.is_empty() {
+            self.sink.emit(&Event::Warned {
+                code: "packages.recommended".to_owned(),
+                args: vec![
+                    ("set".to_owned(), set.name.to_string()),
+                    ("packages".to_owned(), packages.join("; ")),
+                ],
+            });
+        }
     }
 
     /// Pins one package's file.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bundle_mirror::{
-    Pin, RequirementError, Requirements, Wish, needed_by_wheel, pin_of_wheel, read_pylock, refuse,
-    wheel_metadata,
+    Pin, QUESTIONS, RequirementError, Requirements, Wish, needed_by_wheel, pin_of_wheel,
+    read_pylock, refuse, side_by_side, wheel_metadata,
 };
 use manifest_schema::lock::{LockedFile, LockedPython};
 use manifest_schema::plan::{ArchiveKind, PlanBackend, PlanFile, PlanPython, Source, WheelTarget};
@@ -77,9 +77,10 @@ impl Locker<'_> {
                 let all = settled.values().map(|(pin, _)| pin).chain(&pins);
                 rules.check(&all.cloned().collect::<Vec<_>>())?;
             }
-            for pin in pins {
-                let digests = wish.digests_of(&pin);
-                let wheel = self.index.find_pinned(&pin, target, digests)?;
+            let wheels = side_by_side(&pins, QUESTIONS, |pin| {
+                self.index.find_pinned(pin, target, wish.digests_of(pin))
+            })?;
+            for (pin, wheel) in pins.into_iter().zip(wheels) {
                 self.pin_package(&wheel, &pin.project, &pin.version, None);
                 let file = whole(path(&wheel.file_name, &pin.project)?, wheel.digest);
                 settle(&mut settled, pin, file)?;

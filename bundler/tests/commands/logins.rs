@@ -78,6 +78,52 @@ fn a_login_stands_in_no_file_and_no_word() {
 }
 
 #[test]
+fn every_file_of_logins_is_asked_until_one_has_the_registry() {
+    let world = World::new();
+    let (shelf, _) = signed();
+    let place = Guarded::new(shelf, Some("robot:a-password-nobody-may-see"), 9);
+    let host = place.registry.url.trim_start_matches("http://");
+    let auth = "cm9ib3Q6YS1wYXNzd29yZC1ub2JvZHktbWF5LXNlZQ==";
+    let right = json!({ "auths": { host: { "auth": auth } } }).to_string();
+    let other =
+        json!({ "auths": { "elsewhere.example": { "auth": auth } }, "credsStore": "absent" });
+    for folder in [".docker", "run/containers", ".config/containers"] {
+        fs::create_dir_all(world.path(folder)).unwrap();
+    }
+    world.write(".docker/config.json", other.to_string().as_bytes());
+    world.write_plan(&of_images(&json!([from_registry(&place.registry)])));
+    let lock = |variables: &[(&str, &str)]| {
+        let mut command = world.command(&["lock", "plan.json"]);
+        for (name, file) in variables {
+            command.env(name, world.path(file));
+        }
+        Said::of(command.output().unwrap())
+    };
+    // docker's file is there and has another registry; podman's has this one.
+    let missed = lock(&[]).ended_with(1);
+    assert!(
+        missed.words.contains("docker-credential-absent"),
+        "{missed:?}"
+    );
+    for (file, variables) in [
+        (".config/containers/auth.json", &[][..]),
+        ("run/containers/auth.json", &[("XDG_RUNTIME_DIR", "run")]),
+        ("mine.json", &[("REGISTRY_AUTH_FILE", "mine.json")]),
+    ] {
+        world.write(file, right.as_bytes());
+        says_no_secret(&lock(variables).ended_with(0));
+        fs::remove_file(world.path(file)).unwrap();
+    }
+    // The file that a variable names is the only one.
+    world.write(".config/containers/auth.json", right.as_bytes());
+    lock(&[("REGISTRY_AUTH_FILE", "none.json")]).ended_with(1);
+    // A file that cannot be read is an error, and is named.
+    world.write(".docker/config.json", b"{");
+    let said = lock(&[]).ended_with(5);
+    assert!(said.words.contains(".docker/config.json"), "{said:?}");
+}
+
+#[test]
 fn a_credential_helper_lends_a_login_and_learns_nothing_of_ours() {
     let (shelf, _) = signed();
     for (login, answer) in [

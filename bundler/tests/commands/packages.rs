@@ -342,6 +342,52 @@ fn a_plan_that_cannot_work_says_why_and_what_to_do() {
 }
 
 #[test]
+fn packages_of_a_module_are_taken_from_a_stream_that_is_on() {
+    let modules = "---\ndocument: modulemd\nversion: 2\ndata:\n  name: toolset\n  stream: \"12\"\n  artifacts:\n    rpms:\n    \
+        - gcc-0:12-1.noarch\n    - cpp-0:12-1.noarch\n...\n";
+    let mut files = yum_files();
+    let repomd = String::from_utf8(files["/os/repodata/repomd.xml"].clone()).unwrap();
+    let data = format!(
+        "<data type='modules'><checksum type='sha256'>{}</checksum><location href='repodata/m.yaml.gz'/></data></repomd>",
+        Digest::of(&gzip(modules.as_bytes())).hex()
+    );
+    let repomd = repomd.replace("</repomd>", &data);
+    files.insert("/os/repodata/repomd.xml".into(), repomd.into_bytes());
+    files.insert("/os/repodata/m.yaml.gz".into(), gzip(modules.as_bytes()));
+    let world = world(files);
+    let lock = |modules: Value| {
+        let mut plan = yum_plan(&world);
+        plan["os_packages"][0]["modules"] = modules;
+        world.write_plan(&plan);
+        world.lock()
+    };
+    for (modules, words) in [
+        (json!([]), ["packages.module-off", "`gcc`", "toolset:12"]),
+        (
+            json!(["toolset:13"]),
+            [
+                "packages.no-such-module",
+                "toolset:13",
+                "there is toolset:12",
+            ],
+        ),
+        (
+            json!(["toolset"]),
+            ["modules", "`toolset`", "`name:stream`"],
+        ),
+    ] {
+        let said = lock(modules).ended_with(2);
+        for word in words {
+            assert!(said.words.contains(word), "{word}: {said:?}");
+        }
+    }
+    lock(json!(["toolset:12"])).ended_with(0);
+    world.build(&[]).ended_with(0);
+    let set = set_of(&world);
+    assert!(names(&set).starts_with(&["binutils", "cpp", "gcc"]));
+}
+
+#[test]
 fn init_asks_an_inventory_which_system_it_is_for() {
     let world = world(yum_files());
     let fact = |value: Value| json!({ "value": value, "source": "" });

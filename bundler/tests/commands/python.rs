@@ -429,3 +429,34 @@ fn the_real_uv_turns_its_lock_into_what_the_target_uses() {
     said.ended_with(0);
     assert_eq!(wheels(&world), [NPU[7]]);
 }
+
+#[test]
+fn variables_of_uv_do_not_lead_it_to_another_index_or_other_requirements() {
+    let (world, plan) = world_for(
+        "cpu",
+        &json!({ "version": "3.11", "requirements": ["demo"] }),
+    );
+    script(
+        &world.path("uv"),
+        "#!/bin/sh\nenv | sed -n 's/^\\(UV_[A-Z_]*\\)=.*/\\1/p' | sort >> \"$(dirname \"$0\")/env\"\n\
+         if [ \"$(cat)\" = uv ]; then echo uv==0.13.9; else echo demo==1.0; fi\n",
+    );
+    world.write_plan(&plan);
+    let mut command = world.command(&["lock", "plan.json"]);
+    for name in [
+        "UV_EXTRA_INDEX_URL",
+        "UV_TORCH_BACKEND",
+        "UV_OVERRIDE",
+        "UV_CACHE_DIR",
+    ] {
+        command.env(name, "elsewhere");
+    }
+    Said::of(command.output().unwrap()).ended_with(0);
+    let seen = fs::read_to_string(world.path("env")).unwrap();
+    let seen: Vec<&str> = seen.lines().collect();
+    assert_eq!(
+        seen,
+        ["UV_CACHE_DIR", "UV_DEFAULT_INDEX"].repeat(2),
+        "{seen:?}"
+    );
+}

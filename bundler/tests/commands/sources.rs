@@ -6,7 +6,7 @@ use manifest_schema::Digest;
 use serde_json::{Value, json};
 
 use crate::server::{Answer, Asked, Server, honest};
-use crate::world::{Said, World, entry, weights};
+use crate::world::{BUILD, Said, World, entry, weights};
 
 /// A plan with one backend whose files are `files`, and nothing else.
 fn of_files(world: &World, files: &Value) -> Value {
@@ -194,15 +194,7 @@ fn a_vendor_that_wants_headers_gets_them_and_the_secret_is_written_nowhere() {
         Said::of(command.env("SHOP_TOKEN", SECRET).output().unwrap())
     };
     let mut said = vec![with(&["lock", "plan.json"]).ended_with(0)];
-    let words = [
-        "build",
-        "ferry.lock",
-        "--key",
-        "key",
-        "--passphrase-file",
-        "passphrase",
-    ];
-    said.push(with(&words).ended_with(0));
+    said.push(with(&BUILD).ended_with(0));
     assert!(
         said.iter()
             .all(|said| !format!("{said:?}").contains(SECRET))
@@ -250,17 +242,7 @@ fn a_proxy_from_the_environment_is_used() {
     let files = json!([{ "path": "tool", "source": { "https": https } }]);
     world.keygen();
     world.write_plan(&of_files(&world, &files));
-    for words in [
-        &["lock", "plan.json"][..],
-        &[
-            "build",
-            "ferry.lock",
-            "--key",
-            "key",
-            "--passphrase-file",
-            "passphrase",
-        ],
-    ] {
+    for words in [&["lock", "plan.json"][..], &BUILD] {
         let mut command = world.command(words);
         Said::of(command.env("http_proxy", &proxy.url).output().unwrap()).ended_with(0);
     }
@@ -273,17 +255,7 @@ fn the_login_of_an_index_goes_to_the_index_and_into_no_file() {
     let with_login = world.index.url.replace("http://", "http://me:hush%21@") + "/simple";
     world.keygen();
     world.write_plan(&world.plan());
-    for words in [
-        &["lock", "plan.json"][..],
-        &[
-            "build",
-            "ferry.lock",
-            "--key",
-            "key",
-            "--passphrase-file",
-            "passphrase",
-        ],
-    ] {
+    for words in [&["lock", "plan.json"][..], &BUILD] {
         let mut command = world.command(words);
         let said = Said::of(
             command
@@ -376,15 +348,7 @@ fn where_both_hubs_hold_the_same_bytes_either_may_supply_them() {
         .unwrap()
         .replace(&world.hub.url, "http://127.0.0.1:9");
     world.write("ferry.lock", lost.as_bytes());
-    let words = [
-        "build",
-        "ferry.lock",
-        "--key",
-        "key",
-        "--passphrase-file",
-        "passphrase",
-    ];
-    run(&words).ended_with(0);
+    run(&BUILD).ended_with(0);
 }
 
 #[test]
@@ -408,15 +372,7 @@ fn other_bytes_under_the_same_revision_are_an_error_that_names_them() {
         .unwrap()
         .replace(&before.url, &after.url);
     world.write("ferry.lock", moved.as_bytes());
-    let words = [
-        "build",
-        "ferry.lock",
-        "--key",
-        "key",
-        "--passphrase-file",
-        "passphrase",
-        "--json",
-    ];
+    let words = [&BUILD[..], &["--json"]].concat();
     let error = run(&after, &words).ended_with(5).json();
     assert_eq!(error["error"]["code"], "mirror.every-place-failed");
     assert_eq!(error["error"]["args"]["file"], "config.json");

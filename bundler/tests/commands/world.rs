@@ -16,6 +16,16 @@ use crate::server::{Answer, Server, honest};
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub const TOKEN: &str = "hf_a_token_that_nobody_may_see";
 
+/// The words that build `ferry.lock` with the world's key.
+pub const BUILD: [&str; 6] = [
+    "build",
+    "ferry.lock",
+    "--key",
+    "key",
+    "--passphrase-file",
+    "passphrase",
+];
+
 /// A folder, and the servers that its plan names.
 pub struct World {
     pub folder: tempfile::TempDir,
@@ -300,15 +310,7 @@ impl World {
     }
 
     pub fn build(&self, more: &[&str]) -> Said {
-        let words = [
-            "build",
-            "ferry.lock",
-            "--key",
-            "key",
-            "--passphrase-file",
-            "passphrase",
-        ];
-        self.run(&[&words, more].concat())
+        self.run(&[&BUILD, more].concat())
     }
 
     /// Everything up to `demo-1.ferry`; returns the fingerprint.

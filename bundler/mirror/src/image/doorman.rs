@@ -14,7 +14,8 @@ use serde::Deserialize;
 
 use super::DockerLogins;
 use super::login::Login;
-use crate::web::{Ask, Credential, parse, shown};
+use crate::page::{parse, shown};
+use crate::web::{Ask, Credential};
 use crate::{MirrorError, Secret, Web};
 
 /// Logins, and the tokens that were given for them.

@@ -24,27 +24,33 @@ pub(super) enum Login {
 /// What helpers said, by program and server.
 type Answers = BTreeMap<(String, String), Result<Option<Login>, String>>;
 
-/// Logins by registry, as `config.json` or `auth.json` has them.
+/// Logins by registry, from files such as `config.json` and `auth.json`, each asked where the ones before have none.
 #[derive(Debug, Default)]
 pub struct DockerLogins {
-    /// `host[:port][/namespace]` to its login.
-    logins: BTreeMap<String, Login>,
-    /// The helper of a registry, by its name.
-    helpers: BTreeMap<String, String>,
-    /// The helper of all others.
-    store: Option<String>,
+    files: Vec<LoginFile>,
     /// How helpers are run. Without it none is.
     programs: Option<Helpers>,
     /// Each is asked once.
     asked: Mutex<Answers>,
 }
 
+/// What one file has.
+#[derive(Debug)]
+struct LoginFile {
+    /// `host[:port][/namespace]` to its login.
+    logins: BTreeMap<String, Login>,
+    /// The helper of a registry, by its name.
+    helpers: BTreeMap<String, String>,
+    /// The helper of all others.
+    store: Option<String>,
+}
+
 impl DockerLogins {
-    /// Reads the file. Entries that are no login are passed over.
+    /// Reads a file, to be asked after those that were read before. Entries that are no login are passed over.
     ///
     /// # Errors
     /// Says what is wrong; never what stands in the file.
-    pub fn parse(text: &[u8]) -> Result<Self, String> {
+    pub fn add(&mut self, text: &[u8]) -> Result<(), String> {
         #[derive(Deserialize)]
         struct File {
             #[serde(default)]
@@ -60,49 +66,42 @@ impl DockerLogins {
         let logins =
             logins.filter_map(|(registry, entry)| Some((place(&registry), entry.login()?)));
         let helpers = file.helpers.into_iter();
-        Ok(Self {
+        self.files.push(LoginFile {
             logins: logins.collect(),
             helpers: helpers
                 .map(|(registry, name)| (place(&registry), name))
                 .collect(),
             store: file.store.filter(|name| !name.is_empty()),
-            ..Self::default()
-        })
+        });
+        Ok(())
     }
 
-    /// Runs the credential helpers that the file names.
+    /// Runs the credential helpers that the files name.
     #[must_use]
     pub fn with_helpers(mut self, helpers: Helpers) -> Self {
         self.programs = Some(helpers);
         self
     }
 
-    /// The login for a repository: what the registry's helper has, else the file's entry for the longest name that
-    /// the repository lies below.
-    ///
-    /// Beside it stands why a helper could not be asked, which matters only where the login is missed.
+    /// The login for a repository, from the first file that has one: what the registry's helper has, else the file's
+    /// entry for the longest name that begins the repository's. The second value says why helpers could not be asked,
+    /// which matters only where the login is missed.
     pub(super) fn find(&self, host: &str, repository: &str) -> (Option<Login>, Option<String>) {
-        let mut problem = None;
-        match self.of_helper(&place(host)) {
-            Ok(Some(login)) => return (Some(login), None),
-            Ok(None) => {}
-            Err(error) => problem = Some(error),
-        }
-        let mut wanted = place(&format!("{host}/{repository}"));
-        loop {
-            if let Some(login) = self.logins.get(&wanted) {
-                return (Some(login.clone()), problem);
-            }
-            let Some(shorter) = wanted.rfind('/') else {
-                return (None, problem);
-            };
-            wanted.truncate(shorter);
-        }
+        let mut problems = Vec::new();
+        let found = self.files.iter().find_map(|file| {
+            let helper = self.of_helper(file, &place(host));
+            let helper = helper.unwrap_or_else(|problem| {
+                problems.push(problem);
+                None
+            });
+            helper.or_else(|| file.find(host, repository))
+        });
+        (found, (!problems.is_empty()).then(|| problems.join("; ")))
     }
 
-    /// Asks the helper of a registry, once.
-    fn of_helper(&self, registry: &str) -> Result<Option<Login>, String> {
-        let name = self.helpers.get(registry).or(self.store.as_ref());
+    /// Asks the helper that a file has for a registry, once.
+    fn of_helper(&self, file: &LoginFile, registry: &str) -> Result<Option<Login>, String> {
+        let name = file.helpers.get(registry).or(file.store.as_ref());
         let (Some(name), Some(programs)) = (name, &self.programs) else {
             return Ok(None);
         };
@@ -115,6 +114,18 @@ impl DockerLogins {
         let key = (name.clone(), server.to_owned());
         let answer = asked.entry(key);
         answer.or_insert_with(|| programs.ask(name, server)).clone()
+    }
+}
+
+impl LoginFile {
+    fn find(&self, host: &str, repository: &str) -> Option<Login> {
+        let mut wanted = place(&format!("{host}/{repository}"));
+        loop {
+            if let Some(login) = self.logins.get(&wanted) {
+                return Some(login.clone());
+            }
+            wanted.truncate(wanted.rfind('/')?);
+        }
     }
 }
 
@@ -188,7 +199,8 @@ mod tests {
             "a.azurecr.io":{{"auth":"{encoded}","identitytoken":"hush"}},"b.example":{{"registrytoken":"hush"}}}},
             "credsStore":"desktop"}}"#
         );
-        let logins = DockerLogins::parse(text.as_bytes()).unwrap();
+        let mut logins = DockerLogins::default();
+        logins.add(text.as_bytes()).unwrap();
         let found = |host, repository| logins.find(host, repository).0;
         let user = |host, repository| match found(host, repository) {
             Some(Login::Password(user, _)) => Some(user),
@@ -210,7 +222,43 @@ mod tests {
         assert!(matches!(found("docker.io", "a"),
             Some(Login::Password(_, password)) if password.reveal() == "hush:hush"));
         assert!(!format!("{logins:?}").contains("hush"));
-        let wrong = DockerLogins::parse(br#"{"auths": "hush"}"#).unwrap_err();
+        let wrong = logins.add(br#"{"auths": "hush"}"#).unwrap_err();
         assert!(!wrong.contains("hush"), "{wrong}");
+    }
+
+    #[test]
+    fn a_file_is_asked_where_those_before_it_have_no_login() {
+        let login = |user: &str| format!(r#"{{"username":"{user}","password":"p"}}"#);
+        let mut logins = DockerLogins::default();
+        for text in [
+            r#"{"credsStore":"absent"}"#.to_owned(),
+            format!(
+                r#"{{"auths":{{"a.example":{},"b.example":{{}}}}}}"#,
+                login("one")
+            ),
+            format!(
+                r#"{{"auths":{{"a.example/org":{0},"b.example":{0}}}}}"#,
+                login("two")
+            ),
+        ] {
+            logins.add(text.as_bytes()).unwrap();
+        }
+        let logins = logins.with_helpers(Helpers {
+            folders: Vec::new(),
+            patience: std::time::Duration::ZERO,
+        });
+        for (host, expected) in [
+            ("a.example", Some("one")),
+            ("b.example", Some("two")),
+            ("c.example", None),
+        ] {
+            let (login, problem) = logins.find(host, "org/x");
+            let user = login.map(|login| match login {
+                Login::Password(user, _) => user,
+                other => format!("{other:?}"),
+            });
+            assert_eq!(user.as_deref(), expected, "{host}");
+            assert!(problem.unwrap().contains("docker-credential-absent"));
+        }
     }
 }

@@ -7,7 +7,8 @@ use report::{Event, Sink};
 use super::manifest::{ACCEPT, Document, LARGEST_DOCUMENT, OCI_INDEX, is_document};
 use super::take::{Taken, Wanted, take};
 use super::{Referrer, Shelf, checked, wrong};
-use crate::web::{Ask, Page, header, parse, shown};
+use crate::page::{Page, header, parse, shown};
+use crate::web::Ask;
 use crate::{MirrorError, Web};
 
 /// The places of one image.

@@ -100,7 +100,7 @@ fn a_login_that_is_wanted_refused_or_kept_elsewhere_is_said_so_without_a_secret(
     }
     let host = basic.url.trim_start_matches("http://");
     let file = format!(r#"{{"auths": {{"{host}": {{"auth": "bWU6cmlnaHQ="}}}}}}"#);
-    let web = web().with_docker_logins(DockerLogins::parse(file.as_bytes()).unwrap());
+    let web = web().with_docker_logins(file_of(&file));
     Pull::of(&web, &[&basic.url]).take().unwrap();
 }
 
@@ -133,10 +133,16 @@ fn a_password_follows_no_redirect_and_goes_to_no_mirror() {
     }
 }
 
+/// The logins of one file.
+fn file_of(text: &str) -> DockerLogins {
+    let mut logins = DockerLogins::default();
+    logins.add(text.as_bytes()).unwrap();
+    logins
+}
+
 /// A client with the logins of a file, whose helpers lie in `folder`.
 fn with_helpers(file: &str, folder: &Path) -> Web {
-    let logins = DockerLogins::parse(file.as_bytes()).unwrap();
-    web().with_docker_logins(logins.with_helpers(Helpers {
+    web().with_docker_logins(file_of(file).with_helpers(Helpers {
         folders: vec![folder.to_owned()],
         patience: Duration::from_mins(1),
     }))
@@ -192,7 +198,7 @@ fn an_identity_token_is_exchanged_and_goes_nowhere_else() {
     let file = |url: &str, entry: &str| {
         let host = url.trim_start_matches("http://");
         let text = format!(r#"{{"auths":{{"{host}":{{{entry}}}}}}}"#);
-        web().with_docker_logins(DockerLogins::parse(text.as_bytes()).unwrap())
+        web().with_docker_logins(file_of(&text))
     };
     let web = file(url, r#""identitytoken":"right""#);
     Pull::of(&web, &[url]).take().unwrap();
@@ -241,6 +247,6 @@ fn a_token_of_the_registrys_own_is_shown_as_it_is() {
     });
     let host = registry.url.trim_start_matches("http://");
     let text = format!(r#"{{"auths":{{"{host}":{{"registrytoken":"right"}}}}}}"#);
-    let web = web().with_docker_logins(DockerLogins::parse(text.as_bytes()).unwrap());
+    let web = web().with_docker_logins(file_of(&text));
     Pull::of(&web, &[&registry.url]).take().unwrap();
 }

@@ -1,20 +1,12 @@
 //! An image pulled as `lock` and `build` would.
 
-use std::time::Duration;
-
-use bundle_mirror::{
-    Cache, Download, Downloader, MirrorError, Patience, Registry, Taken, Wanted, Web,
-};
+use bundle_mirror::{Cache, Download, Downloader, MirrorError, Registry, Taken, Wanted, Web};
 use manifest_schema::plan::OciSource;
 use manifest_schema::{ByteSize, Descriptor, Digest, ImageTag, Platform};
 use report::Silent;
 use serde_json::Value;
 
-const QUICK: Patience = Patience {
-    attempts: 3,
-    first_pause: Duration::from_millis(1),
-    longest_pause: Duration::from_secs(3),
-};
+use crate::server::QUICK;
 
 /// What to ask of which registries.
 pub struct Pull<'a> {

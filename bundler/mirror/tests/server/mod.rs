@@ -8,6 +8,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use bundle_mirror::Patience;
+
+/// Tries little and waits little.
+pub const QUICK: Patience = Patience {
+    attempts: 3,
+    first_pause: Duration::from_millis(1),
+    longest_pause: Duration::from_secs(3),
+    silence: Duration::from_secs(30),
+    slowest: 1024,
+};
+
 /// A request as it came in.
 #[derive(Clone, Debug)]
 pub struct Asked {
