@@ -154,8 +154,9 @@ pub fn build(
             size: ByteSize(bytes.len() as u64),
         });
     }
-    let archive = Archive::create(out, layout.index.volumes)?;
+    let mut archive = Archive::create(out, layout.index.volumes)?;
     let blobs = &mut layout.index.blobs;
+    archive.expect(blobs, options.align)?;
     fill(&archive, &payload, blobs, options, sink)?;
     let statement = seal(&mut members, input, &layout, &signers);
     let (paths, size) = archive.finish(&members, &layout.index)?;

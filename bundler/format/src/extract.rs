@@ -6,12 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use manifest_schema::{Blob, ByteSize, Codec, Digest};
+use manifest_schema::{Blob, ByteSize, Codec, Digest, Frame};
 use report::{Sink, Step};
 
 use crate::compress;
+use crate::direct::Direct;
 use crate::layout::{MAX_METADATA, is_aligned};
-use crate::parallel::{for_each, hash_range};
+use crate::parallel::{CHUNK, Lane, RUN, for_each, hash_lanes, in_twos};
 use crate::planes;
 use crate::sealed::Volume;
 use crate::verify::Verified;
@@ -48,20 +49,22 @@ impl Verified {
         Ok(self.known(digest)?.pieces.len())
     }
 
-    /// Reads one piece of a blob and hands out each run with its offset in the blob, before the piece is checked: on an
-    /// error the caller throws away what it was given.
+    /// Reads pieces of blobs, two of them side by side, and hands out each run before its piece is checked: with the place of
+    /// its piece in `pieces`, and its offset in the blob. On an error the caller throws away what it was given.
     ///
     /// # Errors
-    /// When the blob is unknown, or the piece cannot be read or is damaged, and those of `take`.
-    pub fn copy_piece(
+    /// When a blob is unknown, or a piece cannot be read or is damaged, and those of `take`.
+    pub fn copy_pieces(
         &self,
-        digest: &Digest,
-        piece: usize,
-        mut take: impl FnMut(u64, &[u8]) -> Result<(), VerifyError>,
+        pieces: &[(&Digest, usize)],
+        mut take: impl FnMut(usize, u64, &[u8]) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
-        let blob = self.known(digest)?;
-        let start = piece as u64 * self.index.piece_size;
-        self.read_piece(blob, piece, |within, run| take(start + within, run))
+        let known = |(digest, piece): &(&Digest, usize)| Ok((self.known(digest)?, *piece));
+        let known: Vec<_> = pieces.iter().map(known).collect::<Result<_, _>>()?;
+        self.read_pieces(&known, RUN, |which, within, run| {
+            let start = pieces[which].1 as u64 * self.index.piece_size;
+            take(which, start + within, run)
+        })
     }
 
     /// Writes a blob to `out`. On an error the caller throws away what was written.
@@ -159,7 +162,7 @@ impl Verified {
 
     /// Where the bytes of an aligned blob lie, for a file system that can share them; `None` for any other blob.
     ///
-    /// Nothing is checked: what is made of them is, with [`Verified::check_piece`].
+    /// Nothing is checked: what is made of them is, with [`Verified::check_pieces`].
     pub fn extents(&self, digest: &Digest) -> Option<Vec<Extent<'_>>> {
         let blob = self.blob(digest)?;
         let aligned = self.index.align.is_some() && is_aligned(blob.codec, blob.size.0);
@@ -183,31 +186,52 @@ impl Verified {
         aligned.then(|| runs.into_iter().map(extent).collect())?
     }
 
-    /// Checks a piece of a copy of a blob; `read` is told how many bytes were.
+    /// Checks pieces of copies of blobs, two of them side by side; `read` is told how many bytes were read. They are read
+    /// from the disk where the file system allows that.
     ///
     /// # Errors
-    /// When the copy cannot be read, or its piece is damaged; the error names the piece's place in the bundle.
-    pub fn check_piece(
+    /// When a copy cannot be read, or its piece is damaged; the error names the piece's place in the bundle.
+    pub fn check_pieces(
         &self,
-        digest: &Digest,
-        piece: usize,
-        copy: &File,
+        pieces: &[(&Digest, usize, &File)],
         mut read: impl FnMut(u64),
     ) -> Result<(), VerifyError> {
-        let blob = self.known(digest)?;
-        let (volume, offset) = self.place(blob, piece)?;
-        let start = piece as u64 * self.index.piece_size;
-        let size = self.piece_len(blob, piece);
-        let found = hash_range(copy, start, size, |_, run| {
-            read(run.len() as u64);
-            Ok::<(), io::Error>(())
-        })
-        .map_err(|cause| Fault::Unreadable.because(&volume.path, cause))?;
-        if found == blob.pieces[piece] {
-            return Ok(());
+        match pieces {
+            [one, other] => self.check([*one, *other], &mut read),
+            _ => pieces
+                .iter()
+                .try_for_each(|one| self.check([*one], &mut read)),
         }
-        let blob = blob.digest;
-        Err(Fault::PieceDiffers { blob, offset, size }.of(&volume.path))
+    }
+
+    fn check<const N: usize>(
+        &self,
+        pieces: [(&Digest, usize, &File); N],
+        mut read: impl FnMut(u64),
+    ) -> Result<(), VerifyError> {
+        let (mut known, mut paths) = (Vec::new(), Vec::new());
+        for (digest, piece, _) in pieces {
+            let blob = self.known(digest)?;
+            paths.push(&self.place(blob, piece)?.0.path);
+            known.push((blob, piece));
+        }
+        let direct = pieces.map(|(_, _, file)| Direct::reading(file));
+        let lanes: [_; N] = std::array::from_fn(|which| {
+            let ((blob, piece), file) = (known[which], pieces[which].2);
+            let extent = Extent {
+                file,
+                offset: piece as u64 * self.index.piece_size,
+                size: self.piece_len(blob, piece),
+            };
+            Lane::of(extent, RUN).past_cache(direct[which].as_ref())
+        });
+        let failed = |which: usize, cause| Fault::Unreadable.because(paths[which], cause);
+        let found = hash_lanes(lanes, RUN, failed, |_, _, run| {
+            read(run.len() as u64);
+            Ok(())
+        })?;
+        let mut found = known.into_iter().zip(found);
+        found.try_for_each(|((blob, piece), found)| self.judge(blob, piece, found))
     }
 
     /// Reads and checks every byte of every blob, or of those whose volumes are at hand.
@@ -228,9 +252,13 @@ impl Verified {
             .sum();
         let step = Step::start(sink, "step.bundle-verify", "", Some(total), "bytes");
         let done = AtomicU64::new(0);
-        for_each(threads, pieces.len(), |job| {
-            let (blob, piece) = pieces[job];
-            self.read_piece(blob, piece, |_, run| {
+        let is_raw = |(blob, _): &(&Blob, usize)| blob.stored.is_none();
+        let jobs = in_twos(pieces, threads, |one, other| is_raw(one) && is_raw(other));
+        for_each(threads, jobs.len(), |job| {
+            let (one, other) = jobs[job];
+            let pieces = [one, other.unwrap_or(one)];
+            let count = 1 + usize::from(other.is_some());
+            self.read_pieces(&pieces[..count], CHUNK, |_, _, run| {
                 let run = run.len() as u64;
                 step.progress(done.fetch_add(run, Ordering::Relaxed) + run);
                 Ok(())
@@ -295,33 +323,92 @@ impl Verified {
         piece: usize,
         mut take: impl FnMut(u64, &[u8]) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
+        self.read_pieces(&[(blob, piece)], CHUNK, |_, within, run| take(within, run))
+    }
+
+    /// Reads pieces as [`Verified::read_piece`] does, in runs of at most `run` bytes where they are stored as they are; two
+    /// of those side by side.
+    fn read_pieces(
+        &self,
+        pieces: &[(&Blob, usize)],
+        run: u64,
+        mut take: impl FnMut(usize, u64, &[u8]) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        let is_raw = |(blob, _): &(&Blob, usize)| blob.stored.is_none();
+        match pieces {
+            [one, other] if is_raw(one) && is_raw(other) => {
+                self.read_raw([*one, *other], run, take)
+            }
+            _ => pieces.iter().enumerate().try_for_each(|(which, one)| {
+                let (blob, piece) = *one;
+                let mut hand = |within: u64, run: &[u8]| take(which, within, run);
+                match &blob.stored {
+                    None => self.read_raw([*one], run, |_, within, run| hand(within, run)),
+                    Some(stored) => self.read_frame(blob, piece, &stored.frames[piece], hand),
+                }
+            }),
+        }
+    }
+
+    fn read_raw<const N: usize>(
+        &self,
+        pieces: [(&Blob, usize); N],
+        run: u64,
+        take: impl FnMut(usize, u64, &[u8]) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        let place = |(blob, piece): &(&Blob, usize)| self.place(blob, *piece);
+        let places: Vec<_> = pieces.iter().map(place).collect::<Result<_, _>>()?;
+        let lanes: [_; N] = std::array::from_fn(|which| {
+            let ((volume, offset), (blob, piece)) = (places[which], pieces[which]);
+            let extent = Extent {
+                file: &volume.file,
+                offset,
+                size: self.piece_len(blob, piece),
+            };
+            Lane::of(extent, run)
+        });
+        let failed = |which: usize, cause| {
+            let (volume, _) = places[which];
+            Fault::Unreadable.because(&volume.path, cause)
+        };
+        let found = hash_lanes(lanes, run, failed, take)?;
+        let mut found = pieces.into_iter().zip(found);
+        found.try_for_each(|((blob, piece), found)| self.judge(blob, piece, found))
+    }
+
+    fn read_frame(
+        &self,
+        blob: &Blob,
+        piece: usize,
+        frame: &Frame,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
         let size = self.piece_len(blob, piece);
         let (volume, offset) = self.place(blob, piece)?;
         let mut hand = |within: u64, run: &[u8]| take(within, run).map_err(Stop::Taker);
-        let frame = blob.stored.as_ref().map(|stored| &stored.frames[piece]);
-        let (found, stored) = match frame {
-            None => (hash_range(&volume.file, offset, size, hand), size),
-            Some(frame) => {
-                let found = match blob.codec {
-                    Codec::Planes => {
-                        planes::read_frame(&volume.file, offset, frame, size, &mut hand)
-                    }
-                    _ => compress::read_frame(&volume.file, offset, frame, size, &mut hand),
-                };
-                (found, frame.size.0)
-            }
+        let found = match blob.codec {
+            Codec::Planes => planes::read_frame(&volume.file, offset, frame, size, &mut hand),
+            _ => compress::read_frame(&volume.file, offset, frame, size, &mut hand),
         };
         match found {
-            Ok(found) if found == blob.pieces[piece] => Ok(()),
-            Ok(_) => Err(Fault::PieceDiffers {
-                blob: blob.digest,
-                offset,
-                size: stored,
-            }
-            .of(&volume.path)),
+            Ok(found) => self.judge(blob, piece, found),
             Err(Stop::Taker(error)) => Err(error),
             Err(Stop::Reader(cause)) => Err(Fault::Unreadable.because(&volume.path, cause)),
         }
+    }
+
+    /// Whether a piece is as it was signed; the error names its place in the bundle.
+    fn judge(&self, blob: &Blob, piece: usize, found: Digest) -> Result<(), VerifyError> {
+        if found == blob.pieces[piece] {
+            return Ok(());
+        }
+        let (volume, offset) = self.place(blob, piece)?;
+        let size = match &blob.stored {
+            None => self.piece_len(blob, piece),
+            Some(stored) => stored.frames[piece].size.0,
+        };
+        let blob = blob.digest;
+        Err(Fault::PieceDiffers { blob, offset, size }.of(&volume.path))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The places are known before the digests are, since sizes alone decide them. So a blob is checked against its name,
 //! its pieces and parts are hashed and its bytes are written in one pass over its file. The first of several pieces and
-//! the whole begin alike and are hashed as one.
+//! the whole begin alike and are hashed as one; the whole and every later piece are hashed in step.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,14 +12,14 @@ use std::sync::{Mutex, PoisonError};
 
 use manifest_schema::{Blob, Digest};
 use report::{Sink, Step};
-use sha2::{Digest as _, Sha256};
+use twin_digest::{Hash, update_same};
 
 use crate::BuildOptions;
 use crate::build::Payload;
 use crate::build_error::BuildError;
 use crate::extract::Extent;
 use crate::layout;
-use crate::parallel::{CHUNK, for_each, pump};
+use crate::parallel::{CHUNK, RUN, for_each, pump};
 use crate::share::share_blocks;
 use crate::source::Source;
 use crate::write::{Archive, Run, runs};
@@ -41,7 +41,8 @@ pub(crate) fn fill(
     let total = blobs.iter().map(Blob::stored_size).sum();
     let name = archive.name();
     let step = Step::start(sink, "step.bundle-write", name, Some(total), "bytes");
-    let turns = turns(blobs, options.threads, archive.has_holes());
+    let (any_order, direct) = (archive.has_holes(), archive.is_direct());
+    let turns = turns(blobs, options.threads, any_order, direct);
     let done = AtomicU64::new(0);
     let progress = |bytes: u64| step.progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes);
     let found: Mutex<BTreeMap<usize, Found>> = Mutex::default();
@@ -51,7 +52,6 @@ pub(crate) fn fill(
         let mut work = Work {
             archive,
             runs: runs(blob),
-            pieces: Hashes::of(blob.pieces.len() > 1),
             parts: Hashes::of(!blob.parts.is_empty()),
             shared: false,
         };
@@ -85,13 +85,14 @@ pub(crate) fn fill(
 struct Turns {
     /// Blobs at a time.
     threads: usize,
-    /// Numbers of blobs, and whether each has a thread that reads and one that writes; both hash.
+    /// Numbers of blobs, and whether each has a thread that reads and hashes and one that writes.
     order: Vec<(usize, bool)>,
 }
 
 /// The largest first, so that all threads end at about the same time, each blob on one thread: what was read is still
-/// in that core's cache when it is hashed and written. Only where blobs are too few for the threads has one two of them.
-fn turns(blobs: &[Blob], asked: usize, any_order: bool) -> Turns {
+/// in that core's cache when it is hashed and written. Only where blobs are too few for the threads has one two of them, and
+/// where bytes go straight to the disk: its other thread waits for that.
+fn turns(blobs: &[Blob], asked: usize, any_order: bool, direct: bool) -> Turns {
     let threads = if any_order { asked.clamp(1, 256) } else { 1 };
     let mut order: Vec<usize> = (0..blobs.len()).collect();
     if any_order {
@@ -104,7 +105,7 @@ fn turns(blobs: &[Blob], asked: usize, any_order: bool) -> Turns {
         let blob = &blobs[number];
         let few = left < threads || blob.size.0 > total / threads as u64 || !any_order;
         left -= usize::from(is_large(blob));
-        (number, asked > 1 && is_large(blob) && few)
+        (number, asked > 1 && is_large(blob) && (few || direct))
     };
     Turns {
         threads,
@@ -115,7 +116,7 @@ fn turns(blobs: &[Blob], asked: usize, any_order: bool) -> Turns {
 /// Digests of consecutive runs of bytes, where anybody wants them.
 struct Hashes {
     wanted: bool,
-    open: Sha256,
+    open: Hash,
     done: Vec<Digest>,
 }
 
@@ -123,7 +124,7 @@ impl Hashes {
     fn of(wanted: bool) -> Self {
         Self {
             wanted,
-            open: Sha256::new(),
+            open: Hash::new(),
             done: Vec::new(),
         }
     }
@@ -133,18 +134,72 @@ impl Hashes {
         if self.wanted {
             self.open.update(bytes);
             if ends {
-                let digest = self.open.finalize_reset();
-                self.done.push(Digest::from_bytes(digest.into()));
+                self.done.push(finish(&mut self.open));
             }
         }
     }
+}
+
+/// The digests of a blob and of its pieces, of one pass over its bytes.
+struct Digests {
+    size: u64,
+    piece_size: u64,
+    taken: u64,
+    whole: Hash,
+    /// Of the open piece, from the second on.
+    piece: Hash,
+    pieces: Vec<Digest>,
+}
+
+impl Digests {
+    fn of(size: u64, piece_size: u64) -> Self {
+        Self {
+            size,
+            piece_size,
+            taken: 0,
+            whole: Hash::new(),
+            piece: Hash::new(),
+            pieces: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let left = self.piece_size - self.taken % self.piece_size;
+            let (now, later) = bytes.split_at(left.min(bytes.len() as u64) as usize);
+            let is_first = self.taken < self.piece_size;
+            self.taken += now.len() as u64;
+            let ends = self.taken == self.size || self.taken.is_multiple_of(self.piece_size);
+            if is_first {
+                // The first piece is the beginning of the whole, so it need not be hashed again.
+                self.whole.update(now);
+                if ends {
+                    self.pieces.push(finish(&mut self.whole.clone()));
+                }
+            } else {
+                update_same(&mut self.whole, &mut self.piece, now);
+                if ends {
+                    self.pieces.push(finish(&mut self.piece));
+                }
+            }
+            bytes = later;
+        }
+    }
+
+    fn finish(mut self) -> (Digest, Vec<Digest>) {
+        (finish(&mut self.whole), self.pieces)
+    }
+}
+
+/// The digest of what was taken until now; another begins.
+fn finish(hash: &mut Hash) -> Digest {
+    Digest::from_bytes(std::mem::take(hash).finish())
 }
 
 /// A blob on its way.
 struct Work<'a> {
     archive: &'a Archive,
     runs: Vec<Run<'a>>,
-    pieces: Hashes,
     parts: Hashes,
     /// Whether its bytes are in the archive already, as the source's own blocks.
     shared: bool,
@@ -172,48 +227,52 @@ impl Work<'_> {
         progress: &(impl Fn(u64) + Sync),
     ) -> Result<Vec<Digest>, BuildError> {
         let size = source.size;
-        let mut whole = Sha256::new();
-        // The first piece is the beginning of the whole, so it need not be hashed again.
-        let mut first = None;
+        let mut digests = Digests::of(size, piece_size);
         let (archive, runs, shared) = (self.archive, &self.runs, self.shared);
-        let (pieces, parts) = (&mut self.pieces, &mut self.parts);
+        let parts = &mut self.parts;
+        let large = size >= LARGE;
+        let direct = large && archive.is_direct();
         let mut begun = 0;
-        let read = |buffer: &mut [u8], at: u64| {
-            let read = if shared {
-                let (file, offset) = archive.place(run_at(runs, at), at);
-                file.read_exact_at(buffer, offset)
-            } else {
-                source.file.read_exact_at(buffer, at)
-            };
-            whole.update(&*buffer);
-            if at + buffer.len() as u64 == piece_size {
-                first = Some(Digest::from_bytes(whole.clone().finalize().into()));
+        let read = |buffer: &mut [u8], mut at: u64| {
+            // Few enough at a time to be still in the core's cache when they are hashed.
+            for bytes in buffer.chunks_mut(CHUNK as usize) {
+                let read = if shared {
+                    let (file, offset) = archive.place(run_at(runs, at), at);
+                    file.read_exact_at(bytes, offset)
+                } else {
+                    source.file.read_exact_at(bytes, at)
+                };
+                read.map_err(|error| source.failed(error))?;
+                digests.take(bytes);
+                at += bytes.len() as u64;
             }
-            read.map_err(|error| source.failed(error))
+            Ok::<(), BuildError>(())
         };
         let take = |at: u64, bytes: &[u8]| {
             let run = run_at(runs, at);
             let end = at + bytes.len() as u64;
             if !shared {
-                let (file, offset) = archive.place(run, at);
-                let written = file.write_all_at(bytes, offset);
+                let written = archive.write(run, at, bytes, large);
                 written.map_err(archive.failed(run.volume))?;
                 begun = begun.max(run.start);
-                if end - begun >= SPELL {
+                if !direct && end - begun >= SPELL {
                     archive.begin(run, begun, end);
                     begun = end;
                 }
-            }
-            if at >= piece_size {
-                pieces.take(bytes, end == size || end.is_multiple_of(piece_size));
             }
             parts.take(bytes, end == run.start + run.size);
             progress(bytes.len() as u64);
             Ok(())
         };
-        // Pieces and parts end where a chunk does.
-        pump(size, CHUNK.min(piece_size), apart, read, take)?;
-        let found = Digest::from_bytes(whole.finalize().into());
+        // Chunks end at multiples of their size in the archive, so that they are whole blocks of the disk.
+        let chunk = if direct { RUN } else { CHUNK };
+        let length = |at: u64| {
+            let run = run_at(runs, at);
+            let (_, offset) = archive.place(run, at);
+            (chunk - offset % chunk).min(run.start + run.size - at)
+        };
+        pump(size, chunk, length, apart, read, take)?;
+        let (found, pieces) = digests.finish();
         if found != source.digest {
             return Err(BuildError::BlobDiffers {
                 path: source.path.clone(),
@@ -221,11 +280,7 @@ impl Work<'_> {
                 found,
             });
         }
-        if size == 0 || self.pieces.wanted {
-            let rest = std::mem::take(&mut self.pieces.done);
-            return Ok(first.into_iter().chain(rest).collect());
-        }
-        Ok(vec![found])
+        Ok(pieces)
     }
 
     /// Writes the frames of a blob, and gives the room back that they took until now.
@@ -254,6 +309,9 @@ impl Work<'_> {
         Ok(())
     }
 }
+
+/// Bytes of a blob that is worth its own way to the disk.
+const LARGE: u64 = 4 << 20;
 
 /// Bytes after which the disk begins to write them.
 const SPELL: u64 = 16 << 20;
@@ -302,7 +360,7 @@ mod tests {
             (&[2, 3, 1], 2, false, &[(0, true), (1, true), (2, false)]),
         ] {
             let blobs: Vec<Blob> = sizes.iter().copied().map(blob).collect();
-            let turns = turns(&blobs, threads, any_order);
+            let turns = turns(&blobs, threads, any_order, false);
             assert_eq!(turns.order, expected, "{sizes:?} {threads} {any_order}");
             assert_eq!(turns.threads, if any_order { threads } else { 1 });
         }

@@ -11,6 +11,7 @@ use rustix::fs::{Advice, fadvise};
 
 use crate::build::Members;
 use crate::build_error::BuildError;
+use crate::direct::{Direct, make_room, write_all_at};
 use crate::layout::{self, Role};
 use crate::share::kind_of;
 use crate::ustar::{BLOCK, Header, padding};
@@ -19,6 +20,8 @@ use crate::ustar::{BLOCK, Header, padding};
 struct Unfinished {
     path: PathBuf,
     file: File,
+    /// The file once more, for what need not go through the cache.
+    direct: Option<Direct>,
     kept: bool,
 }
 
@@ -46,6 +49,7 @@ impl Unfinished {
         Ok(Self {
             path,
             file,
+            direct: None,
             kept: false,
         })
     }
@@ -123,6 +127,47 @@ impl Archive {
         let first = self.volumes.first();
         let kind = first.and_then(|(file, _)| kind_of(&file.file));
         kind.is_none_or(|kind| !WITHOUT_HOLES.contains(&kind))
+    }
+
+    /// Makes room for the blobs, so that they may go straight to the disk, where the file system allows that. Where blocks will
+    /// be `shared`, the room is only named.
+    pub(crate) fn expect(&mut self, blobs: &[Blob], shared: bool) -> Result<(), BuildError> {
+        let mut ends = vec![0; self.volumes.len()];
+        for run in blobs.iter().flat_map(runs) {
+            let end = &mut ends[run.volume as usize - 1];
+            *end = run.offset.saturating_add(run.size).max(*end);
+        }
+        for ((volume, _), end) in self.volumes.iter_mut().zip(ends) {
+            volume.direct = Direct::writing(&volume.file);
+            if volume.direct.is_some() {
+                let made = if shared {
+                    volume.file.set_len(end)
+                } else {
+                    make_room(&volume.file, end)
+                };
+                made.map_err(volume.failed())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is large goes past the cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.volumes.iter().all(|(file, _)| file.direct.is_some())
+    }
+
+    /// Writes bytes that `run` holds from the blob's stored byte `at` on: of a `large` blob past the cache, where that is
+    /// possible.
+    pub(crate) fn write(
+        &self,
+        run: &Run<'_>,
+        at: u64,
+        bytes: &[u8],
+        large: bool,
+    ) -> io::Result<()> {
+        let (file, offset) = self.place(run, at);
+        let direct = self.of(run.volume).direct.as_ref();
+        write_all_at(file, direct.filter(|_| large), bytes, offset)
     }
 
     /// The file of a volume, counted from 1.

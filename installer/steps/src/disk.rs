@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use bundle_format::{Extent, share_blocks};
+use bundle_format::{Direct, Extent, make_room, share_blocks, write_all_at};
 use report::{Args, Diagnose, Outcome};
 
 /// One file operation that the machine refused.
@@ -101,6 +101,9 @@ pub trait NewFile: Write + Send + Sync {
     ///
     /// Nothing is checked, and a disk may read them otherwise now than before: the caller reads them again.
     fn share(&mut self, extents: &[Extent<'_>]) -> Result<bool, DiskError>;
+    /// Makes room for the `size` bytes that [`NewFile::write_at`] will write, in runs of whole blocks: as far as the file system
+    /// allows they go straight to the disk.
+    fn expect(&mut self, size: u64) -> Result<(), DiskError>;
     /// The file, to be read.
     fn file(&self) -> &File;
     /// Writes all of `bytes` at `offset`, wherever writing has come to.
@@ -129,6 +132,7 @@ impl Disk for RealDisk {
             .map_err(DiskError::of("create", path))?;
         Ok(Box::new(RealFile {
             file,
+            direct: None,
             path: path.to_owned(),
         }))
     }
@@ -190,6 +194,8 @@ impl Disk for RealDisk {
 
 struct RealFile {
     file: File,
+    /// The file once more, for what need not go through the cache.
+    direct: Option<Direct>,
     path: PathBuf,
 }
 
@@ -213,12 +219,20 @@ impl NewFile for RealFile {
         Ok(false)
     }
 
+    fn expect(&mut self, size: u64) -> Result<(), DiskError> {
+        self.direct = Direct::writing(&self.file);
+        if self.direct.is_none() {
+            return Ok(());
+        }
+        make_room(&self.file, size).map_err(DiskError::of("write", &self.path))
+    }
+
     fn file(&self) -> &File {
         &self.file
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, offset)
+        write_all_at(&self.file, self.direct.as_ref(), bytes, offset)
     }
 
     fn settle(self: Box<Self>, mode: u32) -> Result<(), DiskError> {

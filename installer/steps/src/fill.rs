@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! blob, small or made from a template    one job: a whole file
-//! blob of several pieces                 a job for each piece, each written at its place by whatever core is free
+//! blob that is large                      a job for each piece, each written at its place by whatever core is free
 //! ```
 //!
-//! Jobs come in the order in which the medium has their bytes. A large file waits for its own bytes to be on the disk, so
-//! that a disk which fails says so here; small ones are many, and wait together when the release is published. What
-//! power cuts off before that is found by its digest, as any other damage.
+//! Jobs come in the order in which the medium has their bytes; where there are many, a core has two pieces at a time, which
+//! it hashes side by side. A large file is written past the cache of the system, whose copies would cost as much as the
+//! hashing. It waits for its own bytes to be on the disk, so that a disk which fails says so here; small ones are many, and
+//! wait together when the release is published. What power cuts off before that is found by its digest, as any other damage.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::thread;
 
-use bundle_format::{Fault, Verified, VerifyError};
+use bundle_format::{Fault, Verified, VerifyError, in_twos};
 use manifest_schema::{Digest, MadeFrom};
 use report::{Sink, Step};
 
@@ -79,6 +80,7 @@ struct Work<'a> {
 }
 
 /// Something that one core does.
+#[derive(Clone, Copy)]
 enum Job<'l, 'a> {
     Whole(&'l StoredBlob),
     Piece(&'l Large<'a>, usize),
@@ -117,8 +119,11 @@ impl<'a> Work<'a> {
     fn run_all(&self, blobs: &'a [StoredBlob]) {
         let pieces = blobs.iter().map(|blob| self.pieces_apart(blob));
         let large: Vec<Large<'a>> = blobs.iter().zip(pieces).map(Large::of).collect();
-        let jobs = self.jobs(&large);
-        let threads = thread::available_parallelism().map_or(2, usize::from) + WAITING;
+        let cores = thread::available_parallelism().map_or(2, usize::from);
+        let threads = cores.min(CORES) + WAITING;
+        let jobs = in_twos(self.jobs(&large), threads, |one, other| {
+            self.is_raw(one) && self.is_raw(other)
+        });
         thread::scope(|scope| {
             for _ in 0..threads.min(jobs.len()) {
                 scope.spawn(|| self.run(&jobs));
@@ -130,7 +135,8 @@ impl<'a> Work<'a> {
     fn pieces_apart(&self, blob: &StoredBlob) -> usize {
         let whole = blob.made_from.is_some() || is_stored(self.prefix, blob);
         let pieces = self.bundle.pieces(&blob.digest).unwrap_or(0);
-        if whole || pieces < 2 { 0 } else { pieces }
+        let apart = pieces > 1 || blob.size >= LARGE;
+        if apart && !whole { pieces } else { 0 }
     }
 
     /// Every job, in the order in which the medium has the bytes.
@@ -156,14 +162,26 @@ impl<'a> Work<'a> {
         jobs.collect()
     }
 
-    fn run(&self, jobs: &[Job<'_, 'a>]) {
+    /// Whether a job is a piece that the bundle has as it is: two of them gain by being done side by side.
+    fn is_raw(&self, job: &Job<'_, 'a>) -> bool {
+        let Job::Piece(large, _) = job else {
+            return false;
+        };
+        let blob = self.bundle.blob(&large.blob.digest);
+        blob.is_some_and(|blob| blob.stored.is_none())
+    }
+
+    fn run(&self, jobs: &[(Job<'_, 'a>, Option<Job<'_, 'a>>)]) {
         while !self.stop.load(Ordering::Relaxed) {
             let Some(job) = jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
                 return;
             };
-            let ended = match job {
-                Job::Whole(blob) => self.whole(blob),
-                Job::Piece(large, piece) => self.piece(large, *piece),
+            let ended = match *job {
+                (Job::Whole(blob), _) => self.whole(blob),
+                (Job::Piece(one, piece), Some(Job::Piece(other, its))) => {
+                    self.pieces(&[(one, piece), (other, its)])
+                }
+                (Job::Piece(large, piece), _) => self.pieces(&[(large, piece)]),
             };
             if let Err(error) = ended {
                 self.fail(error);
@@ -194,37 +212,63 @@ impl<'a> Work<'a> {
         } else {
             let shared = self.share(blob, &mut *file)?;
             for piece in 0..self.bundle.pieces(&blob.digest)? {
-                self.fill_piece(blob, piece, &*file, shared, &unfinished)?;
+                let part = Part {
+                    blob,
+                    piece,
+                    file: &*file,
+                    shared,
+                    path: &unfinished,
+                };
+                self.fill_parts(&[part])?;
             }
         }
         self.keep(blob, file, &unfinished)
     }
 
-    fn piece(&self, large: &Large<'a>, piece: usize) -> Result<(), InstallError> {
-        let blob = large.blob;
-        let target = large.file.get_or_init(|| match self.target(blob) {
-            Ok(target) => Some(target),
-            Err(error) => {
-                self.fail(error);
-                None
-            }
-        });
-        let Some(target) = target else { return Ok(()) };
+    /// Writes one piece, or two side by side; a file whose last piece it is gets its name.
+    fn pieces(&self, pieces: &[(&Large<'a>, usize)]) -> Result<(), InstallError> {
+        let mut targets = Vec::new();
+        for (large, _) in pieces {
+            let target = large.file.get_or_init(|| match self.target(large.blob) {
+                Ok(target) => Some(target),
+                Err(error) => {
+                    self.fail(error);
+                    None
+                }
+            });
+            let Some(target) = target else { return Ok(()) };
+            targets.push(target);
+        }
         {
-            let file = target.file.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(file) = file.as_deref() else {
-                return Ok(());
-            };
-            self.fill_piece(blob, piece, file, target.shared, &target.path)?;
+            let files: Vec<_> = targets
+                .iter()
+                .map(|target| target.file.read().unwrap_or_else(PoisonError::into_inner))
+                .collect();
+            let mut parts = Vec::new();
+            for ((large, piece), (target, file)) in pieces.iter().zip(targets.iter().zip(&files)) {
+                let Some(file) = file.as_deref() else {
+                    return Ok(());
+                };
+                parts.push(Part {
+                    blob: large.blob,
+                    piece: *piece,
+                    file,
+                    shared: target.shared,
+                    path: &target.path,
+                });
+            }
+            self.fill_parts(&parts)?;
         }
-        if large.left.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return Ok(());
+        for ((large, _), target) in pieces.iter().zip(targets) {
+            if large.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+                continue;
+            }
+            let mut file = target.file.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(file) = file.take() {
+                self.keep(large.blob, file, &target.path)?;
+            }
         }
-        let mut file = target.file.write().unwrap_or_else(PoisonError::into_inner);
-        match file.take() {
-            Some(file) => self.keep(blob, file, &target.path),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn target(&self, blob: &StoredBlob) -> Result<Target<'a>, InstallError> {
@@ -244,37 +288,42 @@ impl<'a> Work<'a> {
         Ok((self.disk.create(&unfinished)?, unfinished))
     }
 
-    /// Lets the file have the bundle's own blocks, where the file system can, and says whether it did.
+    /// Lets the file have the bundle's own blocks, where the file system can, and says whether it did. Otherwise makes it ready
+    /// for its bytes.
     ///
     /// What is read back and checked is the file: whatever the disk gives for it is what will be used.
     fn share(&self, blob: &StoredBlob, file: &mut dyn NewFile) -> Result<bool, InstallError> {
-        match self.bundle.extents(&blob.digest) {
-            None => Ok(false),
-            Some(extents) => Ok(file.share(&extents)?),
+        if let Some(extents) = self.bundle.extents(&blob.digest)
+            && file.share(&extents)?
+        {
+            return Ok(true);
         }
+        if blob.size >= LARGE {
+            file.expect(blob.size)?;
+        }
+        Ok(false)
     }
 
-    /// Writes a piece to its place, or reads it back where it is there already, and checks it.
-    fn fill_piece(
-        &self,
-        blob: &StoredBlob,
-        piece: usize,
-        file: &dyn NewFile,
-        shared: bool,
-        path: &Path,
-    ) -> Result<(), InstallError> {
-        if shared {
-            let read = |bytes| self.advance(bytes);
-            self.bundle
-                .check_piece(&blob.digest, piece, file.file(), read)?;
-            return Ok(());
-        }
+    /// Writes pieces to their places, or reads them back where they are there already, and checks them.
+    fn fill_parts(&self, parts: &[Part<'_>]) -> Result<(), InstallError> {
+        let (shared, written): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.shared);
+        let shared: Vec<_> = shared
+            .iter()
+            .map(|part| (&part.blob.digest, part.piece, part.file.file()))
+            .collect();
+        self.bundle
+            .check_pieces(&shared, |bytes| self.advance(bytes))?;
+        let pieces: Vec<_> = written
+            .iter()
+            .map(|part| (&part.blob.digest, part.piece))
+            .collect();
         let mut failed = None;
-        let copied = self.bundle.copy_piece(&blob.digest, piece, |offset, run| {
-            file.write_at(offset, run).map_err(|cause| {
-                failed = Some(cause);
+        let copied = self.bundle.copy_pieces(&pieces, |which, offset, run| {
+            let part = written[which];
+            part.file.write_at(offset, run).map_err(|cause| {
+                failed = Some((part.path, cause));
                 VerifyError {
-                    path: path.to_owned(),
+                    path: part.path.to_owned(),
                     fault: Fault::Unwritable,
                     cause: None,
                 }
@@ -283,7 +332,7 @@ impl<'a> Work<'a> {
             Ok(())
         });
         // A full disk is the disk's fault, not the bundle's.
-        if let Some(source) = failed {
+        if let Some((path, source)) = failed {
             return Err(DiskError::of("write", path)(source).into());
         }
         Ok(copied?)
@@ -296,7 +345,7 @@ impl<'a> Work<'a> {
         file: Box<dyn NewFile + 'a>,
         unfinished: &Path,
     ) -> Result<(), InstallError> {
-        if blob.size >= WAITS_ALONE {
+        if blob.size >= LARGE {
             file.settle(mode(blob))?;
         } else {
             file.close(mode(blob))?;
@@ -326,6 +375,16 @@ impl<'a> Work<'a> {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.step.progress(done);
     }
+}
+
+/// A piece, and the file that it belongs into.
+struct Part<'f> {
+    blob: &'f StoredBlob,
+    piece: usize,
+    file: &'f dyn NewFile,
+    /// It is there already.
+    shared: bool,
+    path: &'f Path,
 }
 
 /// A template in memory, which a hostile bundle cannot make large.
@@ -360,6 +419,9 @@ fn into_inner<T>(mutex: Mutex<T>) -> T {
 }
 
 /// Threads beside one a core: while they wait for the disk, others compute.
-const WAITING: usize = 1;
-/// From this many bytes on a file waits for itself: what is written then takes longer than the waiting.
-const WAITS_ALONE: u64 = 4 * 1024 * 1024;
+const WAITING: usize = 2;
+/// Cores that are used: each thread holds two megabytes, and no disk is faster than so many of them.
+const CORES: usize = 16;
+/// From this many bytes on a file goes its own way to the disk and waits for itself: what is written then takes longer than
+/// the waiting.
+const LARGE: u64 = 4 * 1024 * 1024;

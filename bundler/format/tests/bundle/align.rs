@@ -188,7 +188,7 @@ fn a_copy_that_differs_is_found_with_the_place_in_the_bundle() {
         fs::write(&path, bytes).unwrap();
         let copy = File::open(&path).unwrap();
         let mut pieces = 0..bundle.pieces(&digest).unwrap();
-        pieces.try_for_each(|piece| bundle.check_piece(&digest, piece, &copy, |_| ()))
+        pieces.try_for_each(|piece| bundle.check_pieces(&[(&digest, piece, &copy)], |_| ()))
     };
     check(bytes).unwrap();
     let mut bad = bytes.clone();

@@ -128,6 +128,11 @@ impl NewFile for FaultyFile<'_> {
         self.inner.share(extents)
     }
 
+    fn expect(&mut self, size: u64) -> Result<(), DiskError> {
+        self.disk.operate(&self.path)?;
+        self.inner.expect(size)
+    }
+
     fn file(&self) -> &File {
         self.inner.file()
     }
