@@ -7,12 +7,14 @@
 //! cmd/<program args>.txt     what a program printed; `/` becomes `_`
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Everything the probe may ask of a machine. Answers are bounded, and text that is not UTF-8 is mended.
@@ -21,6 +23,8 @@ pub trait Host {
     fn read(&self, path: &str) -> io::Result<String>;
     /// What a program printed, whatever its exit status: vendors' tools explain their failures there.
     fn run(&self, program: &str, args: &[&str], libraries: &[String]) -> io::Result<String>;
+    /// Programs that will be asked for soon, each without libraries of its own: they may run meanwhile, all at once.
+    fn foresee(&self, _programs: &[(&str, &[&str])]) {}
     /// Names in a folder, sorted.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
     /// Whether something is at the path.
@@ -30,14 +34,28 @@ pub trait Host {
 /// The machine this program runs on, or another's root mounted at `sysroot`.
 pub struct RealHost {
     /// `/`, or where the other root is mounted. No program is run below another root.
-    pub sysroot: PathBuf,
+    sysroot: PathBuf,
+    /// Programs that run already, by their words. Each answers once.
+    running: Mutex<BTreeMap<Vec<String>, JoinHandle<io::Result<String>>>>,
+}
+
+impl RealHost {
+    /// The machine whose root is mounted at `sysroot`.
+    pub fn at(sysroot: PathBuf) -> Self {
+        Self {
+            sysroot,
+            running: Mutex::default(),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Vec<String>, JoinHandle<io::Result<String>>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for RealHost {
     fn default() -> Self {
-        Self {
-            sysroot: PathBuf::from("/"),
-        }
+        Self::at(PathBuf::from("/"))
     }
 }
 
@@ -53,15 +71,29 @@ impl Host for RealHost {
                 "no program is run below another root",
             ));
         }
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .env("LC_ALL", "C")
-            .env("PATH", search_path());
+        let mut command = command(program, args);
         if !libraries.is_empty() {
             command.env("LD_LIBRARY_PATH", libraries.join(":"));
+            return run_bounded(command);
         }
-        run_bounded(command)
+        let begun = self.running().remove(&words(program, args));
+        match begun.map(JoinHandle::join) {
+            Some(Ok(answer)) => answer,
+            _ => run_bounded(command),
+        }
+    }
+
+    fn foresee(&self, programs: &[(&str, &[&str])]) {
+        if self.sysroot != Path::new("/") {
+            return;
+        }
+        let mut running = self.running();
+        for (program, args) in programs {
+            let command = command(program, args);
+            running
+                .entry(words(program, args))
+                .or_insert_with(|| thread::spawn(|| run_bounded(command)));
+        }
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -158,6 +190,20 @@ fn search_path() -> String {
     format!("{inherited}:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin")
 }
 
+fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env("LC_ALL", "C")
+        .env("PATH", search_path());
+    command
+}
+
+fn words(program: &str, args: &[&str]) -> Vec<String> {
+    let words = std::iter::once(&program).chain(args);
+    words.map(|word| (*word).to_owned()).collect()
+}
+
 fn run_bounded(mut command: Command) -> io::Result<String> {
     let mut child = command
         .stdin(Stdio::null())
@@ -200,6 +246,8 @@ fn all_of(pipe: &Receiver<Vec<u8>>) -> Vec<u8> {
 /// A tool hangs when its driver does, so it gets a time limit.
 fn wait_or_kill(child: &mut Child) -> io::Result<()> {
     let deadline = Instant::now() + RUN_LIMIT;
+    // Most programs are done in a moment.
+    let mut pause = Duration::from_micros(250);
     while child.try_wait()?.is_none() {
         if Instant::now() > deadline {
             child.kill()?;
@@ -209,7 +257,8 @@ fn wait_or_kill(child: &mut Child) -> io::Result<()> {
                 format!("no answer within {} s", RUN_LIMIT.as_secs()),
             ));
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
     }
     Ok(())
 }
@@ -254,6 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_was_foreseen_runs_once_for_its_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = folder.path().join("count");
+        let script = format!("echo x >> {0}; wc -l < {0}", count.display());
+        let args = ["-c", script.as_str()];
+        let host = RealHost::default();
+        host.foresee(&[("sh", &args), ("no-such-program-anywhere", &[])]);
+        assert_eq!(host.run("sh", &args, &[]).unwrap().trim(), "1");
+        assert!(host.run("no-such-program-anywhere", &[], &[]).is_err());
+        // What was not foreseen, or is asked again, runs anew.
+        assert_eq!(host.run("sh", &args, &[]).unwrap().trim(), "2");
+        let elsewhere = RealHost::at(PathBuf::from("/mnt"));
+        elsewhere.foresee(&[("sh", &args)]);
+        drop(elsewhere);
+        assert_eq!(fs::read_to_string(&count).unwrap(), "x\nx\n");
+    }
+
+    #[test]
     fn a_failing_program_still_says_why() {
         let host = RealHost::default();
         let said = host
@@ -261,9 +328,7 @@ mod tests {
             .unwrap();
         assert_eq!(said, "out\nerr\n");
         assert!(host.run("no-such-program-anywhere", &[], &[]).is_err());
-        let elsewhere = RealHost {
-            sysroot: PathBuf::from("/mnt"),
-        };
+        let elsewhere = RealHost::at(PathBuf::from("/mnt"));
         assert!(elsewhere.run("true", &[], &[]).is_err());
     }
 }

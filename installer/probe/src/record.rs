@@ -75,6 +75,10 @@ impl Host for Tape<'_> {
         Ok(text)
     }
 
+    fn foresee(&self, programs: &[(&str, &[&str])]) {
+        self.host.foresee(programs);
+    }
+
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
         let names = self.host.list(path)?;
         if path == "/dev" {

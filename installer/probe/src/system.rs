@@ -34,10 +34,12 @@ pub(crate) fn machine(host: &dyn Host) -> Option<Fact<String>> {
 
 /// Asks `uname -m`, then looks which loader of shared libraries there is.
 pub(crate) fn arch(host: &dyn Host) -> Option<Fact<Arch>> {
-    let named = host
-        .run("uname", &["-m"], &[])
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
+    arch_of(host, machine(host).as_ref())
+}
+
+/// The same, where the kernel's name of the machine is known already.
+pub(crate) fn arch_of(host: &dyn Host, machine: Option<&Fact<String>>) -> Option<Fact<Arch>> {
+    let named = machine.and_then(|machine| machine.value.parse().ok());
     fact(named, "uname -m").or_else(|| {
         LOADERS
             .into_iter()

@@ -69,9 +69,7 @@ impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let host: Box<dyn Host> = match self.host {
             Some(folder) => host(Some(&folder))?,
-            None => Box::new(RealHost {
-                sysroot: self.sysroot,
-            }),
+            None => Box::new(RealHost::at(self.sysroot)),
         };
         let site = match self.record {
             None => probe(&*host),
