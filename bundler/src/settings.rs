@@ -80,7 +80,7 @@ pub(crate) fn modelscope_endpoint() -> String {
 
 /// A client that shows each hub, and nobody else, its token: `HF_TOKEN`, `MODELSCOPE_API_TOKEN`.
 pub(crate) fn web() -> Result<Web, MirrorError> {
-    let mut web = Web::new(Patience::default())?;
+    let mut web = Web::on_demand(Patience::default());
     if let Some(token) = variable("HF_TOKEN") {
         web = web.with_token(&hub_endpoint(), &Secret::new(&token))?;
     }

@@ -1,6 +1,7 @@
 //! One HTTP client: redirects by hand, so that a token stays with its host; patience with busy servers.
 
 use std::io::Read;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ use crate::{MirrorError, Secret};
 
 /// A client for every source. Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`, …).
 pub struct Web {
-    client: Client,
+    /// Reading this machine's certificates takes longer than laying out a bundle.
+    client: OnceLock<Client>,
     credentials: Vec<Credential>,
     doorman: Doorman,
     pub(crate) patience: Patience,
@@ -52,28 +54,42 @@ pub(crate) struct Ask<'a> {
 }
 
 impl Web {
-    /// A client without any token.
+    /// A client without any token, ready to ask.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(patience: Patience) -> Result<Self, MirrorError> {
+        let web = Self::on_demand(patience);
+        web.client()?;
+        Ok(web)
+    }
+
+    /// The same for one who may find everything in the cache: TLS is set up when a server is asked first.
+    pub fn on_demand(patience: Patience) -> Self {
+        Self {
+            client: OnceLock::new(),
+            credentials: Vec::new(),
+            doorman: Doorman::default(),
+            patience,
+        }
+    }
+
+    fn client(&self) -> Result<&Client, MirrorError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
         let client = Client::builder()
             .user_agent(concat!("ferry-bundler/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .connect_timeout(Duration::from_secs(30))
             // Of each read, not of the whole transfer.
-            .timeout(patience.silence)
+            .timeout(self.patience.silence)
             .build()
             .map_err(|source| MirrorError::Connection {
                 url: "TLS".to_owned(),
                 source: Box::new(source),
             })?;
-        Ok(Self {
-            client,
-            credentials: Vec::new(),
-            doorman: Doorman::default(),
-            patience,
-        })
+        Ok(self.client.get_or_init(|| client))
     }
 
     /// Logs in at the scheme, host and port of `registry`, and at no other.
@@ -246,10 +262,10 @@ impl Web {
     }
 
     fn send(&self, url: &Url, ask: Ask) -> Result<Response, MirrorError> {
+        let client = self.client()?;
         let mut request = match ask.form {
-            None => self.client.get(url.clone()),
-            Some(form) => self
-                .client
+            None => client.get(url.clone()),
+            Some(form) => client
                 .post(url.clone())
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.reveal().to_owned()),
