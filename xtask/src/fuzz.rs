@@ -1,7 +1,7 @@
 //! libFuzzer around every reader of foreign bytes, with the stable compiler and Debian's g++.
 //!
 //! `-Cpasses=sancov-module` counts which edges ran; that is all that libFuzzer needs. There is no address sanitizer:
-//! our crates hold no `unsafe` code, and what is looked for are panics, hangs and memory without bounds.
+//! no reader holds `unsafe` code, and what is looked for are panics, hangs and memory without bounds.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The C++ side, and the only `unsafe` code there is: each function here is safe to call with any arguments.
+//! The C++ side, and the only `unsafe` code of the runtime: each function here is safe to call with any arguments.
 //!
 //! No exception leaves the C++ side, and a tensor that it returns belongs to the caller.
 
