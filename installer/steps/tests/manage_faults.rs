@@ -65,6 +65,9 @@ fn a_power_cut_at_any_operation_of_managing_leaves_a_whole_release_or_none() {
             let left = || world.whole().unwrap_or_else(|| none.clone());
             let disk = FaultyDisk::that_dies_after(cut);
             let outcome = act(&disk, &world.prefix(), &first);
+            if outcome.is_ok() {
+                disk.is_settled();
+            }
             disk.reboot();
             let now = left();
             assert!(allowed.contains(&now.as_str()), "{cut}: {now}");

@@ -20,6 +20,9 @@ fn a_power_cut_at_any_operation_leaves_the_old_release_or_the_new() {
         world.install(&RealDisk, "1").unwrap();
         let disk = FaultyDisk::that_dies_after(cut);
         let outcome = world.install(&disk, "2");
+        if outcome.is_ok() {
+            disk.is_settled();
+        }
         disk.reboot();
         let left = world.whole();
         match left.as_deref() {
@@ -45,6 +48,9 @@ fn a_first_install_that_is_cut_off_leaves_nothing_current_or_all() {
         let world = World::new();
         let disk = FaultyDisk::that_dies_after(cut);
         let outcome = world.install(&disk, "1");
+        if outcome.is_ok() {
+            disk.is_settled();
+        }
         disk.reboot();
         if outcome.is_ok() {
             assert_eq!(world.whole().as_deref(), Some("1"));
