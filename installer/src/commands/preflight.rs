@@ -259,23 +259,25 @@ fn terms(
 }
 
 /// What the prefix lies on. Where nothing can be planned, programs are taken to run.
-fn of_place(place: &Place, plan: Option<&InstallPlan>) -> Check {
+fn of_place(prefix: &Prefix, plan: Option<&InstallPlan>) -> Result<Check, Trouble> {
+    let place = Place::of(prefix)?;
     let obstacle = place.obstacle_to(plan.is_none_or(InstallPlan::runs_programs));
     let (code, verdict) = match obstacle {
         None => ("install.place", Verdict::Pass),
         Some(obstacle) => (obstacle.code(), Verdict::Stop),
     };
     let mut check = Check::new(code, verdict, &place.found(), "-");
-    check
-        .args
-        .push(("mount", place.mount.display().to_string()));
-    check
+    check.args.extend([
+        ("mount", place.mount.display().to_string()),
+        ("prefix", prefix.path().display().to_string()),
+    ]);
+    Ok(check)
 }
 
 /// The disk below the prefix, the room on it, the log, a Python where one is needed.
 fn of_prefix(bundle: &Verified, prefix: &Prefix, choices: &Choices) -> Result<Vec<Check>, Trouble> {
     let plan = InstallPlan::compute(bundle, prefix, choices);
-    let mut checks = vec![of_place(&Place::of(prefix)?, plan.as_ref().ok())];
+    let mut checks = vec![of_place(prefix, plan.as_ref().ok())?];
     match plan {
         Ok(plan) => {
             let (free, needed) = (plan.free.to_string(), plan.needed.to_string());
