@@ -11,6 +11,7 @@ mod golden_image;
 mod images;
 mod parity;
 mod random;
+mod second_reader;
 mod shelf;
 mod squeeze;
 mod texts;
