@@ -76,8 +76,8 @@ impl Changes {
         }
     }
 
-    /// One line a difference: `+` added, `-` removed, `~` changed.
-    pub(crate) fn lines(&self) -> String {
+    /// One line a difference: `+` added, `-` removed, `~` changed. `sum` says what is new.
+    pub(crate) fn lines(&self, sum: impl Fn(usize, ByteSize) -> String) -> String {
         let mut text = String::new();
         for thing in &self.things {
             let _ = writeln!(
@@ -97,8 +97,7 @@ impl Changes {
                 let _ = writeln!(text, "    {} {}", file.change.sign(), file.path);
             }
         }
-        let (count, size) = (self.new_artifacts, ByteSize(self.new_bytes));
-        let _ = write!(text, "= +{count} artifacts, {size}");
+        text.push_str(&sum(self.new_artifacts, ByteSize(self.new_bytes)));
         text
     }
 }
@@ -330,10 +329,14 @@ mod tests {
         Lock::parse(&serde_json::to_vec(&lock).unwrap()).unwrap()
     }
 
+    fn sum(count: usize, size: ByteSize) -> String {
+        format!("= +{count} artifacts, {size}")
+    }
+
     #[test]
     fn equal_locks_have_no_differences() {
         let changes = Changes::between(&lock("1", "2.0", "x"), &lock("1", "2.0", "x"));
-        assert_eq!(changes.lines(), "= +0 artifacts, 0 B");
+        assert_eq!(changes.lines(sum), "= +0 artifacts, 0 B");
     }
 
     #[test]
@@ -348,7 +351,7 @@ mod tests {
     revision: 1 → 2
     ~ a
 = +2 artifacts, 20 B";
-        assert_eq!(changes.lines(), expected);
+        assert_eq!(changes.lines(sum), expected);
     }
 
     #[test]

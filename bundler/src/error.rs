@@ -89,6 +89,8 @@ pub(crate) enum InputError {
     RootsDiffer { path: PathBuf },
     #[error("the bundle has no image for `{wanted}`; it has {known}")]
     NoImage { wanted: String, known: String },
+    #[error("`{}` holds no images", path.display())]
+    NoImages { path: PathBuf },
     #[error("`{image}` is there for {known}, and this form holds one platform")]
     SeveralPlatforms { image: String, known: String },
     #[error("`{}` is the inventory of {found}, and the set is for {expected}", path.display())]
@@ -130,6 +132,19 @@ impl Diagnose for InputError {
         match self {
             Self::File { .. } => "bundler.file",
             Self::Manifest {
+                problem: ManifestError::Other { found: "plan" },
+                ..
+            } => "bundler.plan-not-lock",
+            Self::Manifest {
+                problem: ManifestError::Other { .. },
+                ..
+            } => "bundler.lock-not-plan",
+            // Of the whole document there is no better place than the line.
+            Self::Manifest {
+                problem: ManifestError::Shape { at, .. },
+                ..
+            } if matches!(at.as_str(), "." | "?") => "bundler.manifest-text",
+            Self::Manifest {
                 problem: ManifestError::Shape { .. },
                 ..
             } => "bundler.manifest-shape",
@@ -157,6 +172,7 @@ impl Diagnose for InputError {
             Self::RootImpossible { .. } => "bundler.root-impossible",
             Self::RootsDiffer { .. } => "bundler.roots-differ",
             Self::NoImage { .. } => "bundler.no-image",
+            Self::NoImages { .. } => "bundler.no-images",
             Self::SeveralPlatforms { .. } => "bundler.several-platforms",
             Self::OtherSystem { .. } => "bundler.other-system",
             Self::NoKernel { .. } => "bundler.no-kernel",
@@ -171,6 +187,7 @@ impl Diagnose for InputError {
             | Self::Inventory { path, .. }
             | Self::ParityBeside { path }
             | Self::NothingPending { path }
+            | Self::NoImages { path }
             | Self::RootsDiffer { path } => vec![("path", shown(path))],
             Self::KeyUnknown { text, found } => {
                 vec![("text", text.clone()), ("found", found.to_string())]
@@ -265,6 +282,7 @@ impl Diagnose for InputError {
 fn of_manifest(path: &Path, problem: &ManifestError) -> Args {
     let shown = |path: &Path| path.display().to_string();
     match problem {
+        ManifestError::Other { .. } => vec![("path", shown(path))],
         ManifestError::Shape {
             line,
             column,

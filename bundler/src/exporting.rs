@@ -19,6 +19,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::InputError;
+use crate::output::Counted;
 
 /// Writes a layout as a folder.
 pub(crate) fn folder(
@@ -75,16 +76,12 @@ pub(crate) fn archive(
     tar.folder("blobs/")?;
     tar.folder("blobs/sha256/")?;
     let blobs = digests(images);
-    let step = Step::start(
-        sink,
-        "step.export-images",
-        "",
-        Some(blobs.len() as u64),
-        "files",
-    );
-    for (done, digest) in blobs.iter().enumerate() {
-        tar.blob(&format!("blobs/sha256/{}", digest.hex()), bundle, digest)?;
-        step.progress(done as u64 + 1);
+    let total = blobs.iter().map(|digest| size_of(bundle, digest)).sum();
+    let step = Step::start(sink, "step.export-images", "", Some(total), "bytes");
+    let mut done = 0;
+    for digest in &blobs {
+        let name = format!("blobs/sha256/{}", digest.hex());
+        tar.blob(&name, bundle, digest, &step, &mut done)?;
     }
     step.finish();
     tar.keep(out)
@@ -103,11 +100,13 @@ pub(crate) fn docker(
     let mut entries = Vec::new();
     // By blob, the member that holds it, perhaps unpacked.
     let mut members: BTreeMap<Digest, String> = BTreeMap::new();
-    let total = images
-        .iter()
-        .map(|image| image.blobs().count() as u64)
-        .sum();
-    let step = Step::start(sink, "step.export-images", "", Some(total), "files");
+    let layers = images.iter().flat_map(|image| &image.platforms);
+    let layers: BTreeSet<Digest> = layers
+        .flat_map(|one| one.layers.iter().map(|layer| layer.digest))
+        .collect();
+    let total = layers.iter().map(|digest| size_of(bundle, digest)).sum();
+    let step = Step::start(sink, "step.export-images", "", Some(total), "bytes");
+    let mut done = 0;
     for image in images {
         let [one] = &image.platforms[..] else {
             let known: Vec<&str> = image
@@ -132,17 +131,17 @@ pub(crate) fn docker(
             let member = match members.get(&layer.digest) {
                 Some(member) => member.clone(),
                 None if layer.media_type.ends_with("zstd") => {
-                    tar.unpacked(bundle, layer, unpacked.get(number).copied())?
+                    let expected = unpacked.get(number).copied();
+                    tar.unpacked(bundle, layer, expected, &step, &mut done)?
                 }
                 None => {
                     let member = format!("{}.tar", layer.digest.hex());
-                    tar.blob(&member, bundle, &layer.digest)?;
+                    tar.blob(&member, bundle, &layer.digest, &step, &mut done)?;
                     member
                 }
             };
             members.insert(layer.digest, member.clone());
             layers.push(member);
-            step.progress(members.len() as u64);
         }
         entries.push(docker_entry(image, &config, &layers));
     }
@@ -151,6 +150,10 @@ pub(crate) fn docker(
     tar.file("manifest.json", manifest.as_bytes())?;
     step.finish();
     tar.keep(out)
+}
+
+fn size_of(bundle: &Verified, digest: &Digest) -> u64 {
+    bundle.blob(digest).map_or(0, |blob| blob.size.0)
 }
 
 fn digests(images: &[Image]) -> BTreeSet<Digest> {
@@ -220,8 +223,15 @@ impl Tar {
     }
 
     /// A blob as it is. It is checked while it goes through: a tar with a wrong one is thrown away.
-    fn blob(&mut self, name: &str, bundle: &Verified, digest: &Digest) -> Result<(), Trouble> {
-        let size = bundle.blob(digest).map_or(0, |blob| blob.size.0);
+    fn blob(
+        &mut self,
+        name: &str,
+        bundle: &Verified,
+        digest: &Digest,
+        step: &Step<'_>,
+        done: &mut u64,
+    ) -> Result<(), Trouble> {
+        let size = size_of(bundle, digest);
         let mut header = header(size, 0o644, tar::EntryType::Regular);
         let failed = InputError::file(&self.out);
         header.set_path(name).map_err(failed)?;
@@ -229,7 +239,9 @@ impl Tar {
         let out = self.archive.get_mut();
         let failed = |source| InputError::file(&self.out)(source);
         out.write_all(header.as_bytes()).map_err(failed)?;
-        bundle.copy_blob(digest, out)?;
+        let mut counted = Counted { out, step, done };
+        bundle.copy_blob(digest, &mut counted)?;
+        let out = counted.out;
         let rest = size.next_multiple_of(512) - size;
         out.write_all(&[0; 512][..rest as usize]).map_err(failed)?;
         Ok(())
@@ -241,6 +253,8 @@ impl Tar {
         bundle: &Verified,
         layer: &Descriptor,
         expected: Option<Digest>,
+        step: &Step<'_>,
+        done: &mut u64,
     ) -> Result<String, Trouble> {
         let failed = |source| InputError::file(&self.out)(source);
         let mut spill = tempfile::tempfile_in(parent(&self.out)).map_err(failed)?;
@@ -250,7 +264,8 @@ impl Tar {
             size: 0,
         };
         let mut decoder = zstd::stream::write::Decoder::new(&mut hashed).map_err(failed)?;
-        bundle.copy_blob(&layer.digest, &mut decoder)?;
+        let out = &mut decoder;
+        bundle.copy_blob(&layer.digest, &mut Counted { out, step, done })?;
         decoder.flush().map_err(failed)?;
         drop(decoder);
         let found = Digest::from_bytes(hashed.hasher.clone().finalize().into());

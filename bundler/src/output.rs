@@ -1,11 +1,34 @@
-//! Files that appear whole or not at all.
+//! Files that appear whole or not at all, and how far they have come.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use report::Step;
+
 use crate::error::InputError;
+
+/// Tells a step how many bytes went through.
+pub(crate) struct Counted<'a, W> {
+    pub(crate) out: W,
+    pub(crate) step: &'a Step<'a>,
+    /// Bytes of the step so far.
+    pub(crate) done: &'a mut u64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        *self.done += count as u64;
+        self.step.progress(*self.done);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
 
 /// Writes `bytes` beside `path`, syncs them and moves them there: an interrupted run leaves what was there before.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), InputError> {

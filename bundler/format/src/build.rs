@@ -336,8 +336,9 @@ fn lay_out(
     signers: &[&SigningKey],
 ) -> Result<Layout, BuildError> {
     let (mut first, mut several) = (0, false);
+    let mut enough = options.volume_size;
     for attempt in 0_u32.. {
-        let capacity = options.volume_size.filter(|_| several);
+        let capacity = enough.filter(|_| several);
         let placed = place(
             &payload.contents,
             options.piece_size,
@@ -345,11 +346,14 @@ fn lay_out(
             capacity,
             options.align,
         );
-        let (blobs, volumes) =
-            placed.map_err(|TooSmall { needed }| BuildError::VolumeTooSmall {
-                size: ByteSize(capacity.unwrap_or_default()),
-                needed: ByteSize(needed),
-            })?;
+        let (blobs, volumes) = match placed {
+            Ok(placed) => placed,
+            // What stands before the content is not known yet: whoever is told a size must not be told another later.
+            Err(TooSmall { needed }) => {
+                enough = Some(needed);
+                continue;
+            }
+        };
         if volumes > MAX_VOLUMES {
             return Err(BuildError::TooManyVolumes { found: volumes });
         }
@@ -375,6 +379,14 @@ fn lay_out(
         let ends = ends.map(|run| run.offset + run.size + padding(run.size));
         let total = ends.max().unwrap_or(span) + 2 * BLOCK;
         if several || options.volume_size.is_none_or(|size| total <= size) {
+            if let (Some(size), Some(needed)) = (options.volume_size, enough)
+                && size < needed
+            {
+                return Err(BuildError::VolumeTooSmall {
+                    size: ByteSize(size),
+                    needed: ByteSize(needed),
+                });
+            }
             return Ok(Layout {
                 index,
                 first,

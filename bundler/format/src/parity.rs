@@ -14,8 +14,10 @@
 //! like any other.
 
 mod repair;
+mod set;
 mod write;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -41,6 +43,8 @@ const SLICE: usize = 16 * 1024;
 const BLOCKS: u64 = 4096;
 /// Smallest block.
 const SMALLEST: u64 = SLICE as u64;
+/// Largest block that is read: no sum of offsets comes near the end of its numbers. Bundles of petabytes have smaller ones.
+const LARGEST: u64 = 1 << 40;
 
 /// What a parity file says of itself.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -121,27 +125,34 @@ impl Description {
     }
 
     fn is_sound(&self) -> bool {
+        let block =
+            (SMALLEST..=LARGEST).contains(&self.block) && self.block.is_multiple_of(SLICE as u64);
+        // All that follows counts in blocks.
+        if self.format != 1 || !block {
+            return false;
+        }
         let plain = |name: &str| {
             !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
         };
         let files = self.files.iter().all(|file| {
             plain(&file.name) && file.blocks.len() as u64 == file.size.div_ceil(self.block)
         });
-        let mut names: Vec<_> = self.files.iter().map(|file| &file.name).collect();
-        names.sort();
-        names.dedup();
-        self.format == 1
-            && self.block > 0
-            && self.block.is_multiple_of(SLICE as u64)
-            && files
+        let names: BTreeSet<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        let end = self.first.checked_add(self.blocks.len());
+        files
             && names.len() == self.files.len()
-            && self.first + self.blocks.len() <= self.recovery
+            && end.is_some_and(|end| end <= self.recovery)
             && reed_solomon_simd::ReedSolomonEncoder::supports(self.data(), self.recovery)
     }
 
     /// Data blocks of all files.
     fn data(&self) -> usize {
         self.files.iter().map(|file| file.blocks.len()).sum()
+    }
+
+    /// Whether it protects a file of this name.
+    fn protects(&self, name: &str) -> bool {
+        self.files.iter().any(|file| file.name == name)
     }
 
     /// Whether two parity files belong to one set.
@@ -176,10 +187,20 @@ pub enum ParityError {
         found: u32,
     },
     /// There is no parity file, or none that can be read.
-    #[error("`{}` holds no parity that can be read", path.display())]
+    #[error("there is no parity for `{}` that can be read", path.display())]
     None {
+        /// The folder, or the file that is to be repaired.
+        path: PathBuf,
+    },
+    /// A folder holds parity of more than one bundle.
+    #[error("`{}` holds parity of `{one}` and of `{other}`", path.display())]
+    Several {
         /// The folder.
         path: PathBuf,
+        /// A file of the one.
+        one: String,
+        /// A file of the other.
+        other: String,
     },
     /// More was lost than parity can give back.
     #[error("{lost} blocks of {block} bytes are lost, and only {spare} recovery blocks are whole")]
@@ -231,6 +252,7 @@ impl Diagnose for ParityError {
         match self {
             Self::Share { .. } => "bundle.parity-share",
             Self::None { .. } => "bundle.parity-none",
+            Self::Several { .. } => "bundle.parity-several",
             Self::Exceeded { .. } => "bundle.parity-exceeded",
             Self::Wrong { .. } => "bundle.parity-wrong",
             Self::File { .. } => "bundle.parity-file",
@@ -244,6 +266,11 @@ impl Diagnose for ParityError {
             Self::None { path } | Self::Wrong { path } | Self::File { path, .. } => {
                 vec![("path", path.display().to_string())]
             }
+            Self::Several { path, one, other } => vec![
+                ("path", path.display().to_string()),
+                ("one", one.clone()),
+                ("other", other.clone()),
+            ],
             Self::Exceeded {
                 lost,
                 spare,
@@ -261,7 +288,7 @@ impl Diagnose for ParityError {
 
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Share { .. } | Self::None { .. } => Outcome::Usage,
+            Self::Share { .. } | Self::None { .. } | Self::Several { .. } => Outcome::Usage,
             Self::File { .. } => Outcome::HostFault,
             _ => Outcome::Failed,
         }

@@ -70,7 +70,11 @@ fn list(cache: &Cache, view: &View) -> Result<Outcome, Trouble> {
     let total: u64 = entries.iter().map(|entry| entry.size).sum();
     let count = lines.len();
     let files: Vec<_> = entries.iter().map(as_json).collect();
-    let last = format!("= {count} files, {}", ByteSize(total));
+    let sum = [
+        ("count", count.to_string()),
+        ("size", ByteSize(total).to_string()),
+    ];
+    let last = view.text("bundler.sum-files", &sum);
     let text = lines
         .into_iter()
         .chain([last])

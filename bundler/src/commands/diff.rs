@@ -25,9 +25,17 @@ impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let changes = Changes::between(&lock_of(&self.old)?, &lock_of(&self.new)?);
         let result = serde_json::json!({ "same": changes.things.is_empty(), "changes": changes });
-        view.result(&result, &changes.lines());
+        view.result(&result, &lines(&changes, view));
         Ok(Outcome::Done)
     }
+}
+
+/// The differences, for people.
+pub(crate) fn lines(changes: &Changes, view: &View) -> String {
+    changes.lines(|count, size| {
+        let args = [("count", count.to_string()), ("size", size.to_string())];
+        view.text("bundler.sum-new", &args)
+    })
 }
 
 /// Reads a lock, or the one in a bundle.

@@ -70,6 +70,10 @@ impl Oci {
             return Err(InputError::Exists { path }.into());
         }
         let bundle = self.trust.verify(Sealed::open(&self.bundle)?)?;
+        if bundle.profiles.images.is_empty() {
+            let path = bundle.path().to_owned();
+            return Err(InputError::NoImages { path }.into());
+        }
         let images = self.chosen(&bundle.profiles.images)?;
         match (is_tar, self.docker) {
             (_, true) => exporting::docker(&bundle, &images, &path, view)?,

@@ -103,7 +103,7 @@ impl Args {
         for (digest, origin) in &bundle.provenance.blobs {
             lines.push(format!("blob {}  {}", digest.hex(), origin.line()));
         }
-        lines.extend(stored(&bundle.index));
+        lines.extend(stored(&bundle.index, view));
         let result = serde_json::json!({
             "fingerprint_offered": offered.hex(),
             "statement": bundle.statement_digest,
@@ -117,12 +117,12 @@ impl Args {
 }
 
 /// What the blobs take, by how they are stored.
-fn stored(index: &Index) -> Vec<String> {
+fn stored(index: &Index, view: &View) -> Vec<String> {
     let mut lines = Vec::new();
     for (codec, name) in [
-        (Codec::Raw, "as they are"),
-        (Codec::Zstd, "zstd"),
-        (Codec::Planes, "planes"),
+        (Codec::Raw, None),
+        (Codec::Zstd, Some("zstd")),
+        (Codec::Planes, Some("planes")),
     ] {
         let blobs = index.blobs.iter().filter(|blob| blob.codec == codec);
         let (mut count, mut size, mut stored) = (0, 0, 0);
@@ -131,17 +131,25 @@ fn stored(index: &Index) -> Vec<String> {
             size += blob.size.0;
             stored += blob.stored_size();
         }
-        if count > 0 {
-            let ratio = stored as f64 / size.max(1) as f64;
-            let (size, stored) = (ByteSize(size), ByteSize(stored));
-            lines.push(match codec {
-                Codec::Raw => format!("stored {name}  {count} blobs, {size}"),
-                _ => format!("stored {name}  {count} blobs, {size} in {stored} ({ratio:.3})"),
-            });
+        if count == 0 {
+            continue;
         }
+        let ratio = stored as f64 / size.max(1) as f64;
+        let mut args = vec![
+            ("count", count.to_string()),
+            ("size", ByteSize(size).to_string()),
+        ];
+        lines.push(if let Some(name) = name {
+            args.push(("codec", name.to_owned()));
+            args.push(("stored", ByteSize(stored).to_string()));
+            args.push(("ratio", format!("{ratio:.3}")));
+            view.text("bundler.stored-smaller", &args)
+        } else {
+            view.text("bundler.stored-raw", &args)
+        });
     }
     if index.align.is_some() {
-        lines.push("stored aligned".to_owned());
+        lines.push(view.text::<&str>("bundler.stored-aligned", &[]));
     }
     lines
 }

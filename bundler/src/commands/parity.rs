@@ -1,6 +1,6 @@
 //! `parity` and `repair`: what a scratch takes, and how it comes back.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bundle_format::{Sealed, repair, write_parity};
 use console::View;
@@ -52,16 +52,7 @@ pub(crate) struct Repair {
 
 impl Repair {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
-        let parent = self
-            .place
-            .parent()
-            .filter(|parent| *parent != Path::new(""));
-        let folder = if self.place.is_dir() {
-            &*self.place
-        } else {
-            parent.unwrap_or(Path::new("."))
-        };
-        let done = repair(folder, view)?;
+        let done = repair(&self.place, view)?;
         let blocks: usize = done.files.iter().map(|(_, blocks)| blocks).sum();
         view.note(
             "bundler.repaired",

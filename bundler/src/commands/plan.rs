@@ -12,7 +12,7 @@ use report::{Outcome, Trouble};
 
 use crate::changes::Changes;
 use crate::chip_rules::ChipRules;
-use crate::commands::diff::lock_of;
+use crate::commands::diff::{lines, lock_of};
 use crate::commands::lock::{Sources, plan_of};
 use crate::settings::CacheFlag;
 
@@ -61,7 +61,7 @@ impl Args {
         if let (Some(changes), Some(path)) = (&changes, &against) {
             let since = [("path", path.display().to_string())];
             let _ = write!(text, "\n\n{}\n", view.text("bundler.changed-since", &since));
-            text.push_str(&changes.lines());
+            text.push_str(&lines(changes, view));
         }
         let fetched: Vec<_> = missing
             .iter()

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use bundle_format::{Sealed, Squeeze, TrustedRoots, Verified};
 use console::View;
 use manifest_schema::{ByteSize, Codec, Digest, RequiredBlob};
-use report::{Outcome, Trouble};
+use report::{Outcome, Step, Trouble};
 
+use crate::output::Counted;
 use crate::packing::{Load, Packing};
 use crate::settings::CacheFlag;
 
@@ -30,13 +31,21 @@ impl Args {
         roots.trust_document(signers.roots.last_bytes())?;
         let bundle = Sealed::open(&self.bundle)?.verify(&roots)?;
         let cache = self.cache.open()?;
-        let mut blobs = Vec::new();
+        let total = bundle.index.blobs.iter().map(|blob| blob.size.0).sum();
+        let step = Step::start(view, "step.take-apart", "", Some(total), "bytes");
+        let (mut blobs, mut done, mut end) = (Vec::new(), 0, 0);
         for blob in &bundle.index.blobs {
             cache.fill(&blob.digest, blob.size.0, |out| -> Result<(), Trouble> {
-                Ok(bundle.copy_blob(&blob.digest, out)?)
+                let (step, done) = (&step, &mut done);
+                Ok(bundle.copy_blob(&blob.digest, &mut Counted { out, step, done })?)
             })?;
+            // What the cache has already is not read.
+            end += blob.size.0;
+            done = end;
+            step.progress(done);
             blobs.push((blob.digest, cache.path(&blob.digest)));
         }
+        step.finish();
         let mut installers = BTreeMap::new();
         for arch in bundle.installers() {
             let bytes = bundle.installer(arch)?;

@@ -44,6 +44,73 @@ fn a_plan_of_the_wrong_shape() {
 }
 
 #[test]
+fn a_plan_that_is_cut_off() {
+    let world = World::new();
+    world.write("plan.json", b"{\n  \"format\": 1,\n  \"release\": 1");
+    assert_snapshot!(both(&world, &["lock", "plan.json"]), @"
+    status 2
+    error[bundler.manifest-text]: `plan.json`, line 3, column 14: EOF while parsing an object
+
+    hint: correct that place in the file; `ferry-bundler schema` says what each field means
+    ---
+    错误[bundler.manifest-text]: `plan.json` 第 3 行第 14 列：在对象的中间结束
+
+    建议: 请改正文件中的该处；各字段的含义见 `ferry-bundler schema`
+    ");
+}
+
+#[test]
+fn a_plan_in_the_place_of_a_lock_and_the_other_way_round() {
+    let world = World::new();
+    world.built();
+    assert_snapshot!(both(&world, &["build", "plan.json", "--key", "key"]), @"
+    status 2
+    error[bundler.plan-not-lock]: `plan.json` is a plan, and a lock is needed here
+
+    hint: make one: `ferry-bundler lock plan.json`
+    ---
+    错误[bundler.plan-not-lock]: `plan.json` 是计划文件，此处需要锁文件
+
+    建议: 请先生成锁文件：`ferry-bundler lock plan.json`
+    ");
+    assert_snapshot!(both(&world, &["lock", "ferry.lock"]), @"
+    status 2
+    error[bundler.lock-not-plan]: `ferry.lock` is a lock, and a plan is needed here
+
+    hint: name the plan that the lock was made of
+    ---
+    错误[bundler.lock-not-plan]: `ferry.lock` 是锁文件，此处需要计划文件
+
+    建议: 请指定生成该锁文件所用的计划文件
+    ");
+}
+
+#[test]
+fn a_bundle_without_images() {
+    let world = World::new();
+    let root = world.built();
+    let words = [
+        "export",
+        "oci",
+        "demo-1.ferry",
+        "-o",
+        "images",
+        "--root",
+        &root,
+    ];
+    assert_snapshot!(both(&world, &words), @"
+    status 2
+    error[bundler.no-images]: `demo-1.ferry` holds no images
+
+    hint: name a bundle whose plan has `images`; `ferry-bundler inspect` shows what is in one
+    ---
+    错误[bundler.no-images]: `demo-1.ferry` 中没有镜像
+
+    建议: 请指定其计划含有 `images` 的包；`ferry-bundler inspect` 可查看包的内容
+    ");
+}
+
+#[test]
 fn a_plan_with_a_licence_that_nobody_accepted() {
     let world = World::new();
     let mut plan = world.plan();
@@ -166,11 +233,11 @@ fn a_bundle_with_one_byte_changed() {
     status 4
     error[bundle.piece-differs]: `demo-1.ferry`: blob sha256:[DIGEST] is damaged in the [SIZE]bytes from byte [OFFSET]
 
-    hint: copy the bundle again; if it stays so, the medium is damaged
+    hint: restore it with `ferry-bundler repair` where `.par` files are beside it, else copy the bundle again; if it stays so, the medium is damaged
     ---
     错误[bundle.piece-differs]: `demo-1.ferry`：数据块 sha256:[DIGEST] 从第 [OFFSET] 字节起的 [SIZE]字节已损坏
 
-    建议: 请重新复制该包；若问题依旧，则介质已损坏
+    建议: 若旁边有 `.par` 文件，请用 `ferry-bundler repair` 恢复，否则请重新复制该包；若问题依旧，则介质已损坏
     ");
 }
 

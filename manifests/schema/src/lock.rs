@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Login, ManifestError, WheelLicenses, read};
+use crate::plan::{Login, ManifestError, Other, WheelLicenses, read_not};
 use crate::{
     Arch, ArchiveMember, BackendName, BundleName, BundlePath, ByteSize, ComponentKind, Digest,
     Eula, GlibcVersion, HostItem, Image, KeyId, OriginKind, PackageFormat, PackageName,
@@ -277,7 +277,12 @@ impl Lock {
     /// # Errors
     /// Names the place, what was found there and what was expected.
     pub fn parse(text: &[u8]) -> Result<Self, ManifestError> {
-        let lock: Self = read(text)?;
+        let plan = Other {
+            name: "plan",
+            has: "name",
+            lacks: "plan_digest",
+        };
+        let lock: Self = read_not(&plan, text)?;
         if lock.format != 1 {
             return Err(ManifestError::value("format", lock.format.to_string(), "1"));
         }

@@ -17,7 +17,7 @@ mod packages;
 mod source;
 
 pub use error::ManifestError;
-pub(crate) use error::read;
+pub(crate) use error::{Other, read, read_not};
 pub use image::{ImageSource, LocalImage, Login, OciSource};
 pub use packages::{
     DebRepository, InstalledSource, KeySource, PlanOsPackages, Repository, RpmRepository,

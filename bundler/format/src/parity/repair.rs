@@ -1,6 +1,7 @@
 //! Finds what is damaged or missing and restores it.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,8 @@ use manifest_schema::Digest;
 use reed_solomon_simd::ReedSolomonDecoder;
 use report::{Sink, Step};
 
-use super::{Description, ParityError, SLICE, read_padded};
+use super::set::{Set, Spare};
+use super::{Description, ParityError, Protected, SLICE, read_padded};
 use crate::parallel::hash_range;
 
 /// What a repair did.
@@ -22,20 +24,31 @@ pub struct Repaired {
     pub spare: usize,
 }
 
-/// Restores the files that the parity in `folder` protects, where they lie.
+/// Restores the files of a bundle from its parity, where they lie. `place` is a file of it, or the folder that it is in.
 ///
 /// # Errors
-/// When there is no parity, more is lost than it can give back, or a file cannot be written. Then nothing was written.
-pub fn repair(folder: &Path, sink: &dyn Sink) -> Result<Repaired, ParityError> {
-    let set = Set::find(folder)?;
-    let step = Step::start(sink, "step.parity-check", "", None, "bytes");
+/// When there is no parity, the folder has that of several bundles, more is lost than it can give back, or a file cannot
+/// be written. Of what is whole nothing is written.
+pub fn repair(place: &Path, sink: &dyn Sink) -> Result<Repaired, ParityError> {
+    let set = Set::find(place)?;
+    let description = &set.description;
+    let data: u64 = description.files.iter().map(|file| file.size).sum();
+    let total = Some(data.saturating_add(set.size()));
+    let step = Step::start(sink, "step.parity-check", "", total, "bytes");
+    let mut done = 0;
+    let mut read = |bytes: u64| {
+        done += bytes;
+        step.progress(done);
+    };
+    let whole = set.whole(&mut read);
     let mut files = Vec::new();
-    for file in &set.description.files {
-        files.push(Damaged::look(folder, file, set.description.block)?);
+    for file in &description.files {
+        let damaged = Damaged::look(&set.folder, file, description.block, &mut read)?;
+        files.push(damaged);
     }
     step.finish();
     let lost: usize = files.iter().map(|file| file.lost.len()).sum();
-    let spare = set.whole.len();
+    let spare = whole.len();
     if lost > spare {
         let damaged = files.iter().filter(|file| !file.lost.is_empty());
         let names: Vec<_> = damaged
@@ -44,78 +57,25 @@ pub fn repair(folder: &Path, sink: &dyn Sink) -> Result<Repaired, ParityError> {
         return Err(ParityError::Exceeded {
             lost,
             spare,
-            block: set.description.block,
+            block: description.block,
             files: names.join(", "),
         });
     }
     if lost > 0 {
-        restore(&set, &mut files, sink)?;
+        restore(description, &whole[..lost], &files, sink)?;
     }
     let mut repaired = Vec::new();
-    for (file, protected) in files.iter().zip(&set.description.files) {
+    for (file, protected) in files.iter().zip(&description.files) {
         if file.wrong_size || !file.lost.is_empty() {
-            file.settle(protected.size, &protected.blocks, set.description.block)?;
+            file.settle(&protected.blocks, description.block)?;
             repaired.push((file.path.clone(), file.lost.len()));
         }
     }
     Ok(Repaired {
         files: repaired,
-        block: set.description.block,
+        block: description.block,
         spare: spare - lost,
     })
-}
-
-/// The parity files of a folder that belong together.
-struct Set {
-    description: Description,
-    /// Number of each whole recovery block, and where it is.
-    whole: Vec<(usize, File, u64)>,
-}
-
-impl Set {
-    fn find(folder: &Path) -> Result<Self, ParityError> {
-        let failed = ParityError::file(folder);
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(folder).map_err(&failed)? {
-            let path = entry.map_err(&failed)?.path();
-            let ending = path
-                .extension()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            if ending.starts_with("par") && ending != "partial" && path.is_file() {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        let mut set: Option<Self> = None;
-        for path in paths {
-            let file = File::open(&path).map_err(ParityError::file(&path))?;
-            let Some((description, head)) = Description::find(&file) else {
-                continue;
-            };
-            let set = set.get_or_insert_with(|| Self {
-                description: description.clone(),
-                whole: Vec::new(),
-            });
-            if !set.description.same_set(&description) {
-                continue;
-            }
-            for (number, expected) in description.blocks.iter().enumerate() {
-                let offset = head + number as u64 * description.block;
-                let found = hash_range(&file, offset, description.block, |_, _| {
-                    Ok::<(), std::io::Error>(())
-                });
-                if found.is_ok_and(|found| found == *expected) {
-                    let file = file.try_clone().map_err(ParityError::file(&path))?;
-                    set.whole.push((description.first + number, file, offset));
-                }
-            }
-        }
-        set.ok_or_else(|| ParityError::None {
-            path: folder.to_owned(),
-        })
-    }
 }
 
 /// A protected file as it is.
@@ -123,18 +83,25 @@ struct Damaged {
     path: PathBuf,
     /// `None` where it is missing altogether.
     file: Option<File>,
+    /// Bytes that it should have.
+    size: u64,
+    wrong_size: bool,
     /// Numbers of the blocks that are not as they were.
     lost: Vec<usize>,
     count: usize,
-    wrong_size: bool,
 }
 
 impl Damaged {
-    fn look(folder: &Path, file: &super::Protected, block: u64) -> Result<Self, ParityError> {
+    fn look(
+        folder: &Path,
+        file: &Protected,
+        block: u64,
+        mut read: impl FnMut(u64),
+    ) -> Result<Self, ParityError> {
         let path = folder.join(&file.name);
-        let opened = match File::open(&path) {
+        let opened = match open(&path) {
             Ok(opened) => Some(opened),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(ParityError::file(&path)(error)),
         };
         let mut lost = Vec::new();
@@ -142,8 +109,12 @@ impl Damaged {
             let offset = number as u64 * block;
             let size = block.min(file.size - offset);
             // A block that cannot be read is as good as lost: that is what a scratch looks like.
-            let found = opened.as_ref().and_then(|f| {
-                hash_range(f, offset, size, |_, _| Ok::<(), std::io::Error>(())).ok()
+            let found = opened.as_ref().and_then(|file| {
+                let run = |_: u64, run: &[u8]| {
+                    read(run.len() as u64);
+                    Ok::<(), io::Error>(())
+                };
+                hash_range(file, offset, size, run).ok()
             });
             if found != Some(*expected) {
                 lost.push(number);
@@ -156,9 +127,10 @@ impl Damaged {
         Ok(Self {
             path,
             file: opened,
+            size: file.size,
+            wrong_size: size != Some(file.size),
             lost,
             count: file.blocks.len(),
-            wrong_size: size != Some(file.size),
         })
     }
 
@@ -173,16 +145,16 @@ impl Damaged {
     }
 
     /// Cuts to size, checks what was restored, syncs, names.
-    fn settle(&self, size: u64, blocks: &[Digest], block: u64) -> Result<(), ParityError> {
+    fn settle(&self, blocks: &[Digest], block: u64) -> Result<(), ParityError> {
         let target = self.target();
         let failed = ParityError::file(&target);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&target).map_err(&failed)?;
-        file.set_len(size).map_err(&failed)?;
+        file.set_len(self.size).map_err(&failed)?;
         for number in &self.lost {
             let offset = *number as u64 * block;
-            let found = hash_range(&file, offset, block.min(size - offset), |_, _| Ok(()));
+            let found = hash_range(&file, offset, block.min(self.size - offset), |_, _| Ok(()));
             if found.map_err(&failed)? != blocks[*number] {
                 return Err(ParityError::Wrong {
                     path: self.path.clone(),
@@ -197,11 +169,24 @@ impl Damaged {
     }
 }
 
+/// Opens a file, and nothing else: a pipe would wait for whoever writes into it.
+fn open(path: &Path) -> io::Result<File> {
+    if path.metadata()?.is_file() {
+        File::open(path)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
+}
+
 /// Computes the lost blocks, slice by slice, and writes them.
-fn restore(set: &Set, files: &mut [Damaged], sink: &dyn Sink) -> Result<(), ParityError> {
-    let description = &set.description;
+fn restore(
+    description: &Description,
+    spares: &[Spare<'_>],
+    files: &[Damaged],
+    sink: &dyn Sink,
+) -> Result<(), ParityError> {
     let mut targets = Vec::new();
-    for file in files.iter() {
+    for file in files {
         let open = || {
             let mut options = OpenOptions::new();
             options
@@ -218,43 +203,40 @@ fn restore(set: &Set, files: &mut [Damaged], sink: &dyn Sink) -> Result<(), Pari
         targets.push(target.transpose().map_err(ParityError::file(&file.path))?);
     }
     let (data, recovery) = (description.data(), description.recovery);
-    let lost: usize = files.iter().map(|file| file.lost.len()).sum();
     let step = Step::start(
         sink,
         "step.parity-restore",
         "",
-        Some(description.block),
+        Some(description.block * data as u64),
         "bytes",
     );
     let mut decoder = ReedSolomonDecoder::new(data, recovery, SLICE)?;
     let mut run = vec![0; SLICE];
     for start in (0..description.block).step_by(SLICE) {
         let mut first = 0;
-        for file in files.iter() {
+        for file in files {
             let whole = (0..file.count).filter(|number| file.lost.binary_search(number).is_err());
             for number in whole {
                 if let Some(opened) = &file.file {
                     let offset = number as u64 * description.block + start;
                     // Beyond the block's own bytes lies the end of the file, or nothing that was counted.
                     read_padded(opened, &mut run, offset).map_err(ParityError::file(&file.path))?;
-                    let size = description
-                        .files
-                        .iter()
-                        .find(|f| file.path.ends_with(&f.name));
-                    clear_beyond(&mut run, offset, size.map_or(0, |f| f.size));
+                    clear_beyond(&mut run, offset, file.size);
                 }
                 decoder.add_original_shard(first + number, &run)?;
             }
             first += file.count;
         }
-        for (number, file, offset) in set.whole.iter().take(lost) {
+        for spare in spares {
             let failed = |source| ParityError::File {
-                path: PathBuf::from(format!("parity block {number}")),
+                path: PathBuf::from(format!("parity block {}", spare.number)),
                 source,
             };
-            file.read_exact_at(&mut run, offset + start)
+            spare
+                .file
+                .read_exact_at(&mut run, spare.offset + start)
                 .map_err(failed)?;
-            decoder.add_recovery_shard(*number, &run)?;
+            decoder.add_recovery_shard(spare.number, &run)?;
         }
         let made = decoder.decode()?;
         let mut first = 0;
@@ -270,7 +252,7 @@ fn restore(set: &Set, files: &mut [Damaged], sink: &dyn Sink) -> Result<(), Pari
             }
             first += file.count;
         }
-        step.progress(start + SLICE as u64);
+        step.progress((start + SLICE as u64) * data as u64);
     }
     step.finish();
     Ok(())

@@ -153,6 +153,88 @@ fn parity_that_is_itself_damaged_gives_what_is_left_of_it() {
     );
 }
 
+/// Another bundle's file and its parity in the same folder.
+fn beside(discs: &Discs) -> (PathBuf, Vec<u8>) {
+    let path = discs.folder.path().join("other-7.ferry");
+    let bytes = bytes(9, 60_000);
+    fs::write(&path, &bytes).unwrap();
+    write_parity(std::slice::from_ref(&path), 50, None, 1, &Silent).unwrap();
+    (path, bytes)
+}
+
+#[test]
+fn parity_of_another_bundle_in_the_folder_is_not_taken_for_this_ones() {
+    let discs = Discs::new(None);
+    let (other, whole) = beside(&discs);
+    let mut damaged = whole.clone();
+    damaged[20_000] ^= 1;
+    fs::write(&other, damaged).unwrap();
+    discs.damage(0, 3);
+    let error = repair(discs.folder.path(), &Silent).unwrap_err();
+    assert_eq!(error.code(), "bundle.parity-several");
+    for told in [("one", "demo-1.vol001.ferry"), ("other", "other-7.ferry")] {
+        let told = (told.0, told.1.to_owned());
+        assert!(error.args().contains(&told), "{:?}", error.args());
+    }
+    // Each is repaired by its name, from its own parity, also where it is missing or its parity is named.
+    let done = repair(&other, &Silent).unwrap();
+    assert_eq!(done.files, [(other.clone(), 1)]);
+    assert!(fs::read(&other).unwrap() == whole);
+    let done = repair(&discs.parity[0], &Silent).unwrap();
+    assert_eq!(done.files, [(discs.files[0].0.clone(), 1)]);
+    fs::remove_file(&discs.files[2].0).unwrap();
+    repair(&discs.files[2].0, &Silent).unwrap();
+    discs.assert_whole();
+    let stranger = discs.folder.path().join("third-1.ferry");
+    let error = repair(&stranger, &Silent).unwrap_err();
+    assert_eq!(error.code(), "bundle.parity-none");
+    assert!(error.to_string().contains("third-1.ferry"), "{error}");
+}
+
+#[test]
+fn older_parity_of_the_same_bundle_is_no_other_bundles() {
+    let discs = Discs::new(None);
+    fs::copy(&discs.parity[0], discs.folder.path().join("demo-1.par002")).unwrap();
+    let paths: Vec<_> = discs.files.iter().map(|(path, _)| path.clone()).collect();
+    write_parity(&paths, 10, None, 1, &Silent).unwrap();
+    discs.damage(1, 1);
+    let done = repair(discs.folder.path(), &Silent).unwrap();
+    assert_eq!(done.files.len(), 1);
+    discs.assert_whole();
+}
+
+/// A descriptor that says this, under a digest that is right.
+fn descriptor(json: &str) -> Vec<u8> {
+    let digest = manifest_schema::Digest::of(json.as_bytes()).hex();
+    let mut bytes = format!("ferry-parity 1\n{digest}\n{:020}\n{json}", json.len()).into_bytes();
+    bytes.resize(bytes.len().next_multiple_of(4096), 0);
+    bytes
+}
+
+#[test]
+fn a_descriptor_that_lies_under_a_right_digest_is_none() {
+    let digest = manifest_schema::Digest::of(b"").to_string();
+    let of = |block: u64, size: u64, first: u64, name: &str| {
+        descriptor(&format!(
+            r#"{{"format":1,"block":{block},"files":[{{"name":"{name}","size":{size},"blocks":["{digest}"]}}],"recovery":1,"first":{first},"blocks":["{digest}"]}}"#
+        ))
+    };
+    for (case, bytes) in [
+        ("no block", of(0, 1, 0, "a.ferry")),
+        ("half a slice", of(8192, 1, 0, "a.ferry")),
+        ("a block of 2^63", of(1 << 63, 1, 0, "a.ferry")),
+        ("a last recovery block", of(16_384, 1, u64::MAX, "a.ferry")),
+        ("a size of 2^64", of(16_384, u64::MAX, 0, "a.ferry")),
+        ("a name that leaves", of(16_384, 1, 0, "../a.ferry")),
+        ("a hidden name", of(16_384, 1, 0, ".profile")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.par001"), bytes).unwrap();
+        let error = repair(folder.path(), &Silent).unwrap_err();
+        assert_eq!(error.code(), "bundle.parity-none", "{case}");
+    }
+}
+
 #[test]
 fn a_share_that_is_none_is_refused() {
     for share in [0, 101] {

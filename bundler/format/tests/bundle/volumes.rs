@@ -254,13 +254,12 @@ fn a_folder_with_two_bundles_is_not_guessed_at() {
 #[test]
 fn a_volume_that_is_too_small_says_how_large_it_must_be() {
     let mut shelf = Shelf::new(None);
-    let mut size = 20_000;
     let out = shelf.out().join("demo-1.ferry");
-    // More volumes make a longer index, so what it needs grows for a step or two, and then it is enough.
-    for _ in 0..4 {
+    for size in [1, 4096, 20_000, 25_000, 30_000] {
         shelf.fake.options.volume_size = Some(size);
         let Err(error) = shelf.fake.build(shelf.folder.path(), &out) else {
-            return;
+            assert!(size > 20_000, "{size} bytes are enough");
+            continue;
         };
         assert_eq!(error.code(), "bundle.volume-too-small");
         let (_, needed) = error
@@ -271,9 +270,23 @@ fn a_volume_that_is_too_small_says_how_large_it_must_be() {
         let exact = needed.split_once('(').unwrap().1.split(' ').next().unwrap();
         let needed: u64 = exact.parse().unwrap();
         assert!(needed > size);
-        size = needed;
+        // More volumes make a longer index: that is counted already.
+        shelf.fake.options.volume_size = Some(needed);
+        shelf.fake.build(shelf.folder.path(), &out).unwrap();
     }
-    panic!("{size} bytes are still too few");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_bundle_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(folder.path().join("x.ferry"))
+        .status();
+    assert!(made.unwrap().success());
+    for place in [folder.path().to_owned(), folder.path().join("x.ferry")] {
+        let error = Sealed::open(&place).unwrap_err();
+        assert_eq!(error.code(), "bundle.not-a-bundle");
+    }
 }
 
 #[test]

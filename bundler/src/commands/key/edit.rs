@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bundle_format::{Algorithm, RootDocument, SignedRoot, SigningKey};
+use bundle_format::{Algorithm, KeyError, RootDocument, SignedRoot, SigningKey};
 use console::View;
 use manifest_schema::KeyId;
 use report::{Outcome, Trouble};
@@ -226,7 +226,10 @@ fn propose(
         bytes: document
             .to_bytes()
             .map_err(|error| InputError::RootImpossible {
-                cause: error.to_string(),
+                cause: match error {
+                    KeyError::Root { cause } => cause,
+                    other => other.to_string(),
+                },
             })?,
         signatures: Vec::new(),
     };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::packages;
 use super::{
-    HttpsSource, ImageSource, ManifestError, Plan, PlanBackend, PlanComponent, PlanFile, PlanImage,
-    PlanPython, PypiSource, Source, read,
+    HttpsSource, ImageSource, ManifestError, Other, Plan, PlanBackend, PlanComponent, PlanFile,
+    PlanImage, PlanPython, PypiSource, Source, read_not,
 };
 use crate::{BackendName, Eula, check_host_items, license};
 
@@ -15,7 +15,12 @@ impl Plan {
     /// # Errors
     /// Names the place, what was found there and what was expected.
     pub fn parse(text: &[u8]) -> Result<Self, ManifestError> {
-        let plan: Self = read(text)?;
+        let lock = Other {
+            name: "lock",
+            has: "plan_digest",
+            lacks: "models",
+        };
+        let plan: Self = read_not(&lock, text)?;
         plan.check()?;
         Ok(plan)
     }

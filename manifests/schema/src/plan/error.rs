@@ -1,5 +1,9 @@
 //! What is wrong in a manifest, and where.
 
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+
 /// What is wrong in a plan or a lock, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ManifestError {
@@ -14,6 +18,12 @@ pub enum ManifestError {
         at: String,
         /// What was found and what was expected.
         problem: String,
+    },
+    /// It is a manifest, and of the other kind.
+    #[error("this is a {found}")]
+    Other {
+        /// `plan` or `lock`.
+        found: &'static str,
     },
     /// A value of the right shape that cannot be.
     #[error("at `{at}`: found {found}, expected {expected}")]
@@ -39,6 +49,37 @@ impl ManifestError {
             expected: expected.into(),
         }
     }
+}
+
+/// The manifest that a person may name by mistake, and by which fields of its own it is known.
+pub(crate) struct Other {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// A field that it has.
+    pub(crate) has: &'static str,
+    /// A field that it has not.
+    pub(crate) lacks: &'static str,
+}
+
+/// Reads a manifest; where it is the other one, the error says so rather than what is wrong with it.
+pub(crate) fn read_not<T: serde::de::DeserializeOwned>(
+    other: &Other,
+    text: &[u8],
+) -> Result<T, ManifestError> {
+    read(text).map_err(|error| {
+        #[expect(
+            clippy::zero_sized_map_values,
+            reason = "a set cannot pass over the values"
+        )]
+        let fields = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(text);
+        let is_other = fields.is_ok_and(|fields| {
+            fields.contains_key(other.has) && !fields.contains_key(other.lacks)
+        });
+        match is_other {
+            true => ManifestError::Other { found: other.name },
+            false => error,
+        }
+    })
 }
 
 /// Reads JSON into a manifest and keeps where it went wrong.
