@@ -9,8 +9,9 @@ use manifest_schema::CodeForm;
 
 use crate::code::{by_content, has_ending};
 use crate::error::{Flaw, ModelFileError};
+use crate::gguf;
+use crate::safetensors::Safetensors;
 use crate::shards::{LONGEST_INDEX, is_shard_index};
-use crate::{gguf, safetensors};
 
 /// What a file's content tells.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -45,7 +46,8 @@ pub fn check(place: &Path, path: &str) -> Result<Checked, ModelFileError> {
         file.read_exact_at(&mut first, 0).map_err(unreadable())?;
     }
     if has_ending(path, "safetensors") {
-        checked.tensors = Some(safetensors::tensors(&file, path)?);
+        let header = Safetensors::read(&file, path)?;
+        checked.tensors = Some(header.tensors.into_keys().collect());
     } else if has_ending(path, "gguf") || first == *gguf::MAGIC {
         gguf::check(&file, path)?;
     } else if is_shard_index(path) {

@@ -4,93 +4,88 @@
 //! "GGUF" | u32 version | u64 tensors | u64 settings | settings | tensors | zeros up to the alignment | data
 //! setting: text key, u32 type, value        tensor: text name, u32 sides, u64 each, u32 format, u64 offset
 //! ```
+//!
+//! Who packs a model checks the header and keeps none of its values; who trains it reads them, within tighter bounds.
 
-use std::collections::BTreeSet;
+mod formats;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
-use std::io;
 
 use crate::error::{Flaw, ModelFileError};
 use crate::head::Head;
-
-const MOST_TENSORS: u64 = 1 << 20;
-const MOST_SETTINGS: u64 = 1 << 20;
-const MOST_ELEMENTS: u64 = 1 << 28;
-const LONGEST_NAME: u64 = 1 << 16;
-const LONGEST_TEXT: u64 = 1 << 30;
-
-/// GGML's number of a format, the values of a block and its bytes.
-const FORMATS: [(u32, u64, u64); 35] = [
-    (0, 1, 4),      // F32
-    (1, 1, 2),      // F16
-    (2, 32, 18),    // Q4_0
-    (3, 32, 20),    // Q4_1
-    (6, 32, 22),    // Q5_0
-    (7, 32, 24),    // Q5_1
-    (8, 32, 34),    // Q8_0
-    (9, 32, 36),    // Q8_1
-    (10, 256, 84),  // Q2_K
-    (11, 256, 110), // Q3_K
-    (12, 256, 144), // Q4_K
-    (13, 256, 176), // Q5_K
-    (14, 256, 210), // Q6_K
-    (15, 256, 292), // Q8_K
-    (16, 256, 66),  // IQ2_XXS
-    (17, 256, 74),  // IQ2_XS
-    (18, 256, 98),  // IQ3_XXS
-    (19, 256, 50),  // IQ1_S
-    (20, 32, 18),   // IQ4_NL
-    (21, 256, 110), // IQ3_S
-    (22, 256, 82),  // IQ2_S
-    (23, 256, 136), // IQ4_XS
-    (24, 1, 1),     // I8
-    (25, 1, 2),     // I16
-    (26, 1, 4),     // I32
-    (27, 1, 8),     // I64
-    (28, 1, 8),     // F64
-    (29, 256, 56),  // IQ1_M
-    (30, 1, 2),     // BF16
-    (34, 256, 54),  // TQ1_0
-    (35, 256, 66),  // TQ2_0
-    (39, 32, 17),   // MXFP4
-    (31, 32, 18),   // Q4_0_4_4
-    (32, 32, 18),   // Q4_0_4_8
-    (33, 32, 18),   // Q4_0_8_8
-];
+use formats::block_of;
+use walk::{Stop, Walk};
 
 /// Whether these are the first bytes of a GGUF file.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 
+/// What a GGUF file says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Gguf {
+    /// Its settings, the tokenizer among them.
+    pub settings: BTreeMap<String, GgufValue>,
+    /// Its tensors. Their data does not overlap, and all of it lies within the file.
+    pub tensors: BTreeMap<String, GgufTensor>,
+}
+
+/// A setting. Numbers of all widths are two kinds here.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GgufValue {
+    /// A whole number.
+    Integer(i64),
+    /// A number with a fraction.
+    Number(f64),
+    /// Yes or no.
+    Truth(bool),
+    /// A text.
+    Text(String),
+    /// Values of one type.
+    List(Vec<GgufValue>),
+}
+
+/// What a GGUF file says of one tensor.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GgufTensor {
+    /// Its sides, the fastest first.
+    pub shape: Vec<u64>,
+    /// GGML's number of its format.
+    pub format: u32,
+    /// Where its data begins in the file.
+    pub offset: u64,
+    /// Bytes of its data; `None` where the format is not known here.
+    pub bytes: Option<u64>,
+}
+
+impl Gguf {
+    /// Reads the header of the file that messages call `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or its header lies.
+    pub fn read(file: &File, path: &str) -> Result<Self, ModelFileError> {
+        walk(file, path, Some(MEMORY))
+    }
+}
+
 /// Checks the header and that all data lies within the file.
 pub(crate) fn check(file: &File, path: &str) -> Result<(), ModelFileError> {
-    let mut head = Head::open(file).map_err(ModelFileError::unreadable(path))?;
-    match (Walk { head: &mut head }).file() {
-        Ok(()) => Ok(()),
-        Err(Stop::Disk(error)) => Err(ModelFileError::unreadable(path)(error)),
-        Err(Stop::Flaw(flaw, at, found, expected)) => {
-            Err(ModelFileError::flawed(path, flaw, at, found, expected))
+    walk(file, path, None).map(drop)
+}
+
+fn walk(file: &File, path: &str, memory: Option<u64>) -> Result<Gguf, ModelFileError> {
+    let head = Head::open(file).map_err(ModelFileError::unreadable(path))?;
+    Walk::new(head, memory).file().map_err(|stop| match stop {
+        Stop::Disk(error) => ModelFileError::unreadable(path)(error),
+        Stop::Flaw(flaw, at, found, expected) => {
+            ModelFileError::flawed(path, flaw, at, found, expected)
         }
-    }
+    })
 }
 
-/// Why the walk ends early.
-enum Stop {
-    Disk(io::Error),
-    /// Flaw, place, found, expected.
-    Flaw(Flaw, String, String, String),
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
-}
-
-struct Walk<'a, 'f> {
-    head: &'a mut Head<&'f File>,
-}
-
-impl Walk<'_, '_> {
-    fn file(&mut self) -> Result<(), Stop> {
+impl Walk<'_> {
+    fn file(&mut self) -> Result<Gguf, Stop> {
         if self.array::<4>()? != *MAGIC {
             return Err(self.flaw(Flaw::Magic, "another first word", "`GGUF`"));
         }
@@ -102,48 +97,71 @@ impl Walk<'_, '_> {
             };
             return Err(self.flaw(Flaw::Version, found, "version 2 or 3"));
         }
-        let tensors = self.count(MOST_TENSORS, "tensors")?;
-        let settings = self.count(MOST_SETTINGS, "settings")?;
-        let (mut keys, mut alignment) = (BTreeSet::new(), 32);
+        let tensors = self.count(self.bounds.tensors, "tensors")?;
+        let settings = self.count(self.bounds.settings, "settings")?;
+        let mut gguf = Gguf::default();
+        let mut alignment = 32;
         for _ in 0..settings {
             let key = self.name()?;
             let kind = self.u32()?;
-            if key == "general.alignment" && kind == 4 {
-                alignment = u64::from(self.u32()?);
-                if !alignment.is_power_of_two() || alignment > 1 << 20 {
-                    let found = format!("an alignment of {alignment}");
-                    return Err(self.flaw(Flaw::Bound, found, "a power of two up to 1048576"));
-                }
+            let value = if key == ALIGNMENT {
+                alignment = self.alignment(kind)?;
+                Some(GgufValue::Integer(alignment as i64))
             } else {
-                self.value(kind, 0)?;
-            }
-            if let Some(key) = keys.replace(key) {
-                return Err(self.flaw(Flaw::Twice, format!("`{key}`"), "each setting once"));
-            }
+                self.value(kind, 0)?
+            };
+            let value = value.unwrap_or(GgufValue::Truth(false));
+            match gguf.settings.entry(key) {
+                Entry::Vacant(new) => new.insert(value),
+                Entry::Occupied(known) => {
+                    let found = format!("`{}`", known.key());
+                    return Err(self.flaw(Flaw::Twice, found, "each setting once"));
+                }
+            };
         }
-        let (mut names, mut places) = (BTreeSet::new(), Vec::new());
         for _ in 0..tensors {
             let name = self.name()?;
-            let (offset, bytes) = self.tensor(alignment)?;
-            places.push((offset, bytes, name.clone()));
-            if let Some(name) = names.replace(name) {
-                return Err(self.flaw(Flaw::Twice, format!("`{name}`"), "each tensor once"));
-            }
+            let tensor = self.tensor(alignment)?;
+            match gguf.tensors.entry(name) {
+                Entry::Vacant(new) => new.insert(tensor),
+                Entry::Occupied(known) => {
+                    let found = format!("`{}`", known.key());
+                    return Err(self.flaw(Flaw::Twice, found, "each tensor once"));
+                }
+            };
         }
         // The header ends within the file, so this is far from overflowing.
         let data = self.head.at.next_multiple_of(alignment);
-        self.check_data(places, data)
+        self.check_data(&gguf.tensors, data)?;
+        for tensor in gguf.tensors.values_mut() {
+            tensor.offset += data;
+        }
+        Ok(gguf)
+    }
+
+    /// What data begins at multiples of.
+    fn alignment(&mut self, kind: u32) -> Result<u64, Stop> {
+        if kind != 4 {
+            let found = format!("`{ALIGNMENT}` of type {kind}");
+            return Err(self.flaw(Flaw::Kind, found, "type 4"));
+        }
+        let alignment = u64::from(self.u32()?);
+        if !alignment.is_power_of_two() || alignment > 1 << 20 {
+            let found = format!("an alignment of {alignment}");
+            return Err(self.flaw(Flaw::Bound, found, "a power of two up to 1048576"));
+        }
+        Ok(alignment)
     }
 
     /// No data overlaps, and all of it lies within the file.
-    fn check_data(
-        &self,
-        mut places: Vec<(u64, Option<u64>, String)>,
-        data: u64,
-    ) -> Result<(), Stop> {
-        places.sort();
+    fn check_data(&self, tensors: &BTreeMap<String, GgufTensor>, data: u64) -> Result<(), Stop> {
+        let mut order: Vec<_> = tensors
+            .iter()
+            .map(|(name, tensor)| (tensor.offset, tensor.bytes, name))
+            .collect();
+        order.sort();
         let mut before = 0;
-        for (offset, bytes, name) in places {
+        for (offset, bytes, name) in order {
             let flaw = |flaw, found: String, expected: String| {
                 Stop::Flaw(flaw, format!("tensor `{name}`"), found, expected)
             };
@@ -167,26 +185,21 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Offset and bytes of a tensor's data; no bytes where its format is not known here.
-    fn tensor(&mut self, alignment: u64) -> Result<(u64, Option<u64>), Stop> {
+    /// A tensor, whose offset counts from the start of the data yet.
+    fn tensor(&mut self, alignment: u64) -> Result<GgufTensor, Stop> {
         let sides = self.u32()?;
         if sides > 4 {
             return Err(self.flaw(Flaw::Bound, format!("{sides} sides"), "at most 4"));
         }
-        let (mut count, mut first) = (1_u64, 1);
-        for number in 0..sides {
+        let (mut shape, mut count) = (Vec::new(), 1_u64);
+        for _ in 0..sides {
             let side = self.u64()?;
-            if number == 0 {
-                first = side;
-            }
             let Some(product) = count.checked_mul(side) else {
-                return Err(self.flaw(
-                    Flaw::Bound,
-                    format!("a side of {side}"),
-                    "fewer than 2^64 values",
-                ));
+                let found = format!("a side of {side}");
+                return Err(self.flaw(Flaw::Bound, found, "fewer than 2^64 values"));
             };
             count = product;
+            shape.push(side);
         }
         let format = self.u32()?;
         let offset = self.u64()?;
@@ -194,108 +207,33 @@ impl Walk<'_, '_> {
             let found = format!("a start at {offset}");
             return Err(self.flaw(Flaw::Offsets, found, format!("a multiple of {alignment}")));
         }
-        let Some((_, block, bytes)) = FORMATS.iter().find(|(number, _, _)| *number == format)
-        else {
-            return Ok((offset, None));
-        };
-        let whole = first % block == 0;
-        let bytes = (count / block).checked_mul(*bytes).filter(|_| whole);
-        let Some(bytes) = bytes else {
-            let found = format!("{count} values in rows of {first}");
-            let expected = format!("rows of whole blocks of {block}");
-            return Err(self.flaw(Flaw::Bytes, found, expected));
-        };
-        Ok((offset, Some(bytes)))
-    }
-
-    /// Passes over a value.
-    fn value(&mut self, kind: u32, depth: u32) -> Result<(), Stop> {
-        match kind {
-            9 if depth < 4 => {
-                let kind = self.u32()?;
-                let count = self.count(MOST_ELEMENTS, "elements")?;
-                if let Some(size) = size_of(kind) {
-                    return self.skip(count * size);
+        let bytes = match block_of(format) {
+            None => None,
+            Some((block, bytes)) => {
+                let first = shape.first().copied().unwrap_or(1);
+                let whole = first % block == 0;
+                let bytes = (count / block).checked_mul(bytes).filter(|_| whole);
+                if bytes.is_none() {
+                    let found = format!("{count} values in rows of {first}");
+                    let expected = format!("rows of whole blocks of {block}");
+                    return Err(self.flaw(Flaw::Bytes, found, expected));
                 }
-                (0..count).try_for_each(|_| self.value(kind, depth + 1))
+                bytes
             }
-            8 => {
-                let length = self.count(LONGEST_TEXT, "bytes of text")?;
-                self.skip(length)
-            }
-            kind => match size_of(kind) {
-                Some(size) => self.skip(size),
-                None => Err(self.flaw(Flaw::Kind, format!("a value of type {kind}"), "0 to 12")),
-            },
-        }
-    }
-
-    fn name(&mut self) -> Result<String, Stop> {
-        let length = self.count(LONGEST_NAME, "bytes of a name")?;
-        match self.head.bytes(length)? {
-            Some(bytes) => String::from_utf8(bytes)
-                .map_err(|_| self.flaw(Flaw::Json, "a name that is not UTF-8", "UTF-8")),
-            None => Err(self.cut(length)),
-        }
-    }
-
-    fn count(&mut self, most: u64, what: &str) -> Result<u64, Stop> {
-        let count = self.u64()?;
-        if count > most {
-            return Err(self.flaw(
-                Flaw::Bound,
-                format!("{count} {what}"),
-                format!("at most {most}"),
-            ));
-        }
-        Ok(count)
-    }
-
-    fn skip(&mut self, count: u64) -> Result<(), Stop> {
-        if self.head.skip(count)? {
-            Ok(())
-        } else {
-            Err(self.cut(count))
-        }
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
-        match self.head.array()? {
-            Some(bytes) => Ok(bytes),
-            None => Err(self.cut(N as u64)),
-        }
-    }
-
-    fn u32(&mut self) -> Result<u32, Stop> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> Result<u64, Stop> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    fn cut(&self, needed: u64) -> Stop {
-        let found = format!("{} bytes", self.head.size);
-        let expected = format!("at least {}", self.head.at.saturating_add(needed));
-        self.flaw(Flaw::CutShort, found, expected)
-    }
-
-    fn flaw(&self, flaw: Flaw, found: impl Into<String>, expected: impl Into<String>) -> Stop {
-        let at = format!("byte {}", self.head.at);
-        Stop::Flaw(flaw, at, found.into(), expected.into())
+        };
+        Ok(GgufTensor {
+            shape,
+            format,
+            offset,
+            bytes,
+        })
     }
 }
 
-/// Bytes of a value of fixed size.
-fn size_of(kind: u32) -> Option<u64> {
-    Some(match kind {
-        0 | 1 | 7 => 1,
-        2 | 3 => 2,
-        4..=6 => 4,
-        10..=12 => 8,
-        _ => return None,
-    })
-}
+const ALIGNMENT: &str = "general.alignment";
+
+/// Bytes of memory that all settings together may take. Those of the largest vocabularies take a fifth.
+const MEMORY: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -335,10 +273,14 @@ mod tests {
         bytes
     }
 
-    fn flaw_of(bytes: &[u8]) -> Option<Flaw> {
+    fn file(bytes: &[u8]) -> File {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        match check(&file, "model.gguf") {
+        file
+    }
+
+    fn flaw_of(bytes: &[u8]) -> Option<Flaw> {
+        match check(&file(bytes), "model.gguf") {
             Ok(()) => None,
             Err(ModelFileError::Flawed { flaw, .. }) => Some(flaw),
             Err(other) => panic!("{other}"),
@@ -402,6 +344,45 @@ mod tests {
             None,
             "a format of tomorrow"
         );
+        let alignment = tensor - 8 - 4;
+        let kind = edited(alignment - 4, &[5]);
+        assert_eq!(flaw_of(&kind), Some(Flaw::Kind), "a signed alignment");
+        let three = edited(alignment, &[3]);
+        assert_eq!(flaw_of(&three), Some(Flaw::Bound), "an alignment of three");
+    }
+
+    #[test]
+    fn settings_and_tensors_are_read() {
+        let gguf = Gguf::read(&file(&good()), "model.gguf").unwrap();
+        let text = |text: &str| GgufValue::Text(text.to_owned());
+        assert_eq!(gguf.settings["a"], text("llama"));
+        assert_eq!(gguf.settings["b"], GgufValue::List(vec![text("x")]));
+        let tensor = &gguf.tensors["t"];
+        assert_eq!(
+            (&tensor.shape[..], tensor.format, tensor.bytes),
+            (&[32][..], 3, Some(20))
+        );
+        assert_eq!(tensor.offset, good().len() as u64 - 20);
+    }
+
+    #[test]
+    fn what_is_kept_takes_no_more_memory_than_it_may() {
+        // Three lists of single bytes, each of which takes as much memory as a text does.
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend([0_u64, 3].map(u64::to_le_bytes).concat());
+        for name in *b"abc" {
+            bytes.extend(1_u64.to_le_bytes());
+            bytes.extend([name, 9, 0, 0, 0, 0, 0, 0, 0]);
+            bytes.extend(100_u64.to_le_bytes());
+            bytes.resize(bytes.len() + 100, 0);
+        }
+        let file = file(&bytes);
+        let of_list = 100 * size_of::<GgufValue>() as u64;
+        for (memory, enough) in [(3 * of_list, true), (3 * of_list - 1, false)] {
+            let read = walk(&file, "model.gguf", Some(memory));
+            assert_eq!(read.is_ok(), enough, "{memory}");
+        }
+        assert!(walk(&file, "model.gguf", None).is_ok());
     }
 
     proptest! {
@@ -410,7 +391,10 @@ mod tests {
             let mut bytes = good();
             let length = bytes.len();
             bytes[at % length] = byte;
-            let _ = flaw_of(&bytes);
+            let checked = flaw_of(&bytes);
+            // What is kept is held to tighter bounds.
+            let read = Gguf::read(&file(&bytes), "model.gguf");
+            prop_assert!(checked.is_none() || read.is_err());
         }
     }
 }

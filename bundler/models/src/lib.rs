@@ -25,5 +25,7 @@ mod zipped;
 pub use check::{Checked, check};
 pub use code::by_name;
 pub use error::{Flaw, ModelFileError};
+pub use gguf::{Gguf, GgufTensor, GgufValue};
+pub use safetensors::{Safetensors, SafetensorsTensor};
 pub use shards::{check_shards, is_shard_index};
 pub use zipped::{Member as ZipMember, Zip};

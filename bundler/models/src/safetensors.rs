@@ -8,7 +8,7 @@
 //! The data of all tensors lies one after the other and fills the rest of the file. The JSON is read into types that
 //! nest no deeper than they are written, and a name may stand once: readers differ in which of two they take.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 
@@ -21,6 +21,8 @@ use crate::head::Head;
 const LONGEST_HEADER: u64 = 100_000_000;
 
 const MOST_SIDES: usize = 64;
+
+const MOST_TENSORS: usize = 1_000_000;
 
 /// Bits of one value, by the name of its number format: all that version 0.8 of the library knows.
 const KINDS: [(&str, u64); 22] = [
@@ -48,58 +50,89 @@ const KINDS: [(&str, u64); 22] = [
     ("U64", 64),
 ];
 
-/// Checks the file and returns the names of its tensors.
-pub(crate) fn tensors(file: &File, path: &str) -> Result<BTreeSet<String>, ModelFileError> {
-    let unreadable = || ModelFileError::unreadable(path);
-    let flawed = |flaw, at: &str, found: String, expected: String| {
-        ModelFileError::flawed(path, flaw, at, found, expected)
-    };
-    let mut head = Head::open(file).map_err(unreadable())?;
-    let Some(length) = head.array::<8>().map_err(unreadable())? else {
-        let found = format!("{} bytes", head.size);
-        return Err(flawed(
-            Flaw::CutShort,
-            "byte 0",
-            found,
-            "at least 8".to_owned(),
-        ));
-    };
-    if length == *b"version " {
-        let found = "a pointer of Git LFS".to_owned();
-        let expected = "the file that it points to".to_owned();
-        return Err(flawed(Flaw::Magic, "byte 0", found, expected));
+/// What the header of a safetensors file says. Every byte of the data is one tensor's.
+#[derive(Clone, Debug)]
+pub struct Safetensors {
+    /// Where the data begins in the file.
+    pub data: u64,
+    /// What it says of each tensor.
+    pub tensors: BTreeMap<String, SafetensorsTensor>,
+}
+
+/// What the header says of one tensor.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SafetensorsTensor {
+    /// Name of its number format.
+    pub dtype: String,
+    /// Its sides, the slowest first.
+    pub shape: Vec<u64>,
+    /// Where its bytes begin and end, from the start of the data.
+    pub data_offsets: [u64; 2],
+}
+
+impl Safetensors {
+    /// Reads the header of the file that messages call `path`, and holds it against the file's size.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or its header lies.
+    pub fn read(file: &File, path: &str) -> Result<Self, ModelFileError> {
+        let unreadable = || ModelFileError::unreadable(path);
+        let flawed = |flaw, at: &str, found: String, expected: String| {
+            ModelFileError::flawed(path, flaw, at, found, expected)
+        };
+        let mut head = Head::open(file).map_err(unreadable())?;
+        let Some(length) = head.array::<8>().map_err(unreadable())? else {
+            let found = format!("{} bytes", head.size);
+            return Err(flawed(
+                Flaw::CutShort,
+                "byte 0",
+                found,
+                "at least 8".to_owned(),
+            ));
+        };
+        if length == *b"version " {
+            let found = "a pointer of Git LFS".to_owned();
+            let expected = "the file that it points to".to_owned();
+            return Err(flawed(Flaw::Magic, "byte 0", found, expected));
+        }
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST_HEADER {
+            let found = format!("a header of {length} bytes");
+            let expected = format!("at most {LONGEST_HEADER}");
+            return Err(flawed(Flaw::Bound, "byte 0", found, expected));
+        }
+        if length > head.left() {
+            let found = format!("{} bytes", head.size);
+            let expected = format!("at least {}", 8 + length);
+            return Err(flawed(Flaw::CutShort, "byte 8", found, expected));
+        }
+        let text = head
+            .bytes(length)
+            .map_err(unreadable())?
+            .unwrap_or_default();
+        if text.first() != Some(&b'{') {
+            let found = format!("byte {:#04x}", text.first().copied().unwrap_or_default());
+            return Err(flawed(Flaw::Magic, "byte 8", found, "`{`".to_owned()));
+        }
+        let header: Header = serde_json::from_slice(&text).map_err(|error| {
+            let column = error.column().saturating_sub(1);
+            let at = format!("byte {}", 8 + column);
+            let expected = "names with `dtype`, `shape` and `data_offsets`, each once".to_owned();
+            flawed(Flaw::Json, &at, error.to_string(), expected)
+        })?;
+        let (data, tensors) = (head.at, header.0);
+        check_data(&tensors, head.left(), path)?;
+        Ok(Self { data, tensors })
     }
-    let length = u64::from_le_bytes(length);
-    if length > LONGEST_HEADER {
-        let found = format!("a header of {length} bytes");
-        let expected = format!("at most {LONGEST_HEADER}");
-        return Err(flawed(Flaw::Bound, "byte 0", found, expected));
-    }
-    if length > head.left() {
-        let found = format!("{} bytes", head.size);
-        let expected = format!("at least {}", 8 + length);
-        return Err(flawed(Flaw::CutShort, "byte 8", found, expected));
-    }
-    let text = head
-        .bytes(length)
-        .map_err(unreadable())?
-        .unwrap_or_default();
-    if text.first() != Some(&b'{') {
-        let found = format!("byte {:#04x}", text.first().copied().unwrap_or_default());
-        return Err(flawed(Flaw::Magic, "byte 8", found, "`{`".to_owned()));
-    }
-    let header: Header = serde_json::from_slice(&text).map_err(|error| {
-        let column = error.column().saturating_sub(1);
-        let at = format!("byte {}", 8 + column);
-        let expected = "names with `dtype`, `shape` and `data_offsets`, each once".to_owned();
-        flawed(Flaw::Json, &at, error.to_string(), expected)
-    })?;
-    check_data(&header.0, head.left(), path)?;
-    Ok(header.0.into_iter().map(|(name, _)| name).collect())
 }
 
 /// Every tensor has the bytes that it asks for, and all of them fill the data without a hole.
-fn check_data(tensors: &[(String, Tensor)], data: u64, path: &str) -> Result<(), ModelFileError> {
+fn check_data(
+    tensors: &BTreeMap<String, SafetensorsTensor>,
+    data: u64,
+    path: &str,
+) -> Result<(), ModelFileError> {
     let mut order = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let at = format!("tensor `{}`", name.chars().take(120).collect::<String>());
@@ -167,16 +200,7 @@ fn check_data(tensors: &[(String, Tensor)], data: u64, path: &str) -> Result<(),
     ))
 }
 
-/// What the header says of one tensor.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tensor {
-    dtype: String,
-    shape: Vec<u64>,
-    data_offsets: [u64; 2],
-}
-
-struct Header(Vec<(String, Tensor)>);
+struct Header(BTreeMap<String, SafetensorsTensor>);
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -187,15 +211,20 @@ impl<'de> Deserialize<'de> for Header {
                 f.write_str("tensors by name")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let (mut tensors, mut names) = (Vec::new(), BTreeSet::new());
+                let (mut tensors, mut described) = (BTreeMap::new(), false);
                 while let Some(name) = map.next_key::<String>()? {
-                    if !names.insert(name.clone()) {
+                    let twice = if name == "__metadata__" {
+                        map.next_value::<BTreeMap<String, String>>()?;
+                        std::mem::replace(&mut described, true)
+                    } else {
+                        tensors.insert(name.clone(), map.next_value()?).is_some()
+                    };
+                    if twice {
                         return Err(A::Error::custom(format_args!("`{name}` a second time")));
                     }
-                    if name == "__metadata__" {
-                        map.next_value::<BTreeMap<String, String>>()?;
-                    } else {
-                        tensors.push((name, map.next_value()?));
+                    if tensors.len() > MOST_TENSORS {
+                        let most = format_args!("more than {MOST_TENSORS} tensors");
+                        return Err(A::Error::custom(most));
                     }
                 }
                 Ok(Header(tensors))
@@ -222,17 +251,24 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Result<BTreeSet<String>, ModelFileError> {
+    fn read(bytes: &[u8]) -> Result<Safetensors, ModelFileError> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        tensors(&file, "model.safetensors")
+        Safetensors::read(&file, "model.safetensors")
     }
 
     #[test]
-    fn a_good_file_gives_its_names() {
-        let names = read(&of(GOOD, 12)).unwrap();
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "b", "none"]);
-        assert!(read(&of("{}", 0)).unwrap().is_empty());
+    fn a_good_file_gives_its_tensors() {
+        let read_back = read(&of(GOOD, 12)).unwrap();
+        let names: Vec<_> = read_back.tensors.keys().collect();
+        assert_eq!(names, ["a", "b", "none"]);
+        assert_eq!(read_back.data, 8 + GOOD.len() as u64);
+        let b = &read_back.tensors["b"];
+        assert_eq!(
+            (b.dtype.as_str(), &b.shape[..], b.data_offsets),
+            ("F32", &[2, 1][..], [4, 12])
+        );
+        assert!(read(&of("{}", 0)).unwrap().tensors.is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use model_files::ModelFileError;
 use report::{Args, Diagnose, Outcome};
 use tch::TchError;
 use torch_device::DeviceError;
@@ -202,6 +203,20 @@ impl BackendError {
         move |source| Self::Unwritable {
             path: path.to_owned(),
             source,
+        }
+    }
+
+    /// What is wrong with the header of a model file.
+    pub(crate) fn header(path: &Path) -> impl FnOnce(ModelFileError) -> Self + '_ {
+        move |error| match error {
+            ModelFileError::Unreadable { source, .. } => Self::reading(path)(source),
+            ModelFileError::Flawed {
+                at,
+                found,
+                expected,
+                ..
+            } => Self::malformed(path, format!("{found} ({at})"), expected),
+            other => Self::malformed(path, other.to_string(), "a model file"),
         }
     }
 

@@ -6,7 +6,7 @@
 //! data    the tensors, back to back; offsets count from here
 //! ```
 //!
-//! A model is one `model.safetensors`, or shards named by `model.safetensors.index.json`. A tensor that is wanted in the
+//! `model_files` reads the header. A model is one `model.safetensors`, or shards named by `model.safetensors.index.json`. A tensor that is wanted in the
 //! number format of the file is mapped, not copied: its pages are read when they are first used, and the system may drop
 //! them again. Others are read and converted one at a time, so that loading needs no second copy of the model.
 
@@ -16,22 +16,22 @@ use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use model_files::Safetensors;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::load::is_finite;
 use crate::{BackendError, stream};
 
-/// As the reference implementation limits it.
-const LARGEST_HEADER: u64 = 100_000_000;
-const MOST_TENSORS: usize = 1_000_000;
+/// Longest list of shards that is read.
+const LARGEST_INDEX: u64 = 100_000_000;
 /// Bytes of a tensor that are read and converted at a time.
 const PIECE: u64 = 4 << 20;
 
 /// Names the shard of each tensor.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 struct Entry {
     dtype: String,
     shape: Vec<i64>,
@@ -51,61 +51,31 @@ struct Shard {
 
 impl Shard {
     fn open(path: &Path) -> Result<Self, BackendError> {
-        let bad = |found: String, expected: &str| BackendError::malformed(path, found, expected);
-        let mut file = File::open(path).map_err(BackendError::reading(path))?;
+        let file = File::open(path).map_err(BackendError::reading(path))?;
         let size = file.metadata().map_err(BackendError::reading(path))?.len();
-        if size < 8 {
-            return Err(bad(format!("{size} bytes"), "a safetensors file"));
-        }
-        let mut length = [0; 8];
-        file.read_exact(&mut length)
-            .map_err(BackendError::reading(path))?;
-        let length = u64::from_le_bytes(length);
-        if length > LARGEST_HEADER || length > size - 8 {
-            return Err(bad(
-                format!("a header of {length} bytes in a file of {size}"),
-                "a safetensors header that ends within the file",
-            ));
-        }
-        let mut header = vec![0; length as usize];
-        file.read_exact(&mut header)
-            .map_err(BackendError::reading(path))?;
-        let mut fields: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header)
-            .map_err(|e| bad(e.to_string(), "a JSON object as the header"))?;
-        fields.remove("__metadata__");
-        if fields.len() > MOST_TENSORS {
-            return Err(bad(
-                format!("{} tensors", fields.len()),
-                "at most 1000000 tensors",
-            ));
-        }
-        let data = 8 + length;
+        let header = Safetensors::read(&file, &path.display().to_string())
+            .map_err(BackendError::header(path))?;
         let mut entries = BTreeMap::new();
-        for (name, value) in fields {
-            let entry: Entry = serde_json::from_value(value)
-                .map_err(|e| bad(format!("`{name}`: {e}"), "dtype, shape and data_offsets"))?;
-            let (from, to) = entry.data_offsets;
-            let bytes = element_count(&entry.shape)
-                .zip(width(&entry.dtype))
-                .and_then(|(count, width)| count.checked_mul(width));
-            let known = width(&entry.dtype).is_some();
-            let inside = from <= to && to <= size - data;
-            if !inside || (known && bytes != Some(to - from)) {
-                return Err(bad(
-                    format!(
-                        "`{name}` of {} {:?} at {from}..{to}",
-                        entry.dtype, entry.shape
-                    ),
-                    "offsets that match the shape and end within the file",
-                ));
-            }
+        for (name, tensor) in header.tensors {
+            let sides = tensor.shape.iter().map(|side| i64::try_from(*side));
+            // An empty tensor may have any other side.
+            let shape: Vec<i64> = sides.collect::<Result<_, _>>().map_err(|_| {
+                let found = format!("`{name}` of {:?}", tensor.shape);
+                BackendError::malformed(path, found, "sides below 2^63")
+            })?;
+            let [from, to] = tensor.data_offsets;
+            let entry = Entry {
+                dtype: tensor.dtype,
+                shape,
+                data_offsets: (from, to),
+            };
             entries.insert(name, entry);
         }
         Ok(Self {
             path: path.to_owned(),
             file,
             size,
-            data,
+            data: header.data,
             entries,
             map: None,
         })
@@ -222,23 +192,6 @@ pub(crate) fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, BackendError> {
     Ok(text)
 }
 
-fn element_count(shape: &[i64]) -> Option<u64> {
-    shape.iter().try_fold(1_u64, |count, &side| {
-        count.checked_mul(u64::try_from(side).ok()?)
-    })
-}
-
-/// Bytes of an element, for the formats whose length is checked before reading.
-fn width(dtype: &str) -> Option<u64> {
-    match dtype {
-        "F64" | "I64" | "U64" => Some(8),
-        "F32" | "I32" | "U32" => Some(4),
-        "F16" | "BF16" | "I16" | "U16" => Some(2),
-        "I8" | "U8" | "BOOL" => Some(1),
-        _ => None,
-    }
-}
-
 /// The tensors of a model or adapter, in one file or many.
 #[derive(Debug)]
 pub(crate) struct TensorFiles {
@@ -265,7 +218,7 @@ impl TensorFiles {
         if !index.is_file() {
             return Self::open_file(&folder.join("model.safetensors"));
         }
-        let text = bounded(&index, LARGEST_HEADER)?;
+        let text = bounded(&index, LARGEST_INDEX)?;
         let parsed: ShardIndex = serde_json::from_slice(&text)
             .map_err(|e| BackendError::malformed(&index, e.to_string(), "a `weight_map`"))?;
         let mut names: Vec<&String> = parsed.weight_map.values().collect();

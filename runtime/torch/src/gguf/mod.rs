@@ -1,11 +1,4 @@
-//! GGUF version 3, read: one file with settings, tokenizer and quantised weights.
-//!
-//! ```text
-//! "GGUF"  u32 version  u64 tensors  u64 settings
-//! setting:  string key, u32 type, value;      string: u64 length, UTF-8;  array: u32 type, u64 count, values
-//! tensor:   string name, u32 sides, u64 side.. (fastest first), u32 type, u64 offset from the start of the data
-//! data:     at the next multiple of general.alignment (32)
-//! ```
+//! GGUF, read: one file with settings, tokenizer and quantised weights. `model_files` reads the header.
 
 mod convert;
 mod layout;
@@ -15,33 +8,16 @@ mod tokenizer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use model_files::{GgufTensor, GgufValue as Value};
 use rayon::prelude::*;
 
 use crate::BackendError;
 use quant::Format;
 
 pub(crate) use convert::convert;
-
-const MOST_SETTINGS: u64 = 65_536;
-const MOST_TENSORS: u64 = 65_536;
-const MOST_ELEMENTS: u64 = 4_000_000;
-const LONGEST_TEXT: u64 = 4 << 20;
-/// All settings together, as a bound on memory.
-const LARGEST_HEAD: u64 = 512 << 20;
-
-/// A setting. Numbers of all widths are two kinds here.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
-    Integer(i64),
-    Number(f64),
-    Truth(bool),
-    Text(String),
-    List(Vec<Value>),
-}
 
 #[derive(Debug)]
 struct Place {
@@ -62,61 +38,19 @@ pub(crate) struct Gguf {
 }
 
 impl Gguf {
-    /// Opens a file and checks every count and offset against its length.
+    /// Opens a file whose header holds and whose weights are all in formats that are known here.
     pub(crate) fn open(path: &Path) -> Result<Self, BackendError> {
         let file = File::open(path).map_err(BackendError::reading(path))?;
-        let size = file.metadata().map_err(BackendError::reading(path))?.len();
-        let mut head = Head {
-            path,
-            input: BufReader::new(&file).take(LARGEST_HEAD.min(size)),
-            at: 0,
-        };
-        let magic = head.bytes(4)?;
-        if magic != b"GGUF" {
-            return Err(head.bad("another first word", "a GGUF file"));
-        }
-        let version = head.u32()?;
-        if version != 3 {
-            return Err(head.bad(format!("version {version}"), "version 3"));
-        }
-        let tensors = head.count(MOST_TENSORS, "tensors")?;
-        let count = head.count(MOST_SETTINGS, "settings")?;
-        let mut settings = BTreeMap::new();
-        for _ in 0..count {
-            let key = head.text()?;
-            let kind = head.u32()?;
-            let value = head.value(kind, 0)?;
-            settings.insert(key, value);
-        }
+        let header = model_files::Gguf::read(&file, &path.display().to_string())
+            .map_err(BackendError::header(path))?;
         let mut places = BTreeMap::new();
-        for _ in 0..tensors {
-            let name = head.text()?;
-            let place = head.place(&name)?;
+        for (name, tensor) in header.tensors {
+            let place = Place::of(path, &name, &tensor)?;
             places.insert(name, place);
-        }
-        let alignment = match settings.get("general.alignment") {
-            Some(Value::Integer(n)) if (1..=1 << 20).contains(n) => *n as u64,
-            Some(other) => {
-                return Err(head.bad(format!("alignment {other:?}"), "1 to 1048576"));
-            }
-            None => 32,
-        };
-        let data = head.at.next_multiple_of(alignment);
-        for (name, place) in &mut places {
-            let end = data
-                .checked_add(place.offset)
-                .and_then(|from| from.checked_add(place.bytes));
-            if end.is_none_or(|end| end > size) {
-                return Err(head.bad(
-                    format!("`{name}` ends past the file's {size} bytes"),
-                    "data that ends within the file: the file was cut short",
-                ));
-            }
-            place.offset += data;
         }
         Ok(Self {
             path: path.to_owned(),
-            settings,
+            settings: header.settings,
             places,
             file,
         })
@@ -231,126 +165,30 @@ impl Gguf {
     }
 }
 
-/// The part before the data, read front to back.
-struct Head<'a, R> {
-    path: &'a Path,
-    input: R,
-    at: u64,
-}
-
-impl<R: Read> Head<'_, R> {
-    fn bad(&self, found: impl Into<String>, expected: &str) -> BackendError {
-        let found = format!("{} near byte {}", found.into(), self.at);
-        BackendError::malformed(self.path, found, expected)
-    }
-
-    fn bytes(&mut self, count: u64) -> Result<Vec<u8>, BackendError> {
-        let mut bytes = Vec::new();
-        let read = (&mut self.input)
-            .take(count)
-            .read_to_end(&mut bytes)
-            .map_err(BackendError::reading(self.path))?;
-        self.at += read as u64;
-        if read as u64 != count {
-            return Err(self.bad("the end of the file", "more of the header"));
-        }
-        Ok(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BackendError> {
-        let bytes = self.bytes(N as u64)?;
-        Ok(bytes
-            .try_into()
-            .expect("bytes() returns as many as asked for"))
-    }
-
-    fn u32(&mut self) -> Result<u32, BackendError> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> Result<u64, BackendError> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    fn count(&mut self, most: u64, what: &str) -> Result<u64, BackendError> {
-        let count = self.u64()?;
-        if count > most {
-            return Err(self.bad(format!("{count} {what}"), &format!("at most {most}")));
-        }
-        Ok(count)
-    }
-
-    fn text(&mut self) -> Result<String, BackendError> {
-        let length = self.count(LONGEST_TEXT, "bytes of text")?;
-        let bytes = self.bytes(length)?;
-        String::from_utf8(bytes).map_err(|_| self.bad("a text that is not UTF-8", "UTF-8"))
-    }
-
-    fn value(&mut self, kind: u32, depth: u32) -> Result<Value, BackendError> {
-        Ok(match kind {
-            0 => Value::Integer(i64::from(self.array::<1>()?[0])),
-            1 => Value::Integer(i64::from(i8::from_le_bytes(self.array()?))),
-            2 => Value::Integer(i64::from(u16::from_le_bytes(self.array()?))),
-            3 => Value::Integer(i64::from(i16::from_le_bytes(self.array()?))),
-            4 => Value::Integer(i64::from(self.u32()?)),
-            5 => Value::Integer(i64::from(i32::from_le_bytes(self.array()?))),
-            6 => Value::Number(f64::from(f32::from_le_bytes(self.array()?))),
-            7 => Value::Truth(self.array::<1>()?[0] != 0),
-            8 => Value::Text(self.text()?),
-            9 if depth < 4 => {
-                let kind = self.u32()?;
-                let count = self.count(MOST_ELEMENTS, "elements")?;
-                let mut list = Vec::new();
-                for _ in 0..count {
-                    list.push(self.value(kind, depth + 1)?);
-                }
-                Value::List(list)
-            }
-            10 => match i64::try_from(self.u64()?) {
-                Ok(number) => Value::Integer(number),
-                Err(_) => return Err(self.bad("a number over 2^63", "a smaller number")),
-            },
-            11 => Value::Integer(i64::from_le_bytes(self.array()?)),
-            12 => Value::Number(f64::from_le_bytes(self.array()?)),
-            other => return Err(self.bad(format!("a value of type {other}"), "type 0 to 12")),
-        })
-    }
-
-    fn place(&mut self, name: &str) -> Result<Place, BackendError> {
-        let sides = self.u32()?;
-        if !(1..=4).contains(&sides) {
-            return Err(self.bad(format!("`{name}` with {sides} sides"), "1 to 4 sides"));
-        }
-        let mut shape = Vec::new();
-        for _ in 0..sides {
-            shape.push(self.count(1 << 40, "as a side")?);
-        }
-        let kind = self.u32()?;
-        let offset = self.u64()?;
-        let Some(format) = Format::of(kind) else {
+impl Place {
+    fn of(path: &Path, name: &str, tensor: &GgufTensor) -> Result<Self, BackendError> {
+        let (Some(format), Some(bytes)) = (Format::of(tensor.format), tensor.bytes) else {
             return Err(BackendError::UnsupportedType {
-                path: self.path.to_owned(),
+                path: path.to_owned(),
                 tensor: name.to_owned(),
-                found: format!("GGML type {kind}"),
+                found: format!("GGML type {}", tensor.format),
                 known: quant::KNOWN,
             });
         };
-        let bytes = shape
-            .iter()
-            .try_fold(1_u64, |count, &side| count.checked_mul(side))
-            .filter(|_| shape[0] % format.block() == 0)
-            .and_then(|count| (count / format.block()).checked_mul(format.block_bytes()));
-        let Some(bytes) = bytes else {
-            return Err(self.bad(
-                format!("`{name}` of {shape:?}"),
-                "sides that multiply, the first in whole blocks",
+        let sides = tensor.shape.iter().rev().map(|side| i64::try_from(*side));
+        let shape = sides.collect::<Result<Vec<i64>, _>>().ok();
+        let Some(shape) = shape.filter(|shape| !shape.is_empty()) else {
+            let found = format!("`{name}` of {:?}", tensor.shape);
+            return Err(BackendError::malformed(
+                path,
+                found,
+                "1 to 4 sides below 2^63",
             ));
         };
-        shape.reverse();
-        Ok(Place {
-            shape: shape.into_iter().map(|side| side as i64).collect(),
+        Ok(Self {
+            shape,
             format,
-            offset,
+            offset: tensor.offset,
             bytes,
         })
     }
