@@ -10,11 +10,12 @@ use crate::build::stored_members;
 use crate::image::{OCI_LAYOUT, oci_index};
 use crate::layout::{self, ALIGN, MAX_VOLUMES, Role};
 use crate::planes::largest_frame;
-use crate::sealed::{Member, Sealed, Volume};
+use crate::sealed::Sealed;
 use crate::source::is_piece_size;
 use crate::ustar::{BLOCK, padding};
 use crate::verify::placed_files;
 use crate::verify_error::{Fault, VerifyError};
+use crate::volume::{Member, Volume};
 
 impl Volume {
     /// The index is sound in itself, and `SHA256SUMS` lists exactly what it says is stored.

@@ -1,13 +1,12 @@
-//! Text and weights are stored in frames, one for each piece, so that a piece can be read and checked alone.
+//! Which blobs become smaller: text and weights are stored in frames, one for each piece, so that a piece can be read
+//! and checked alone.
 //!
 //! Text is compressed with zstd, weights are stored in planes where somebody asked for it; wheels and images are
 //! stored as they are: they would save little and cost much. What is what is told by the names that the profiles give
 //! a file. A blob that does not become enough smaller stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -17,16 +16,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::BuildOptions;
 use crate::build_error::BuildError;
-use crate::parallel::{Budget, for_each, hash_range};
+use crate::frame::{Halt, Piece};
+use crate::parallel::for_each;
 use crate::place::Content;
-use crate::planes::{self, Numbers};
+use crate::planes::Numbers;
 use crate::source::{Source, hash_blobs, unreadable};
 use crate::spill::{Extent, Spill};
 use crate::tensors::numbers_of;
 use crate::verify::placed_files;
-
-/// Part of the format's promise of equal bytes: another level would give other bytes.
-const LEVEL: i32 = 9;
 
 /// Below this a frame saves less than the padding takes.
 const SMALLEST: u64 = 1024;
@@ -40,9 +37,6 @@ const WEIGHTS: [&str; 1] = ["safetensors"];
 
 /// Compressing text takes some 16 MiB a thread.
 const TEXT_THREADS: usize = 6;
-
-/// Bytes of a frame that are gathered before they are spilled.
-const GATHERED: usize = 1 << 20;
 
 /// Frames, until they are written to the archive.
 pub(crate) struct Frames {
@@ -151,11 +145,7 @@ impl Frames {
             let (source, content) = (&sources[*number], &contents[*number]);
             let start = piece as u64 * options.piece_size;
             let size = options.piece_size.min(source.size - start);
-            let mut work = Piece {
-                spill: &self.spill,
-                gathered: Vec::new(),
-                extents: Vec::new(),
-            };
+            let mut work = Piece::new(&self.spill);
             let frame = match kind {
                 Kind::Text => work.text(source, start, size, &content.pieces[piece]),
                 Kind::Weights(numbers) => {
@@ -284,157 +274,4 @@ fn named(profiles: &Profiles, endings: &[&str]) -> BTreeSet<Digest> {
         blobs.remove(&blob.digest);
     }
     blobs
-}
-
-/// Why no frame was made.
-enum Halt {
-    Changed,
-    Reading(io::Error),
-    Spilling(io::Error),
-}
-
-impl From<io::Error> for Halt {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            // The file was longer when its size was taken.
-            io::ErrorKind::UnexpectedEof => Self::Changed,
-            _ => Self::Reading(error),
-        }
-    }
-}
-
-/// A piece that becomes a frame. Its bytes were hashed before; they must be the same now.
-struct Piece<'a> {
-    spill: &'a Spill,
-    gathered: Vec<u8>,
-    extents: Vec<Extent>,
-}
-
-impl Piece<'_> {
-    fn text(
-        &mut self,
-        source: &Source,
-        start: u64,
-        size: u64,
-        expected: &Digest,
-    ) -> Result<Frame, Halt> {
-        let mut encoder =
-            zstd::stream::write::Encoder::new(Vec::new(), LEVEL).map_err(Halt::Spilling)?;
-        encoder
-            .set_pledged_src_size(Some(size))
-            .map_err(Halt::Spilling)?;
-        let (mut hasher, mut length) = (Sha256::new(), 0);
-        let found = hash_range(&source.file, start, size, |_, run| -> Result<(), Halt> {
-            encoder.write_all(run).map_err(Halt::Spilling)?;
-            let ready = encoder.get_mut();
-            hasher.update(&*ready);
-            length += ready.len() as u64;
-            self.gather(ready)?;
-            ready.clear();
-            Ok(())
-        })?;
-        let last = encoder.finish().map_err(Halt::Spilling)?;
-        hasher.update(&last);
-        self.gather(&last)?;
-        self.flush()?;
-        if found != *expected {
-            return Err(Halt::Changed);
-        }
-        Ok(Frame {
-            digest: Digest::from_bytes(hasher.finalize().into()),
-            size: ByteSize(length + last.len() as u64),
-        })
-    }
-
-    fn weights(
-        &mut self,
-        source: &Source,
-        start: u64,
-        size: u64,
-        numbers: &[Numbers],
-        expected: &Digest,
-    ) -> Result<Frame, Halt> {
-        let mut encoder = planes::Encoder::new().map_err(Halt::Spilling)?;
-        let (mut head, mut block, mut length) = (Vec::new(), Vec::new(), 0);
-        let mut plain = Vec::new();
-        let found = hash_range(&source.file, start, size, |at, run| -> Result<(), Halt> {
-            plain.extend_from_slice(run);
-            let read = at + run.len() as u64;
-            while plain.len() >= planes::BLOCK || (read == size && !plain.is_empty()) {
-                let count = plain.len().min(planes::BLOCK);
-                block.clear();
-                let begin = start + read - plain.len() as u64;
-                let entry = encoder.block(&plain[..count], begin, numbers, &mut block);
-                head.extend(entry.map_err(Halt::Spilling)?);
-                length += block.len() as u64;
-                self.gather(&block)?;
-                plain.drain(..count);
-            }
-            Ok(())
-        })?;
-        self.flush()?;
-        if found != *expected {
-            return Err(Halt::Changed);
-        }
-        let kept = self.spill.keep(&head).map_err(Halt::Spilling)?;
-        self.extents.insert(0, kept);
-        Ok(planes::frame(&head, length))
-    }
-
-    fn gather(&mut self, bytes: &[u8]) -> Result<(), Halt> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= GATHERED {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Halt> {
-        if !self.gathered.is_empty() {
-            let kept = self.spill.keep(&self.gathered).map_err(Halt::Spilling)?;
-            self.extents.push(kept);
-            self.gathered.clear();
-        }
-        Ok(())
-    }
-}
-
-/// Bytes of all frames that are held in memory at a time, with what their decoders need.
-static HELD: Budget = Budget::new(96 << 20);
-
-/// What a decoder of a frame of text needs, apart from the frame.
-const DECODER: u64 = 8 << 20;
-
-/// Reads one zstd frame at `offset` of `file`, hands out the at most `limit` bytes that it holds, and returns their digest.
-///
-/// A frame that is not as its digest says is not decompressed: nothing unsigned reaches the decoder. It then has the
-/// digest of nothing, which no piece has, since pieces are never empty.
-pub(crate) fn read_frame<E: From<io::Error>>(
-    file: &File,
-    offset: u64,
-    frame: &Frame,
-    limit: u64,
-    mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
-) -> Result<Digest, E> {
-    let _held = HELD.take(frame.size.0 + DECODER);
-    let mut stored = vec![0; frame.size.0 as usize];
-    file.read_exact_at(&mut stored, offset)?;
-    let mut hasher = Sha256::new();
-    if Digest::of(&stored) == frame.digest {
-        let mut decoder =
-            zstd::stream::read::Decoder::with_buffer(stored.as_slice())?.single_frame();
-        let mut buffer = vec![0; 1 << 18];
-        let mut done = 0;
-        // A decoder that stumbles over a signed frame ends the piece early, which its digest then shows.
-        while let Ok(count @ 1..) = decoder.read(&mut buffer) {
-            let count = (count as u64).min(limit - done) as usize;
-            if count == 0 {
-                break;
-            }
-            hasher.update(&buffer[..count]);
-            take(done, &buffer[..count])?;
-            done += count as u64;
-        }
-    }
-    Ok(Digest::from_bytes(hasher.finalize().into()))
 }

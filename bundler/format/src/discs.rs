@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use manifest_schema::{Blob, Digest};
 
 use crate::agree::check_volume;
-use crate::sealed::{Sealed, Volume, volumes_at};
+use crate::sealed::{Sealed, volumes_at};
 use crate::verify::Verified;
 use crate::verify_error::{Fault, VerifyError};
+use crate::volume::Volume;
 
 impl Sealed {
     /// Opens the volumes that are at hand in these places, each a file or a folder. Others may come later.

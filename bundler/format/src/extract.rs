@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use manifest_schema::{Blob, ByteSize, Codec, Digest, Frame};
 use report::{Sink, Step};
 
-use crate::compress;
 use crate::direct::Direct;
+use crate::frame;
 use crate::layout::{MAX_METADATA, is_aligned};
 use crate::parallel::{CHUNK, Lane, RUN, for_each, hash_lanes, in_twos};
 use crate::planes;
-use crate::sealed::Volume;
 use crate::verify::Verified;
 use crate::verify_error::{Fault, VerifyError};
+use crate::volume::Volume;
 
 impl Verified {
     /// Reads a blob in order and hands each run of bytes to `take`.
@@ -388,7 +388,7 @@ impl Verified {
         let mut hand = |within: u64, run: &[u8]| take(within, run).map_err(Stop::Taker);
         let found = match blob.codec {
             Codec::Planes => planes::read_frame(&volume.file, offset, frame, size, &mut hand),
-            _ => compress::read_frame(&volume.file, offset, frame, size, &mut hand),
+            _ => frame::read_frame(&volume.file, offset, frame, size, &mut hand),
         };
         match found {
             Ok(found) => self.judge(blob, piece, found),

@@ -14,10 +14,10 @@ use crate::envelope::{Envelope, compact};
 use crate::keys::{BadSignature, PublicKey};
 use crate::layout::{self, ROOM, Role};
 use crate::root::{RootDocument, RootKey};
-use crate::sealed::Volume;
 use crate::statement::{PAYLOAD_TYPE, pre_authentication};
 use crate::trusted::Standing;
 use crate::verify_error::{Fault, VerifyError};
+use crate::volume::Volume;
 
 /// A key that signed a bundle, and whose signature holds and counts.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
@@ -70,7 +70,7 @@ pub(crate) fn chain_of<'a, E: From<VerifyError>>(
 impl Volume {
     /// The chain of roots that the volume offers. Nothing in it is believed yet.
     pub(crate) fn chain(&self) -> Result<Vec<SignedRoot>, VerifyError> {
-        let roots = |member: &&crate::sealed::Member| {
+        let roots = |member: &&crate::volume::Member| {
             matches!(member.role, Role::Root | Role::RootSignature)
         };
         let names = self.members.iter().filter(roots);

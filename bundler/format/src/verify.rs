@@ -12,11 +12,12 @@ use crate::agree::{check_profiles, check_volumes, same_metadata};
 use crate::chain::RootChain;
 use crate::key_error::{KeyError, refused};
 use crate::layout::{self, Role};
-use crate::sealed::{Sealed, Volume};
+use crate::sealed::Sealed;
 use crate::signatures::{Held, Signer, chain_of, enough};
 use crate::statement::Statement;
 use crate::trusted::{Standing, TrustedRoots};
 use crate::verify_error::{Fault, VerifyError};
+use crate::volume::Volume;
 
 /// A bundle whose statement enough trusted keys signed, and whose metadata is as it was signed.
 ///
