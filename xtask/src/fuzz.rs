@@ -14,12 +14,15 @@ use crate::{paths, shell};
 pub(crate) struct Args {
     /// Targets; all when none is given
     targets: Vec<String>,
-    /// Seconds for each target
+    /// Seconds for each target; 0 looks for nothing new
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Keep in tests/fuzz/corpus what reaches code that nothing there does
     #[arg(long)]
     keep: bool,
+    /// Afterwards leave in tests/fuzz/corpus, beside what a person named, no more than it takes to reach the same code
+    #[arg(long)]
+    trim: bool,
 }
 
 /// Builds the driver and lets it look for inputs that make a target stumble.
@@ -41,19 +44,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for name in wanted {
         let target = Target::of(name)?;
         println!("{name}: {} seconds", args.seconds);
-        if shell::run(
-            target
-                .driver(&driver)
-                .arg(format!("-max_total_time={}", args.seconds))
-                .arg(&target.found)
-                .arg(&target.kept),
-        )
-        .is_err()
-        {
+        if args.seconds > 0 && target.look(&driver, args.seconds).is_err() {
             stumbled.push(format!("{name}: the input is {}…", target.stumbles));
         }
         if args.keep {
             target.keep(&driver)?;
+        }
+        if args.trim {
+            target.trim(&driver)?;
         }
     }
     if !stumbled.is_empty() {
@@ -110,28 +108,90 @@ impl Target {
         driver
     }
 
+    /// Looks for inputs that reach new code, and for some that make the target stumble.
+    fn look(&self, driver: &Path, seconds: u64) -> Result<()> {
+        shell::run(
+            self.driver(driver)
+                .arg(format!("-max_total_time={seconds}"))
+                .arg(&self.found)
+                .arg(&self.kept),
+        )
+    }
+
     /// Adds to the repository, of the small inputs, those that reach something new.
     fn keep(&self, driver: &Path) -> Result<()> {
-        let small = paths::target().join("fuzz/small").join(&self.name);
-        if small.exists() {
-            fs::remove_dir_all(&small)?;
-        }
-        fs::create_dir_all(&small)?;
-        for entry in fs::read_dir(&self.found)? {
-            let path = entry?.path();
-            let own = path.file_name().context("an input has a name")?;
-            let seed = own.to_string_lossy().starts_with("seed-");
-            if !seed && fs::metadata(&path)?.len() <= LARGEST_KEPT {
-                fs::copy(&path, small.join(own))?;
+        let small = self.empty("small")?;
+        for path in files(&self.found)? {
+            if !is_seed(&path) && fs::metadata(&path)?.len() <= LARGEST_KEPT {
+                copy_into(&path, &small)?;
             }
+        }
+        shell::run(self.driver(driver).args(COVER).arg(&self.kept).arg(&small))
+    }
+
+    /// Takes out of the repository what reaches only code that seeds, named inputs and fewer others reach.
+    fn trim(&self, driver: &Path) -> Result<()> {
+        let (few, all) = (self.empty("few")?, self.empty("all")?);
+        for path in files(&self.kept)? {
+            copy_into(&path, if is_found(&path) { &all } else { &few })?;
         }
         shell::run(
             self.driver(driver)
-                .arg("-merge=1")
-                .arg(&self.kept)
-                .arg(&small),
-        )
+                // Every test run replays the seeds too.
+                .env("FERRY_FUZZ_SEEDS", &few)
+                .args(COVER)
+                .arg(&few)
+                .arg(&all),
+        )?;
+        let before = files(&self.kept)?.len();
+        for path in files(&self.kept)?.iter().filter(|path| is_found(path)) {
+            fs::remove_file(path)?;
+        }
+        for path in files(&few)?.iter().filter(|path| !is_seed(path)) {
+            copy_into(path, &self.kept)?;
+        }
+        let after = files(&self.kept)?.len();
+        println!("{}: {after} inputs of {before} are left", self.name);
+        Ok(())
     }
+
+    /// A folder of this name for the target, empty.
+    fn empty(&self, name: &str) -> Result<PathBuf> {
+        let folder = paths::target().join("fuzz").join(name).join(&self.name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+}
+
+/// The files of a folder, by name.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn copy_into(path: &Path, folder: &Path) -> Result<()> {
+    let name = path.file_name().context("an input has a name")?;
+    fs::copy(path, folder.join(name))?;
+    Ok(())
+}
+
+/// The driver writes the seeds under such names.
+fn is_seed(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("seed-")
+}
+
+/// libFuzzer names what it finds by its SHA-1. What a person named shows a fault that was there once, and stays.
+fn is_found(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn build() -> Result<PathBuf> {
@@ -185,5 +245,7 @@ const COVERAGE: [&str; 5] = [
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
+/// The fewest inputs that reach each edge; how often one ran does not count.
+const COVER: [&str; 3] = ["-merge=1", "-set_cover_merge=1", "-use_counters=0"];
 /// What the repository keeps stays small: all corpora together are less than two megabytes.
 const LARGEST_KEPT: u64 = 4096;
