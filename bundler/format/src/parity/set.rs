@@ -110,7 +110,9 @@ fn read_all(folder: &Path) -> Result<Vec<Part>, ParityError> {
     for entry in fs::read_dir(folder).map_err(&failed)? {
         let path = entry.map_err(&failed)?.path();
         let ending = path.extension().unwrap_or_default().to_string_lossy();
-        if ending.starts_with("par") && ending != "partial" && path.is_file() {
+        let number = ending.strip_prefix("par").unwrap_or_default();
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number && path.is_file() {
             paths.push(path);
         }
     }

@@ -35,6 +35,9 @@ pub(super) const KEPT: Bounds = Bounds {
 
 const LONGEST_NAME: u64 = 1 << 16;
 
+/// Bytes of all names together. A million tensors have a quarter of it.
+const NAMES: u64 = 256 << 20;
+
 /// Lists in lists.
 const DEEPEST: u32 = 4;
 
@@ -56,6 +59,8 @@ pub(super) struct Walk<'f> {
     pub(super) bounds: Bounds,
     /// Bytes of memory that values may still take; `None` where they are passed over.
     memory: Option<u64>,
+    /// Bytes that names may still have.
+    names: u64,
 }
 
 impl<'f> Walk<'f> {
@@ -64,6 +69,7 @@ impl<'f> Walk<'f> {
             head,
             bounds: if memory.is_some() { KEPT } else { PASSED },
             memory,
+            names: NAMES,
         }
     }
 
@@ -138,7 +144,8 @@ impl<'f> Walk<'f> {
     }
 
     pub(super) fn name(&mut self) -> Result<String, Stop> {
-        let length = self.count(LONGEST_NAME, "bytes of a name")?;
+        let length = self.count(LONGEST_NAME.min(self.names), "bytes of a name")?;
+        self.names -= length;
         self.utf8(length, "a name that is not UTF-8")
     }
 
