@@ -75,9 +75,10 @@ pub(crate) fn read_not<T: serde::de::DeserializeOwned>(
         let is_other = fields.is_ok_and(|fields| {
             fields.contains_key(other.has) && !fields.contains_key(other.lacks)
         });
-        match is_other {
-            true => ManifestError::Other { found: other.name },
-            false => error,
+        if is_other {
+            ManifestError::Other { found: other.name }
+        } else {
+            error
         }
     })
 }
