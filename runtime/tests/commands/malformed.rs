@@ -96,8 +96,13 @@ fn weights_that_lie_are_refused() {
             "torch.wrong-shape",
         ),
         (
-            "numbers of eight bits",
+            "numbers of eight bits in the bytes of others",
             text("\"F32\"", "\"F8_E4M3\""),
+            "torch.malformed",
+        ),
+        (
+            "whole numbers",
+            text("\"F32\"", "\"I32\""),
             "torch.unsupported-type",
         ),
         (
