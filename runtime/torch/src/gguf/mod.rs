@@ -2,6 +2,7 @@
 
 mod convert;
 mod layout;
+mod pieces;
 mod quant;
 mod quant_k;
 mod tokenizer;
