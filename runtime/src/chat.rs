@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdin};
 use console::View;
 use report::Trouble;
 use serde_json::{Value, json};
-use torch_backend::{BackendError, Continuation, Sampling, generate};
+use torch_backend::{BackendError, Beams, Continuation, Sampling, generate};
 use train::Length;
 use train_data::TextStream;
 
@@ -107,8 +107,10 @@ impl Chat<'_> {
             prompt: prompt.into_iter().map(i64::from).collect(),
             ends: voice.ends.clone(),
             sampling: Sampling::of_job(&voice.generation, self.seed, number),
+            beams: Beams::of_job(&voice.generation),
         };
-        let mut text = TextStream::new(&voice.tokenizer);
+        let skips = voice.generation.skip_special_tokens;
+        let mut text = TextStream::new(&voice.tokenizer).skipping_special(skips);
         let mut answer = String::new();
         let mut fault = None;
         let mut say = |piece: String| {
@@ -117,7 +119,8 @@ impl Chat<'_> {
             }
             answer.push_str(&piece);
         };
-        generate(model, continuation, |token| {
+        let ends = continuation.ends.clone();
+        let tokens = generate(model, continuation, |token| {
             // A model's token fits: it was drawn from its vocabulary.
             match text.push(u32::try_from(token).unwrap_or_default()) {
                 Ok(piece) => say(piece),
@@ -127,6 +130,9 @@ impl Chat<'_> {
         })?;
         if let Some(error) = fault {
             return Err(error.into());
+        }
+        if let Some(end) = tokens.last().filter(|token| !skips && ends.contains(token)) {
+            say(text.push(u32::try_from(*end).unwrap_or_default())?);
         }
         say(text.finish()?);
         if self.view.is_json() {

@@ -14,6 +14,7 @@ use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
 use crate::material::{Keep, Ready};
+use crate::positions;
 use crate::rules::Applied;
 use crate::{CheckArguments, JobArguments};
 
@@ -28,7 +29,14 @@ pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble
             name: job.model.clone(),
         })?;
     let folder = folder_of(&model, &home, view)?;
-    let shape = ModelShape::read(&folder)?;
+    let mut shape = ModelShape::read(&folder)?;
+    if let Some(stretch) = job.stretch {
+        let reach = stretch.reach(shape.made_for);
+        if reach.factor() > 1 {
+            shape.positions = reach.now;
+        }
+        positions::tell(stretch, reach, view);
+    }
     let point = begin(&job)?;
     let mut ready = Ready::gather(&job, &folder, &home, Keep::No, view)?;
     if let Some(streaming) = job.data.streaming {
@@ -58,7 +66,7 @@ pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble
 #[cfg(feature = "native")]
 fn folder_of(model: &Path, home: &Home, view: &View) -> Result<PathBuf, Trouble> {
     let files = torch_backend::open(model, &home.cache, view)?;
-    torch_backend::ModelConfig::read(&files.folder().join("config.json"))?;
+    files.shape()?;
     Ok(files.folder().to_owned())
 }
 

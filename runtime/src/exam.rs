@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use torch_backend::{Model, ModelFiles, Threads, use_threads};
 use train::{ExamJob, TrainError};
 use train_data::{
-    CATEGORIES, CHOICES, Exam, ExamQuestion, ShuffleSeeds, Split, Subject, Template, Tokenizer,
-    exam_chat,
+    CATEGORIES, CHOICES, Exam, ExamQuestion, Opening, ShuffleSeeds, Split, Subject, Template,
+    Tokenizer, exam_chat,
 };
 
 use crate::error::RuntimeError;
@@ -27,7 +27,7 @@ pub(crate) fn run(job: &ExamJob, view: &View) -> Result<(), Trouble> {
     }
     let home = Home::find();
     let threads = use_threads(Threads::Idle);
-    let files = model::find(&job.used.model, &home, view)?;
+    let files = model::find(&job.used, &home, view)?;
     let parts = parts(job)?;
     let room = Room::settle(job, &files, view)?;
     let model = model::load(&files, &job.used, torch_backend::Place::PROCESSOR)?;
@@ -156,9 +156,12 @@ impl<'a> Room<'a> {
         let turns = exam_chat(self.job.language, &part.subject, &shown, question);
         let wording = &self.job.wording;
         let system = wording.default_system.as_deref().unwrap_or("");
-        let ids = self
-            .template
-            .open_prompt(&self.tokenizer, system, &turns, wording.thinking)?;
+        let ids = self.template.open_prompt(
+            &self.tokenizer,
+            Opening::system(system),
+            &turns,
+            wording.thinking,
+        )?;
         Ok(ids.into_iter().map(i64::from).collect())
     }
 }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use console::View;
 use report::Trouble;
-use torch_backend::{ExportOptions, Threads, open, use_threads};
+use torch_backend::{ExportOptions, Threads, use_threads};
 use train::ExportJob;
 
 use crate::JobArguments;
 use crate::error::RuntimeError;
 use crate::home::Home;
-use crate::job_file;
 use crate::tuning::packing;
+use crate::{job_file, model};
 
 /// What an export leaves in its folder, beside the model.
 const RECORD: &str = "export.json";
@@ -20,14 +20,14 @@ const RECORD: &str = "export.json";
 pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> {
     let job = job_file::read_export(&arguments.job, &arguments.settings, view)?;
     let home = Home::find();
-    let model = home
+    let path = home
         .model(&job.model)
         .ok_or_else(|| RuntimeError::NoSuchModel {
             name: job.model.clone(),
         })?;
     check_folder(&job)?;
     use_threads(Threads::Idle);
-    let files = open(&model, &home.cache, view)?;
+    let files = model::open(&path, job.stretch, &home, view)?;
     let options = ExportOptions {
         base: &job.model,
         adapters: &job.adapters,

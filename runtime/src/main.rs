@@ -23,6 +23,7 @@ mod material;
 mod model;
 #[cfg(feature = "native")]
 mod perplexity;
+mod positions;
 #[cfg(feature = "native")]
 mod predict;
 #[cfg(feature = "native")]

@@ -18,7 +18,7 @@ pub(crate) fn run(job: &LossJob, view: &View) -> Result<(), Trouble> {
     job_file::warn_of_numbers(job.used.numeric, view);
     let home = Home::find();
     let threads = use_threads(Threads::Idle);
-    let files = model::find(&job.used.model, &home, view)?;
+    let files = model::find(&job.used, &home, view)?;
     let sources = Sources::of_asked(&job.data, &job.asked, job.seed);
     let mut ready = Ready::open(&sources, files.folder(), &home, view)?;
     ready.prepare(&sources, &home, Keep::Yes, view)?;

@@ -9,7 +9,7 @@ use console::View;
 use report::{Sink, Step, Trouble};
 use serde_json::{Map, Value, json};
 use text_metrics::Similarity;
-use torch_backend::{Continuation, Generator, Model, Sampling, Threads, use_threads};
+use torch_backend::{Beams, Continuation, Generator, Model, Sampling, Threads, use_threads};
 use train::{Generation, save_file, save_results, speed};
 use train_data::{DataError, tally};
 
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
     job_file::warn_of_numbers(job.used.numeric, view);
     let home = Home::find();
     let threads = use_threads(Threads::Idle);
-    let files = model::find(&job.used.model, &home, view)?;
+    let files = model::find(&job.used, &home, view)?;
     let questions =
         Questions::gather(&job.data, &job.asked, job.seed, files.folder(), &home, view)?;
     let model = model::load(&files, &job.used, torch_backend::Place::PROCESSOR)?;
@@ -133,6 +133,7 @@ impl Prediction<'_> {
                     limit: self.generation.limit(question.prompt.len()),
                     ends: ends.clone(),
                     sampling: Sampling::of_job(self.generation, self.seed, number),
+                    beams: Beams::of_job(self.generation),
                 })?;
             }
             for made in generator.step()? {

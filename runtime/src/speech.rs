@@ -6,7 +6,7 @@ use std::path::Path;
 use report::Trouble;
 use serde_json::{Map, Value, json};
 use train::Wording;
-use train_data::{ChatTemplate, DataError, Template, Tokenizer, Turn};
+use train_data::{ChatTemplate, DataError, Opening, Template, Tokenizer, ToolFormat, Turn};
 
 use crate::error::RuntimeError;
 
@@ -18,13 +18,23 @@ pub(crate) struct Speech {
 
 enum Way {
     /// A template by its name in a job file.
-    Named(&'static Template),
+    Named(Box<Template>),
     /// The program that the model brings.
     Own(ChatTemplate),
 }
 
-/// What a model's own template marks a call of a tool with, if it has calls that this program reads.
-const CALL: &str = "<tool_call>";
+/// By which words of a model's own template its calls of tools are known, if it has calls that this program reads.
+const CALLS: [(&str, ToolFormat); 3] = [
+    ("<tool_call>", ToolFormat::Qwen),
+    ("[AVAILABLE_TOOLS]", ToolFormat::Mistral),
+    (
+        "\"parameters\": dictionary of argument name and its value",
+        ToolFormat::Llama3,
+    ),
+];
+
+/// Between what several tools answered one after the other, as the original joins them.
+const BETWEEN: &str = "\n</tool_response>\n<tool_response>\n";
 
 impl Speech {
     /// The template that is named, or the one in the model's folder.
@@ -34,9 +44,12 @@ impl Speech {
         tokenizer: &mut Tokenizer,
     ) -> Result<Self, Trouble> {
         let way = if let Some(name) = &wording.template {
-            let template = Template::named(name)?;
-            tokenizer.adapt_to(template)?;
-            Way::Named(template)
+            let mut template = Template::named(name)?.clone();
+            if let Some(format) = wording.tool_format {
+                template = template.with_tools(format);
+            }
+            tokenizer.adapt_to(&template)?;
+            Way::Named(Box::new(template))
         } else {
             let own = ChatTemplate::of_model(folder, tokenizer)?;
             Way::Own(own.ok_or_else(|| DataError::NoTemplate {
@@ -50,11 +63,15 @@ impl Speech {
         })
     }
 
-    /// Whether the model can be told of tools, in a form whose calls are read here.
-    pub(crate) fn knows_tools(&self) -> bool {
+    /// The form of calls in answers, where the model can be told of tools in a form whose calls are read here.
+    pub(crate) fn tool_format(&self) -> Option<ToolFormat> {
         match &self.way {
-            Way::Named(_) => false,
-            Way::Own(own) => own.mentions("tools") && own.mentions(CALL),
+            Way::Named(template) => Some(template.tool_format()),
+            Way::Own(own) if own.mentions("tools") => {
+                let found = CALLS.iter().find(|(words, _)| own.mentions(words));
+                found.map(|(_, format)| *format)
+            }
+            Way::Own(_) => None,
         }
     }
 
@@ -69,9 +86,14 @@ impl Speech {
             Way::Named(template) => {
                 let (system, turns) = turns(messages)?;
                 let default = self.wording.default_system.as_deref();
-                let system = system.or(default).unwrap_or("");
+                let tools = tools.map(functions).unwrap_or_default();
+                let opening = Opening {
+                    system: system.or(default).unwrap_or(""),
+                    tools: &tools,
+                    date: &self.wording.tool_date,
+                };
                 let thinking = self.wording.thinking;
-                Ok(template.open_prompt(tokenizer, system, &turns, thinking)?)
+                Ok(template.open_prompt(tokenizer, opening, &turns, thinking)?)
             }
             Way::Own(own) => {
                 let mut messages = messages.to_vec();
@@ -111,6 +133,17 @@ impl Speech {
     }
 }
 
+/// Tools of a request as the original hands them to a template: what it knows of a function, and nothing else.
+fn functions(tools: &Value) -> String {
+    let tools = tools.as_array().into_iter().flatten().map(|tool| {
+        let function = &tool["function"];
+        let known = ["name", "description", "parameters"].into_iter();
+        let known = known.filter_map(|name| Some((name.to_owned(), function.get(name)?.clone())));
+        Value::Object(known.collect())
+    });
+    Value::Array(tools.collect()).to_string()
+}
+
 /// The system text, and the turns, the last of which is open. A named template has no place for another order.
 fn turns(messages: &[Value]) -> Result<(Option<&str>, Vec<Turn>), RuntimeError> {
     let text = |message: &'_ Value, key: &str| message[key].as_str().unwrap_or("").to_owned();
@@ -119,29 +152,55 @@ fn turns(messages: &[Value]) -> Result<(Option<&str>, Vec<Turn>), RuntimeError> 
         _ => (None, messages),
     };
     let before = messages.len() - rest.len();
+    let mut turns: Vec<Turn> = Vec::new();
+    let mut open = false;
     for (index, message) in rest.iter().enumerate() {
-        let expected = ["user", "assistant"][index % 2];
-        if message["role"] != expected {
-            return Err(RuntimeError::Order {
-                number: before + index + 1,
-                found: text(message, "role"),
-                expected,
-            });
+        match (message["role"].as_str().unwrap_or(""), turns.last_mut()) {
+            (role @ ("user" | "tool"), _) if !open => {
+                turns.push(Turn {
+                    user: text(message, "content"),
+                    observed: role == "tool",
+                    ..Turn::default()
+                });
+                open = true;
+            }
+            ("tool", Some(last)) if last.observed => {
+                last.user.push_str(BETWEEN);
+                last.user.push_str(&text(message, "content"));
+            }
+            ("assistant", Some(last)) if open => {
+                (last.assistant, last.called) = match message["tool_calls"].as_array() {
+                    Some(calls) => (calls_of(calls), true),
+                    None => (text(message, "content"), false),
+                };
+                open = false;
+            }
+            _ => {
+                return Err(RuntimeError::Order {
+                    number: before + index + 1,
+                    found: text(message, "role"),
+                    expected: if open { "assistant" } else { "user" },
+                });
+            }
         }
     }
-    if rest.len() % 2 == 0 {
+    if !open {
         return Err(RuntimeError::Order {
             number: messages.len() + 1,
             found: "nothing".to_owned(),
             expected: "user",
         });
     }
-    let turns = rest.chunks(2).map(|pair| Turn {
-        user: text(&pair[0], "content"),
-        assistant: pair.get(1).map_or_else(String::new, |m| text(m, "content")),
-        ..Turn::default()
+    Ok((system, turns))
+}
+
+/// Calls that a message holds, as JSON that a template writes in its own words.
+fn calls_of(calls: &[Value]) -> String {
+    let calls = calls.iter().map(|call| {
+        let function = &call["function"];
+        json!({"name": function["name"], "arguments": function["arguments"]})
     });
-    Ok((system, turns.collect()))
+    Value::Array(calls.collect()).to_string()
 }
 
 /// The end tokens in a `generation_config.json`. It is not needed, so a broken one is no fault.
@@ -187,6 +246,30 @@ mod tests {
                 other => panic!("{other}"),
             }
         }
+    }
+
+    #[test]
+    fn calls_and_what_tools_answered_become_turns() {
+        let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}});
+        let chat = [
+            json!({"role": "user", "content": "a"}),
+            json!({"role": "assistant", "content": "", "tool_calls": [call, call]}),
+            json!({"role": "tool", "content": "x"}),
+            json!({"role": "tool", "content": "y"}),
+        ];
+        let (_, found) = turns(&chat).unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(found[0].called && found[1].observed && !found[0].observed);
+        let one = r#"{"name":"f","arguments":{"a":1}}"#;
+        assert_eq!(found[0].assistant, format!("[{one},{one}]"));
+        assert_eq!(found[1].user, format!("x{BETWEEN}y"));
+        let late = [chat[0].clone(), chat[2].clone()];
+        assert!(turns(&late).is_err(), "nothing was called");
+        let tools = json!([{"type": "function", "function": {
+            "strict": true, "parameters": {}, "name": "f", "description": "d",
+        }}]);
+        let wanted = r#"[{"name":"f","description":"d","parameters":{}}]"#;
+        assert_eq!(functions(&tools), wanted);
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Talk {
         let home = Home::find();
         use_threads(Threads::Idle);
         let place = Chosen::by(&arguments.device, &home).open(&home, view)?;
-        let files = model::find(&job.used.model, &home, view)?;
+        let files = model::find(&job.used, &home, view)?;
         let mut tokenizer = Tokenizer::from_folder(files.folder())?;
         let speech = Speech::settle(&job.wording, files.folder(), &mut tokenizer)?;
         let model = model::load(&files, &job.used, place)?;

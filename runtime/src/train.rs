@@ -5,21 +5,20 @@ use std::path::Path;
 use console::View;
 use report::{Trouble, relayed};
 use serde_json::{Map, Value, json};
-use torch_backend::{LibtorchTrainer, Peers, Place, Threads, open, use_threads};
+use torch_backend::{LibtorchTrainer, Peers, Place, Threads, use_threads};
 use train::{Alone, Asked, Ending, Job, Material, Summary, TrainError, begin};
 use train_data::Streamed;
 
 use crate::device::Chosen;
 use crate::error::RuntimeError;
 use crate::home::Home;
-use crate::job_file;
 use crate::material::{Keep, Ready, warn};
 use crate::predict::Prediction;
 use crate::processes::Processes;
 use crate::questions::Questions;
 use crate::signals::stop_on_request;
 use crate::tuning::{adam, tuning};
-use crate::{JobArguments, TrainArguments};
+use crate::{JobArguments, TrainArguments, job_file, model};
 
 pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble> {
     let home = Home::find();
@@ -114,7 +113,7 @@ impl Run<'_> {
         if !peers.writes() {
             peers.meet()?;
         }
-        let files = open(self.model, &self.home.cache, view)?;
+        let files = model::open(self.model, job.stretch, self.home, view)?;
         let ready = Ready::gather(job, files.folder(), self.home, Keep::Yes, view)?;
         if peers.writes() {
             peers.meet()?;

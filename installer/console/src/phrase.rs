@@ -86,10 +86,10 @@ const PHRASE: &str = "phrase.";
 /// What stands between several things that are said in one value.
 pub(crate) const BETWEEN: &str = "; ";
 /// Arguments whose values are words.
-const WORDY: [&str; 22] = [
+const WORDY: [&str; 23] = [
     "action", "after", "at", "cause", "ended", "expected", "fact", "failures", "family", "found",
-    "instead", "kind", KINDS, "needed", "next", "place", "problem", "reasons", "result", "status",
-    "wanted", "what",
+    "instead", "kind", KINDS, "needed", "next", "place", "problem", "reason", "reasons", "result",
+    "status", "wanted", "what",
 ];
 /// A list of words.
 const KINDS: &str = "kinds";
@@ -128,6 +128,12 @@ mod tests {
             ("problem", "more than 7 bytes", "超过 7 字节"),
             ("problem", "more than a few bytes", "more than a few bytes"),
             ("path", "more than 7 bytes", "more than 7 bytes"),
+            (
+                "reason",
+                "its metadata claims 9 bytes, the file has 3",
+                "元数据自称有 9 字节，而文件只有 3 字节",
+            ),
+            ("reason", "record 7: it is damaged", "第 7 条记录：已损坏"),
             (
                 "problem",
                 "https://a/b answered 500; the connection to https://b failed: operation timed out",

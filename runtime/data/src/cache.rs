@@ -100,13 +100,13 @@ impl Key {
         for datasets in sets {
             hash.update(datasets.len().to_le_bytes());
             for dataset in *datasets {
-                for text in [dataset.name(), dataset.entry()] {
+                for text in [&dataset.name, &dataset.entry] {
                     hash.update(text.len().to_le_bytes());
                     hash.update(text);
                 }
                 // Warnings name the files.
-                hash.update(format!("{:?}", dataset.source().files()));
-                hash.update(dataset.source().digest()?);
+                hash.update(format!("{:?}", dataset.source.files()));
+                hash.update(dataset.source.digest()?);
             }
         }
         Ok(Self(hash.finalize().into()))

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::dataset::Formatting;
+use crate::listing::Formatting;
 use crate::stage::Stage;
 
 /// Which field of a record holds what. An entry that names columns names all it uses.

@@ -122,6 +122,14 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
+    /// An Arrow file cannot be read.
+    #[error("`{path}` is not an Arrow file that can be read: {reason}")]
+    Arrow {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A dataset is listed by a name on a hub, or as a script.
     #[error("`{path}`, dataset {dataset}: {what} is not on this machine")]
     NotLocal {
@@ -228,6 +236,7 @@ impl Diagnose for DataError {
             Self::Empty { .. } => "data.empty",
             Self::RecordTooLarge { .. } => "data.record-too-large",
             Self::Parquet { .. } => "data.parquet",
+            Self::Arrow { .. } => "data.arrow",
             Self::NotLocal { .. } => "data.not-local",
             Self::ToolJson { .. } => "data.tool-json",
             Self::EndlessMix { .. } => "data.endless-mix",
@@ -250,7 +259,9 @@ impl Diagnose for DataError {
                 ("record", record.to_string()),
                 ("most", most.to_string()),
             ],
-            Self::Parquet { path, reason } | Self::Tokenized { path, reason } => vec![
+            Self::Parquet { path, reason }
+            | Self::Arrow { path, reason }
+            | Self::Tokenized { path, reason } => vec![
                 ("path", path.display().to_string()),
                 ("reason", reason.clone()),
             ],

@@ -120,7 +120,20 @@ pub struct EncodeSettings<'a> {
     pub tool_date: &'a str,
 }
 
-impl EncodeSettings<'_> {
+impl<'a> EncodeSettings<'a> {
+    /// The original's defaults.
+    pub fn of(template: &'a Template, cutoff_len: usize) -> Self {
+        Self {
+            template,
+            default_system: None,
+            cutoff_len,
+            train_on_prompt: false,
+            mask_history: false,
+            enable_thinking: true,
+            tool_date: "",
+        }
+    }
+
     fn opening<'c>(&'c self, conversation: &'c Conversation) -> Opening<'c> {
         Opening {
             system: if conversation.system.is_empty() {
@@ -320,13 +333,8 @@ mod tests {
 
     fn settings(mask_history: bool, cutoff_len: usize) -> EncodeSettings<'static> {
         EncodeSettings {
-            template: Template::named("empty").unwrap(),
-            default_system: None,
-            cutoff_len,
-            train_on_prompt: false,
             mask_history,
-            enable_thinking: true,
-            tool_date: "",
+            ..EncodeSettings::of(Template::named("empty").unwrap(), cutoff_len)
         }
     }
 

@@ -6,16 +6,18 @@ use rayon::prelude::*;
 use report::{Sink, Step};
 
 use crate::cache::{Cache, Key};
-use crate::dataset::{Dataset, Datasets, Slot};
+use crate::dataset::{Dataset, Slot};
 use crate::dropped::Dropped;
 use crate::encode::{Encoded, Encoder};
 use crate::error::DataError;
 use crate::example::{EncodeSettings, Item};
+use crate::listing::Datasets;
 use crate::mixing::Mix;
 use crate::numpy::Generator;
 use crate::packing::Packing;
 use crate::stage::Stage;
 use crate::tokenizer::Tokenizer;
+use crate::twister::Twister;
 
 /// Which datasets become items, and how.
 #[derive(Clone, Debug)]
@@ -46,6 +48,27 @@ pub struct Request<'a> {
     pub text_end: Option<&'a str>,
     /// Draws what is held out, and what comes next in a mix.
     pub seed: u64,
+}
+
+impl<'a> Request<'a> {
+    /// Conversations by the original's defaults: every record a row, and nothing held out.
+    pub fn of(folder: &'a Path, names: &'a [String]) -> Self {
+        Self {
+            folder,
+            names,
+            eval_names: &[],
+            eval_apart: false,
+            mix: Mix::Concat,
+            max_samples: None,
+            stage: Stage::Supervised,
+            packing: Packing::Off,
+            chunk: 1000,
+            overlap: None,
+            held_out: HeldOut::Nothing,
+            text_end: None,
+            seed: 42,
+        }
+    }
 }
 
 /// A part of the examples that is not trained on.
@@ -128,7 +151,9 @@ impl Encoder<'_> {
         sink: &dyn Sink,
     ) -> Result<Prepared, DataError> {
         let request = self.request;
-        let load = |datasets: &[Dataset]| load(request, datasets);
+        // As in the original one generator draws from all datasets, in the order in which they are read.
+        let mut twister = Twister::new(request.seed as u32);
+        let mut load = |datasets: &[Dataset]| load(request, datasets, &mut twister);
         let mut prepared = Prepared::default();
         let mut slots = load(train)?;
         let mut held = Vec::new();
@@ -142,7 +167,7 @@ impl Encoder<'_> {
             for dataset in eval {
                 let slots = load(std::slice::from_ref(dataset))?;
                 let mut items = self.items(&slots, &mut prepared.dropped, sink)?;
-                let part = (dataset.name().to_owned(), items.len());
+                let part = (dataset.name.clone(), items.len());
                 prepared.eval_parts.push(part);
                 prepared.eval_items.append(&mut items);
             }
@@ -190,12 +215,22 @@ impl Encoder<'_> {
     }
 }
 
-/// All records of `datasets`, mixed as was asked.
-fn load(request: &Request<'_>, datasets: &[Dataset]) -> Result<Vec<Slot>, DataError> {
+/// All records of `datasets`, mixed as was asked. `twister` draws where a dataset asks for a number of records.
+fn load(
+    request: &Request<'_>,
+    datasets: &[Dataset],
+    twister: &mut Twister,
+) -> Result<Vec<Slot>, DataError> {
     let limit = request.max_samples.unwrap_or(usize::MAX);
-    let sets = datasets
-        .iter()
-        .map(|dataset| dataset.slots().take(limit).collect());
+    let sets = datasets.iter().map(|dataset| {
+        let Some(count) = dataset.samples else {
+            return dataset.slots().take(limit).collect();
+        };
+        let all = dataset.slots().collect::<Result<Vec<Slot>, DataError>>()?;
+        let mut order = twister.sample(all.len(), count);
+        order.truncate(limit);
+        Ok(pick(all, &order))
+    });
     let sets = sets.collect::<Result<Vec<Vec<Slot>>, DataError>>()?;
     let lengths: Vec<usize> = sets.iter().map(Vec::len).collect();
     let order = request.mix.order(&lengths, request.seed)?;
@@ -205,9 +240,11 @@ fn load(request: &Request<'_>, datasets: &[Dataset]) -> Result<Vec<Slot>, DataEr
 /// The records that a training run would evaluate on.
 pub(crate) fn evaluated(request: &Request<'_>) -> Result<Vec<Slot>, DataError> {
     let datasets = Datasets::open(request.folder)?;
-    let named = |names: &[String]| -> Result<Vec<Slot>, DataError> {
+    let mut twister = Twister::new(request.seed as u32);
+    let mut named = |names: &[String]| -> Result<Vec<Slot>, DataError> {
         let found = names.iter().map(|name| datasets.find(name, request.stage));
-        load(request, &found.collect::<Result<Vec<_>, _>>()?)
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        load(request, &found, &mut twister)
     };
     if !request.eval_names.is_empty() {
         return named(request.eval_names);

@@ -26,24 +26,6 @@ struct Recorded {
 
 const SFT: [&str; 3] = ["golden_alpaca", "golden_sharegpt", "golden_openai"];
 
-fn request<'a>(folder: &'a Path, names: &'a [String]) -> Request<'a> {
-    Request {
-        folder,
-        names,
-        eval_names: &[],
-        eval_apart: false,
-        mix: Mix::Concat,
-        max_samples: None,
-        stage: Stage::Supervised,
-        packing: Packing::Off,
-        chunk: 1000,
-        overlap: None,
-        held_out: HeldOut::Nothing,
-        text_end: None,
-        seed: 42,
-    }
-}
-
 /// Without a cache and without a word.
 fn prepare(
     request: &Request<'_>,
@@ -55,13 +37,8 @@ fn prepare(
 
 fn settings(cutoff_len: usize, train_on_prompt: bool) -> EncodeSettings<'static> {
     EncodeSettings {
-        template: Template::named("qwen").unwrap(),
-        default_system: None,
-        cutoff_len,
         train_on_prompt,
-        mask_history: false,
-        enable_thinking: true,
-        tool_date: "",
+        ..EncodeSettings::of(Template::named("qwen").unwrap(), cutoff_len)
     }
 }
 
@@ -107,7 +84,7 @@ fn compare(run: &str, items: &[Item], in_batch: usize) {
 fn supervised_micro_batches_are_the_originals_id_by_id() {
     let names = SFT.map(str::to_owned);
     let data = golden().join("data");
-    let request = request(&data, &names);
+    let request = Request::of(&data, &names);
     let items = |settings: &EncodeSettings<'_>| {
         let prepared = prepare(&request, &tokenizer(), settings).unwrap();
         assert_eq!(prepared.dropped, []);
@@ -131,7 +108,7 @@ fn packed_rows_are_the_originals_id_by_id() {
         ("sft_lora_packing", Packing::Plain),
         ("sft_lora_neat_packing", Packing::Neat),
     ] {
-        let mut request = request(&data, &names);
+        let mut request = Request::of(&data, &names);
         request.packing = packing;
         let prepared = prepare(&request, &tokenizer(), &settings(191, false)).unwrap();
         compare(run, &prepared.items, 2);
@@ -142,7 +119,7 @@ fn packed_rows_are_the_originals_id_by_id() {
 fn plain_texts_are_the_originals_id_by_id() {
     let names = ["golden_pt".to_owned()];
     let data = golden().join("data");
-    let mut request = request(&data, &names);
+    let mut request = Request::of(&data, &names);
     request.stage = Stage::Pretrain;
     request.packing = Packing::Plain;
     let prepared = prepare(&request, &tokenizer(), &settings(64, false)).unwrap();
@@ -153,7 +130,7 @@ fn plain_texts_are_the_originals_id_by_id() {
 fn comparisons_are_the_originals_id_by_id() {
     let names = ["golden_dpo".to_owned()];
     let data = golden().join("data");
-    let mut request = request(&data, &names);
+    let mut request = Request::of(&data, &names);
     request.stage = Stage::Pairwise;
     let prepared = prepare(&request, &tokenizer(), &settings(192, false)).unwrap();
     for run in ["dpo_lora", "rm_lora"] {
@@ -165,7 +142,7 @@ fn comparisons_are_the_originals_id_by_id() {
 fn judgements_get_the_answer_before_them() {
     let names = ["golden_kto".to_owned()];
     let data = golden().join("data");
-    let mut request = request(&data, &names);
+    let mut request = Request::of(&data, &names);
     request.stage = Stage::Feedback;
     let prepared = prepare(&request, &tokenizer(), &settings(192, false)).unwrap();
     let parts = |item: &Item| match item {
@@ -204,7 +181,7 @@ fn what_teaches_nothing_is_named() {
     ]);
     fs::write(folder.path().join("d.json"), data.to_string()).unwrap();
     let names = ["d".to_owned()];
-    let mut request = request(folder.path(), &names);
+    let mut request = Request::of(folder.path(), &names);
     let mut settings = settings(1000, false);
     settings.template = Template::named("empty").unwrap();
     let run = |request: &Request<'_>, settings: &EncodeSettings<'_>| {
@@ -281,7 +258,7 @@ fn what_is_held_out_is_what_the_original_holds_out() {
     for case in cases {
         let count = case["count"].as_u64().unwrap() as usize;
         write(folder.path(), "a", count, None);
-        let mut request = request(folder.path(), &names);
+        let mut request = Request::of(folder.path(), &names);
         request.seed = case["seed"].as_u64().unwrap();
         request.held_out = match case["test_size"].as_u64() {
             Some(held) => HeldOut::Count(held as usize),
@@ -304,7 +281,7 @@ fn a_broken_record_keeps_its_place_in_mixes_and_splits() {
     write(folder.path(), "a", 4, Some(1));
     write(folder.path(), "b", 3, None);
     let names = ["a", "b"].map(str::to_owned);
-    let mut request = request(folder.path(), &names);
+    let mut request = Request::of(folder.path(), &names);
     let mut settings = settings(1000, false);
     settings.template = Template::named("empty").unwrap();
     let tokenizer = golden_tokenizer();
@@ -346,7 +323,7 @@ fn a_second_start_reads_the_cache_unless_something_changed() {
     fs::write(folder.path().join("dataset_info.json"), info).unwrap();
     write(folder.path(), "a", 2500, Some(7));
     let names = ["a".to_owned()];
-    let mut request = request(folder.path(), &names);
+    let mut request = Request::of(folder.path(), &names);
     let mut settings = settings(1000, false);
     let tokenizer = golden_tokenizer();
     let cache = Cache {
@@ -392,7 +369,7 @@ fn a_long_text_loses_nothing_where_windows_are_asked_for() {
     ]);
     fs::write(folder.path().join("a.json"), data.to_string()).unwrap();
     let names = ["a".to_owned()];
-    let mut request = request(folder.path(), &names);
+    let mut request = Request::of(folder.path(), &names);
     let mut settings = settings(40, false);
     settings.template = Template::named("empty").unwrap();
     let tokenizer = golden_tokenizer();
@@ -410,4 +387,51 @@ fn a_long_text_loses_nothing_where_windows_are_asked_for() {
     let learnt: usize = prepared.items.iter().map(Item::labels).sum();
     let short = cut.items[1].labels() + cut.items[2].labels();
     assert_eq!(learnt - short, tokenizer.encode(&long).unwrap().len());
+}
+
+#[test]
+fn a_number_of_records_is_drawn_where_a_dataset_asks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = r#"{"a": {"file_name": "a.json", "num_samples": 4, "folder": "x", "subset": "y"},
+        "b": {"file_name": "b.json", "num_samples": 20, "split": "train"}, "c": {"file_name": "a.json"}}"#;
+    fs::write(folder.path().join("dataset_info.json"), list).unwrap();
+    for (name, count) in [("a", 10), ("b", 7)] {
+        let records: Vec<String> = (0..count)
+            .map(|n| format!(r#"{{"instruction": "{name}", "output": "{n}"}}"#))
+            .collect();
+        let text = format!("[{}]", records.join(","));
+        fs::write(folder.path().join(format!("{name}.json")), text).unwrap();
+    }
+    let tokenizer = golden_tokenizer();
+    let template = Template::named("empty").unwrap();
+    let answers = |names: &[&str], change: &dyn Fn(&mut Request<'_>)| -> Vec<String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut request = Request::of(folder.path(), &names);
+        change(&mut request);
+        let settings = EncodeSettings::of(template, 100);
+        let prepared = prepare(&request, &tokenizer, &settings).unwrap();
+        let texts = prepared.items.iter().map(|item| match item {
+            Item::Single(example) => tokenizer.decode(&example.input_ids[1..], true).unwrap(),
+            other => panic!("{other:?}"),
+        });
+        texts.collect()
+    };
+    // What the original draws for one after the other.
+    let text = include_str!("../../../tests/golden/vectors/samples.json");
+    let cases: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();
+    let case = cases.iter().find(|case| case["seed"] == 42).unwrap();
+    let drawn = |number: usize| -> Vec<String> {
+        let order = case["draws"][number]["order"].as_array().unwrap();
+        order.iter().map(ToString::to_string).collect()
+    };
+    let both = answers(&["a", "b"], &|_| {});
+    assert_eq!(both, [drawn(0), drawn(1)].concat());
+    let few = answers(&["a"], &|request| request.max_samples = Some(3));
+    assert_eq!(few, drawn(0)[..3]);
+    assert_ne!(answers(&["a"], &|request| request.seed = 1), drawn(0));
+    assert_eq!(
+        answers(&["c"], &|_| {}).len(),
+        10,
+        "another entry takes all"
+    );
 }

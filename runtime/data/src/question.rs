@@ -57,10 +57,7 @@ impl Question {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mixing::Mix;
-    use crate::packing::Packing;
     use crate::prepare::HeldOut;
-    use crate::stage::Stage;
     use crate::template::Template;
     use crate::testing::{golden, golden_tokenizer};
 
@@ -69,31 +66,13 @@ mod tests {
         let mut tokenizer = golden_tokenizer();
         let template = Template::named("qwen").unwrap();
         tokenizer.adapt_to(template).unwrap();
-        let settings = |cutoff_len| EncodeSettings {
-            template,
-            default_system: None,
-            cutoff_len,
-            train_on_prompt: false,
-            mask_history: false,
-            enable_thinking: true,
-            tool_date: "",
-        };
+        let settings = |cutoff_len| EncodeSettings::of(template, cutoff_len);
         let folder = golden().join("data");
         let names = ["golden_alpaca".to_owned()];
         let request = Request {
-            folder: &folder,
-            names: &[],
             eval_names: &names,
-            eval_apart: false,
-            mix: Mix::default(),
             max_samples: Some(5),
-            stage: Stage::Supervised,
-            packing: Packing::Off,
-            chunk: 1000,
-            overlap: None,
-            held_out: HeldOut::Nothing,
-            text_end: None,
-            seed: 42,
+            ..Request::of(&folder, &[])
         };
         let (all, dropped) = questions(&request, &tokenizer, &settings(512)).unwrap();
         assert_eq!((all.len(), dropped.len()), (5, 0));

@@ -5,10 +5,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::columns::{Columns, KnownTags, Role};
-use crate::dataset::{Formatting, shape};
+use crate::dataset::shape;
 use crate::dropped::Fault;
 use crate::error::DataError;
 use crate::example::Conversation;
+use crate::listing::Formatting;
 use crate::python_text::dumps;
 use crate::stage::Stage;
 use crate::template::Turn;

@@ -20,6 +20,7 @@ pub struct TextStream<'a> {
     context: usize,
     /// Tokens before here have been shown.
     shown: usize,
+    skips_special: bool,
 }
 
 impl<'a> TextStream<'a> {
@@ -30,7 +31,15 @@ impl<'a> TextStream<'a> {
             tokens: Vec::new(),
             context: 0,
             shown: 0,
+            skips_special: true,
         }
+    }
+
+    /// The same; unless it `skips`, special tokens appear in the text, too.
+    #[must_use]
+    pub fn skipping_special(mut self, skips: bool) -> Self {
+        self.skips_special = skips;
+        self
     }
 
     /// Takes one token and returns the text that it completes; often nothing.
@@ -46,7 +55,7 @@ impl<'a> TextStream<'a> {
     }
 
     fn take(&mut self, patient: bool) -> Result<String, DataError> {
-        let decode = |tokens: &[u32]| self.tokenizer.decode(tokens, true);
+        let decode = |tokens: &[u32]| self.tokenizer.decode(tokens, self.skips_special);
         let before = decode(&self.tokens[self.context..self.shown])?;
         let now = decode(&self.tokens[self.context..])?;
         if patient && now.ends_with(BROKEN) {
@@ -88,6 +97,17 @@ mod tests {
             }
             whole.push_str(&stream.finish().unwrap());
             assert_eq!(whole, tokenizer.decode(&ids, true).unwrap());
+        }
+    }
+
+    #[test]
+    fn special_tokens_appear_where_that_is_asked_for() {
+        let tokenizer = golden_tokenizer();
+        let ids = tokenizer.encode("a<|im_end|>b").unwrap();
+        for (skips, wanted) in [(true, "ab"), (false, "a<|im_end|>b")] {
+            let mut stream = TextStream::new(&tokenizer).skipping_special(skips);
+            let pieces = ids.iter().map(|id| stream.push(*id).unwrap());
+            assert_eq!(pieces.collect::<String>(), wanted);
         }
     }
 

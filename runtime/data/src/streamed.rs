@@ -13,11 +13,12 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 
 use crate::cache::hex;
-use crate::dataset::{Dataset, Datasets, Slot, Slots};
+use crate::dataset::{Dataset, Slot, Slots};
 use crate::dropped::{Origin, Tallies, Tally};
 use crate::encode::Encoder;
 use crate::error::DataError;
 use crate::example::{EncodeSettings, Item};
+use crate::listing::Datasets;
 use crate::mixing::{Mix, Turns};
 use crate::prepare::{HeldOut, Request};
 use crate::shuffle::{Shuffled, generator};
@@ -116,7 +117,7 @@ impl<'a> Streamed<'a> {
             "{:?} {:?} {:?}",
             encoder.request, encoder.settings, self.streaming
         ));
-        for file in self.sets.iter().flat_map(|set| set.source().files()) {
+        for file in self.sets.iter().flat_map(|set| set.source.files()) {
             let length = std::fs::metadata(file).map_err(|source| DataError::Read {
                 path: file.to_path_buf(),
                 source,

@@ -7,37 +7,17 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::packing::Packing;
-use crate::stage::Stage;
 use crate::template::Template;
 use crate::testing::golden_tokenizer;
 
 fn settings() -> EncodeSettings<'static> {
-    EncodeSettings {
-        template: Template::named("empty").unwrap(),
-        default_system: None,
-        cutoff_len: 100,
-        train_on_prompt: false,
-        mask_history: false,
-        enable_thinking: true,
-        tool_date: "",
-    }
+    EncodeSettings::of(Template::named("empty").unwrap(), 100)
 }
 
 fn request<'a>(folder: &'a Path, names: &'a [String]) -> Request<'a> {
     Request {
-        folder,
-        names,
-        eval_names: &[],
-        eval_apart: false,
-        mix: Mix::Concat,
-        max_samples: None,
-        stage: Stage::Supervised,
-        packing: Packing::Off,
         chunk: 7,
-        overlap: None,
-        held_out: HeldOut::Nothing,
-        text_end: None,
-        seed: 42,
+        ..Request::of(folder, names)
     }
 }
 

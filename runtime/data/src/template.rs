@@ -71,18 +71,18 @@ pub struct Turn {
 
 /// What stands before the first turn.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Opening<'a> {
+pub struct Opening<'a> {
     /// Empty: the template's own.
-    pub(crate) system: &'a str,
+    pub system: &'a str,
     /// Tools as a JSON list; empty: none.
-    pub(crate) tools: &'a str,
+    pub tools: &'a str,
     /// The day that a description of tools names.
-    pub(crate) date: &'a str,
+    pub date: &'a str,
 }
 
 impl<'a> Opening<'a> {
     /// A system text without tools.
-    pub(crate) fn system(system: &'a str) -> Self {
+    pub fn system(system: &'a str) -> Self {
         Self {
             system,
             ..Self::default()
@@ -135,7 +135,7 @@ impl Template {
             user: question.to_owned(),
             ..Turn::default()
         });
-        self.open_prompt(tokenizer, system, &turns, true)
+        self.open_prompt(tokenizer, Opening::system(system), &turns, true)
     }
 
     /// Tokens of a chat up to the answer of its last turn. Unless `thinking`, a reasoning template puts an empty thought
@@ -143,11 +143,11 @@ impl Template {
     pub fn open_prompt(
         &self,
         tokenizer: &Tokenizer,
-        system: &str,
+        opening: Opening<'_>,
         turns: &[Turn],
         thinking: bool,
     ) -> Result<Vec<u32>, DataError> {
-        let (source, _) = self.encode_last(tokenizer, Opening::system(system), turns, thinking)?;
+        let (source, _) = self.encode_last(tokenizer, opening, turns, thinking)?;
         Ok(source)
     }
 
@@ -159,6 +159,11 @@ impl Template {
         ids.sort_unstable();
         ids.dedup();
         ids
+    }
+
+    /// The words for tools.
+    pub fn tool_format(&self) -> ToolFormat {
+        self.tools
     }
 
     /// The same template with another family's words for tools, as the original's `tool_format` has it.

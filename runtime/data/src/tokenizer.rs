@@ -6,12 +6,6 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, DecoderWrapper};
 
 use crate::error::DataError;
 use crate::template::Template;
@@ -38,24 +32,6 @@ pub struct Tokenizer {
 struct Special {
     id: u32,
     text: String,
-}
-
-/// Tables of a byte-level BPE tokenizer, as a GGUF file holds them.
-pub struct BpeTables {
-    /// Where they came from, for messages.
-    pub origin: String,
-    /// Token by id.
-    pub tokens: Vec<String>,
-    /// `left right`, best first.
-    pub merges: Vec<String>,
-    /// Ids of control tokens.
-    pub special_ids: Vec<u32>,
-    /// The end token, such as `<|im_end|>`.
-    pub end: String,
-    /// The padding token.
-    pub padding: String,
-    /// The begin token, where the model has one.
-    pub begin: Option<String>,
 }
 
 /// What this program reads of `tokenizer_config.json`.
@@ -149,47 +125,6 @@ impl Tokenizer {
             extra,
             ..made
         })
-    }
-
-    /// Builds a byte-level BPE tokenizer that takes digits one by one, as SmolLM2's does.
-    pub fn from_bpe(tables: BpeTables) -> Result<Self, DataError> {
-        let origin = tables.origin;
-        let fault = |source: Box<dyn std::error::Error + Send + Sync>| DataError::Tokenizer {
-            origin: origin.clone(),
-            source,
-        };
-        let mut specials = Vec::with_capacity(tables.special_ids.len());
-        for id in &tables.special_ids {
-            let token = tables.tokens.get(*id as usize).ok_or_else(|| {
-                fault(format!("special id {id} of {} tokens", tables.tokens.len()).into())
-            })?;
-            specials.push(AddedToken::from(token.clone(), true));
-        }
-        let mut merges = Vec::with_capacity(tables.merges.len());
-        for merge in &tables.merges {
-            let pair = merge.split_once(' ');
-            let (left, right) =
-                pair.ok_or_else(|| fault(format!("merge `{merge}` is not a pair").into()))?;
-            merges.push((left.to_owned(), right.to_owned()));
-        }
-        let vocabulary: Vocab = tables.tokens.into_iter().zip(0_u32..).collect();
-        let model = BPE::builder()
-            .vocab_and_merges(vocabulary, merges)
-            .build()
-            .map_err(fault)?;
-        let mut inner = tokenizers::Tokenizer::new(model);
-        inner.with_pre_tokenizer(Some(Sequence::new(vec![
-            PreTokenizerWrapper::Digits(Digits::new(true)),
-            PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true)),
-        ])));
-        inner.with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::new(
-            false, true, true,
-        ))));
-        inner.add_special_tokens(specials).map_err(fault)?;
-        let begin = tables.begin.as_deref();
-        let made = Self::assemble(inner, origin, &tables.end, Some(&tables.padding), begin)?;
-        let digest = Sha256::digest(made.to_json()?).into();
-        Ok(Self { digest, ..made })
     }
 
     fn assemble(
@@ -346,20 +281,6 @@ impl Tokenizer {
     pub fn padding_id(&self) -> u32 {
         self.padding
     }
-
-    /// One more than the greatest id that [`Self::encode`] may return, unless ids have gaps.
-    pub fn vocabulary_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
-    }
-
-    /// The text of a `tokenizer.json` that makes this tokenizer.
-    pub fn to_json(&self) -> Result<String, DataError> {
-        let text = self.inner.to_string(false);
-        text.map_err(|source| DataError::Tokenizer {
-            origin: self.origin.clone(),
-            source,
-        })
-    }
 }
 
 /// What transformers' `clean_up_tokenization` replaces, in its order.
@@ -400,52 +321,6 @@ mod tests {
             assert_eq!(tokenizer.encode(text).unwrap(), ids, "{text}");
             assert_eq!(tokenizer.decode(&ids, false).unwrap(), case["decoded"]);
         }
-    }
-
-    fn tables() -> BpeTables {
-        let words = [
-            "<|endoftext|>",
-            "<|im_end|>",
-            "a",
-            "b",
-            "1",
-            "2",
-            "ab",
-            "12",
-        ];
-        BpeTables {
-            origin: "test".to_owned(),
-            tokens: words.map(str::to_owned).to_vec(),
-            merges: vec!["a b".to_owned(), "1 2".to_owned()],
-            special_ids: vec![0, 1],
-            end: "<|im_end|>".to_owned(),
-            padding: "<|im_end|>".to_owned(),
-            begin: None,
-        }
-    }
-
-    #[test]
-    fn tables_make_a_tokenizer_that_takes_digits_one_by_one() {
-        let tokenizer = Tokenizer::from_bpe(tables()).unwrap();
-        assert_eq!(tokenizer.encode("ab12<|im_end|>").unwrap(), [6, 4, 5, 1]);
-        assert_eq!(tokenizer.decode(&[6, 4, 5, 1], true).unwrap(), "ab12");
-        assert_eq!((tokenizer.end_id(), tokenizer.padding_id()), (1, 1));
-    }
-
-    #[test]
-    fn hostile_tables_are_errors() {
-        let mut bad = tables();
-        bad.special_ids.push(99);
-        assert!(Tokenizer::from_bpe(bad).is_err(), "special id out of range");
-        let mut bad = tables();
-        bad.merges.push("nopair".to_owned());
-        assert!(Tokenizer::from_bpe(bad).is_err(), "merge without a space");
-        let mut bad = tables();
-        bad.merges.push("x y".to_owned());
-        assert!(Tokenizer::from_bpe(bad).is_err(), "merge of unknown tokens");
-        let mut bad = tables();
-        bad.end = "<eos>".to_owned();
-        assert!(Tokenizer::from_bpe(bad).is_err(), "end token not there");
     }
 
     #[test]

@@ -8,11 +8,9 @@ use serde_json::{Value, json};
 use crate::batch::IGNORED;
 use crate::cache::Cache;
 use crate::example::{EncodeSettings, Example, Item};
-use crate::mixing::Mix;
-use crate::packing::Packing;
-use crate::prepare::{HeldOut, Request, prepare};
+use crate::prepare::{Request, prepare};
 use crate::stage::Stage;
-use crate::template::Template;
+use crate::template::{Opening, Template, Turn};
 use crate::testing::golden;
 use crate::tokenizer::Tokenizer;
 use crate::tools::ToolFormat;
@@ -90,34 +88,24 @@ fn tools_are_described_called_and_answered_as_in_the_original() {
         let mut tokenizer = tokenizer(&vectors);
         tokenizer.adapt_to(&template).unwrap();
         let settings = EncodeSettings {
-            template: &template,
             default_system: changes["default_system"].as_str().map(str::to_owned),
-            cutoff_len: changes["cutoff_len"].as_u64().unwrap_or(4096) as usize,
-            train_on_prompt: false,
             mask_history: changes["mask_history"] == true,
             enable_thinking: changes["enable_thinking"] != false,
             tool_date: vectors["date"].as_str().unwrap(),
+            ..EncodeSettings::of(
+                &template,
+                changes["cutoff_len"].as_u64().unwrap_or(4096) as usize,
+            )
         };
         let names = [case["data"].as_str().unwrap().to_owned()];
         let ranking = names[0] == "ranking";
         let request = Request {
-            folder: folder.path(),
-            names: &names,
-            eval_names: &[],
-            eval_apart: false,
-            mix: Mix::Concat,
-            max_samples: None,
             stage: if ranking {
                 Stage::Pairwise
             } else {
                 Stage::Supervised
             },
-            packing: Packing::Off,
-            chunk: 1000,
-            overlap: None,
-            held_out: HeldOut::Nothing,
-            text_end: None,
-            seed: 42,
+            ..Request::of(folder.path(), &names)
         };
         let prepared =
             prepare(&request, &tokenizer, &settings, &Cache::default(), &Silent).unwrap();
@@ -143,6 +131,49 @@ fn tools_are_described_called_and_answered_as_in_the_original() {
     }
 }
 
+/// What the original generates from where it is told of tools.
+#[test]
+fn prompts_with_tools_are_the_originals() {
+    let read = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let special = read(include_str!("../../../tests/golden/vectors/tools.json"));
+    let vectors = read(include_str!("../../../tests/golden/vectors/calls.json"));
+    let tools = vectors["tools"].to_string();
+    let cases = vectors["prompts"].as_array().unwrap();
+    assert!(cases.len() > 20);
+    for case in cases {
+        let template = Template::named(case["template"].as_str().unwrap()).unwrap();
+        let mut tokenizer = tokenizer(&special);
+        tokenizer.adapt_to(template).unwrap();
+        let opening = Opening {
+            system: case["system"].as_str().unwrap(),
+            tools: &tools,
+            date: "26 Jul 2024",
+        };
+        let mut turns: Vec<Turn> = Vec::new();
+        for message in case["chat"].as_array().unwrap() {
+            let text = message[1].as_str().unwrap().to_owned();
+            match message[0].as_str().unwrap() {
+                role @ ("user" | "observation") => turns.push(Turn {
+                    user: text,
+                    observed: role == "observation",
+                    ..Turn::default()
+                }),
+                role => {
+                    let last = turns.last_mut().unwrap();
+                    (last.assistant, last.called) = (text, role == "function");
+                }
+            }
+        }
+        let ids = template
+            .open_prompt(&tokenizer, opening, &turns, true)
+            .unwrap();
+        let wanted: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+        let text = |ids: &[u32]| tokenizer.decode(ids, false).unwrap();
+        assert_eq!(text(&ids), text(&wanted), "{}", case["chat"]);
+        assert_eq!(ids, wanted, "{}", case["chat"]);
+    }
+}
+
 #[test]
 fn tools_that_are_none_name_the_record() {
     let folder = tempfile::tempdir().unwrap();
@@ -156,30 +187,8 @@ fn tools_that_are_none_name_the_record() {
     ]);
     fs::write(folder.path().join("d.json"), data.to_string()).unwrap();
     let names = ["d".to_owned()];
-    let request = Request {
-        folder: folder.path(),
-        names: &names,
-        eval_names: &[],
-        eval_apart: false,
-        mix: Mix::Concat,
-        max_samples: None,
-        stage: Stage::Supervised,
-        packing: Packing::Off,
-        chunk: 1000,
-        overlap: None,
-        held_out: HeldOut::Nothing,
-        text_end: None,
-        seed: 42,
-    };
-    let settings = EncodeSettings {
-        template: Template::named("qwen").unwrap(),
-        default_system: None,
-        cutoff_len: 100,
-        train_on_prompt: false,
-        mask_history: false,
-        enable_thinking: true,
-        tool_date: "",
-    };
+    let request = Request::of(folder.path(), &names);
+    let settings = EncodeSettings::of(Template::named("qwen").unwrap(), 100);
     let tokenizer = crate::testing::golden_tokenizer();
     let error = prepare(&request, &tokenizer, &settings, &Cache::default(), &Silent).unwrap_err();
     let error = error.to_string();

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use train_data::{
-    EncodeSettings, HeldOut, Mix, Packing, Request, Stage, Streamed, Streaming, Template, Tokenizer,
+    EncodeSettings, HeldOut, Request, Stage, Streamed, Streaming, Template, Tokenizer,
 };
 
 /// Bytes of the file.
@@ -42,32 +42,14 @@ fn peak() -> usize {
 
 fn request<'a>(folder: &'a Path, names: &'a [String]) -> Request<'a> {
     Request {
-        folder,
-        names,
-        eval_names: &[],
-        eval_apart: false,
-        mix: Mix::Concat,
-        max_samples: None,
-        stage: Stage::Supervised,
-        packing: Packing::Off,
         chunk: 50,
-        overlap: None,
         held_out: HeldOut::Count(10),
-        text_end: None,
-        seed: 42,
+        ..Request::of(folder, names)
     }
 }
 
 fn settings() -> EncodeSettings<'static> {
-    EncodeSettings {
-        template: Template::named("empty").unwrap(),
-        default_system: None,
-        cutoff_len: 64,
-        train_on_prompt: false,
-        mask_history: false,
-        enable_thinking: true,
-        tool_date: "",
-    }
+    EncodeSettings::of(Template::named("empty").unwrap(), 64)
 }
 
 fn tokenizer() -> Tokenizer {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
-use torch_backend::{BackendError, Continuation, End, Generator, Made, Model, Sampling};
+use torch_backend::{BackendError, Beams, Continuation, End, Generator, Made, Model, Sampling};
 use train_data::{DataError, TextStream};
 
 use super::server::Counts;
@@ -66,6 +66,8 @@ struct Answer<'a> {
     replies: UnboundedSender<Reply>,
     text: TextStream<'a>,
     stops: Stops,
+    /// The token that ends the answer is shown, too.
+    shows_end: bool,
     prompt_tokens: usize,
     made_tokens: usize,
 }
@@ -129,12 +131,15 @@ impl Engine<'_> {
             limit: ask.limit,
             ends: self.voice.ends.clone(),
             sampling: ask.sampling,
+            beams: Beams::of_job(&self.voice.generation),
         });
         match admitted {
             Ok(text) => {
                 let answer = Answer {
                     replies: ask.replies,
-                    text: TextStream::new(&self.voice.tokenizer),
+                    text: TextStream::new(&self.voice.tokenizer)
+                        .skipping_special(self.voice.generation.skip_special_tokens),
+                    shows_end: !self.voice.generation.skip_special_tokens,
                     stops: Stops::new(ask.stops),
                     prompt_tokens,
                     made_tokens: 0,
@@ -176,7 +181,7 @@ impl Answer<'_> {
     fn take(&mut self, made: Made) -> Result<bool, DataError> {
         self.made_tokens += 1;
         let mut piece = String::new();
-        if made.ended != Some(End::Token) {
+        if made.ended != Some(End::Token) || self.shows_end {
             // A model's token fits: it was chosen from its vocabulary.
             piece = self
                 .text

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use hyper::body::{Body, Bytes, Frame};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
+use train_data::ToolFormat;
 
 use super::engine::{Finish, Reply};
 use super::refusal::Refusal;
@@ -36,14 +37,20 @@ impl Events {
     }
 
     /// An answer that is there already, in one piece: calls of tools are known only in the end.
-    pub(super) fn whole(head: Head, text: &str, finish: Finish, with_usage: bool) -> Self {
+    pub(super) fn whole(
+        head: Head,
+        text: &str,
+        finish: Finish,
+        tools: Option<ToolFormat>,
+        with_usage: bool,
+    ) -> Self {
         let mut events = Self {
             head,
             replies: None,
             ready: VecDeque::new(),
             with_usage,
         };
-        let (mut message, reason) = events.head.message(text, finish, true);
+        let (mut message, reason) = events.head.message(text, finish, tools);
         if let Some(calls) = message.get_mut("tool_calls").and_then(Value::as_array_mut) {
             for (index, call) in calls.iter_mut().enumerate() {
                 call["index"] = index.into();

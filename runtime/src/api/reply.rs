@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use train_data::ToolFormat;
 
 use super::calls;
 use super::engine::Finish;
@@ -26,8 +27,8 @@ impl Head {
     }
 
     /// A whole answer.
-    pub(super) fn whole(&self, text: &str, finish: Finish, with_tools: bool) -> Value {
-        let (message, reason) = self.message(text, finish, with_tools);
+    pub(super) fn whole(&self, text: &str, finish: Finish, tools: Option<ToolFormat>) -> Value {
+        let (message, reason) = self.message(text, finish, tools);
         json!({
             "id": format!("chatcmpl-{}", self.id), "object": "chat.completion", "created": self.created,
             "model": self.model,
@@ -38,16 +39,16 @@ impl Head {
         })
     }
 
-    /// The message of an answer, and why it ended.
+    /// The message of an answer, with the calls in it where the model was told of tools, and why it ended.
     pub(super) fn message(
         &self,
         text: &str,
         finish: Finish,
-        with_tools: bool,
+        tools: Option<ToolFormat>,
     ) -> (Value, &'static str) {
         let reason = if finish.complete { "stop" } else { "length" };
-        if with_tools {
-            let (content, calls) = calls::parted(text, &self.id);
+        if let Some(format) = tools {
+            let (content, calls) = calls::parted(text, format, &self.id);
             if !calls.is_empty() {
                 let content = Some(content).filter(|content| !content.is_empty());
                 let message = json!({"role": "assistant", "content": content, "tool_calls": calls});

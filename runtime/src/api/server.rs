@@ -243,8 +243,9 @@ async fn complete(app: &Arc<App>, request: Request<Incoming>) -> Result<Answer, 
             TrySendError::Closed(_) => Refusal::ending(),
         })?;
     let head = Head::new(request.model.unwrap_or_else(|| app.name.clone()));
-    let with_tools = request.tools.is_some();
-    if request.streams && !with_tools {
+    let tools = app.voice.speech.tool_format();
+    let tools = tools.filter(|_| request.tools.is_some());
+    if request.streams && tools.is_none() {
         let events = Events::live(head, replies, request.with_usage);
         return Ok(event_answer(events));
     }
@@ -258,12 +259,12 @@ async fn complete(app: &Arc<App>, request: Request<Incoming>) -> Result<Answer, 
         }
     };
     if request.streams {
-        let events = Events::whole(head, &text, finish, request.with_usage);
+        let events = Events::whole(head, &text, finish, tools, request.with_usage);
         return Ok(event_answer(events));
     }
     Ok(json_answer(
         StatusCode::OK,
-        &head.whole(&text, finish, with_tools),
+        &head.whole(&text, finish, tools),
     ))
 }
 
@@ -330,13 +331,17 @@ struct Prepared {
 impl App {
     fn prepare(&self, body: &[u8]) -> Result<Prepared, Refusal> {
         let voice = &self.voice;
-        let request = ChatRequest::parse(body, &voice.generation, voice.speech.knows_tools())?;
+        let knows_tools = voice.speech.tool_format().is_some();
+        let request = ChatRequest::parse(body, &voice.generation, knows_tools)?;
         let tools = request.tools.as_ref();
         let prompt = voice
             .speech
             .tokens(&voice.tokenizer, &request.messages, tools);
         let prompt = prompt.map_err(|trouble| Refusal {
-            param: Some("messages".to_owned()),
+            param: Some(match trouble.diagnose().code() {
+                "data.tool-json" => "tools".to_owned(),
+                _ => "messages".to_owned(),
+            }),
             ..Refusal::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_messages",

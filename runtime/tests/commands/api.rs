@@ -424,14 +424,86 @@ fn hostile_requests_are_refused_and_hurt_nobody() {
     );
     let (status, answer) = server.chat(&with(
         asked("x"),
-        &json!({"tools": [{"type": "function", "function": {"name": "f"}}]}),
+        &json!({"tools": [{"type": "function", "function": {}}]}),
     ));
-    assert_eq!((status, &answer["error"]["param"]), (400, &json!("tools")));
+    let param = &answer["error"]["param"];
+    assert_eq!((status, param), (400, &json!("tools[0]")));
     assert_eq!(
         server.chat(&with(asked("x"), &json!({"max_tokens": 1}))).0,
         200,
         "it lives"
     );
+}
+
+#[test]
+fn calls_of_tools_go_to_the_client_and_their_answers_come_back() {
+    let tool = json!({"name": "weather", "parameters": {"type": "object", "properties": {}}});
+    let call = json!({"name": "weather", "arguments": {"city": "Paris"}}).to_string();
+    let question = "How is the weather in Paris?";
+    // A model that knows one answer by heart.
+    let bench = Bench::new();
+    let list = json!({"weather": {
+        "file_name": "weather.json", "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "tools": "tools"},
+    }});
+    bench.write("data/dataset_info.json", list.to_string());
+    let data = json!([{"tools": json!([tool]).to_string(), "conversations": [
+        {"from": "human", "value": question}, {"from": "function_call", "value": call},
+    ]}]);
+    bench.write("data/weather.json", data.to_string());
+    let words = "tool_format=mistral";
+    let course = "learning_rate=3e-3 max_steps=150 save_strategy=no";
+    let mut train = vec![
+        "train",
+        "job.yaml",
+        "dataset=weather",
+        "finetuning_type=full",
+        words,
+    ];
+    train.extend(course.split(' '));
+    let output = bench.run(&train);
+    assert!(output.status.success(), "{output:?}");
+    let learnt = fs::read(bench.path("out/model.safetensors")).unwrap();
+    bench.write("model/model.safetensors", learnt);
+
+    let server = Server::start_in(bench, &["do_sample=false", words], &[]);
+    let tools = json!({"tools": [{"type": "function", "function": tool}], "max_tokens": 64});
+    let (status, answer) = server.chat(&with(asked(question), &tools));
+    assert_eq!(status, 200, "{answer}");
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls", "{answer}");
+    let made = &choice["message"]["tool_calls"][0];
+    assert_eq!(made["function"]["name"], "weather");
+    assert_eq!(made["function"]["arguments"], r#"{"city": "Paris"}"#);
+    // The same as events.
+    let streamed = with(with(asked(question), &tools), &json!({"stream": true}));
+    let (status, text) = answer_of(server.ask(&streamed));
+    assert_eq!(status, 200, "{text}");
+    let events = events(&text);
+    let called = events.iter().find_map(|event| {
+        let delta = &event["choices"][0]["delta"];
+        delta["tool_calls"].as_array().map(|calls| calls[0].clone())
+    });
+    let called = called.unwrap();
+    let wanted = (&json!(0), &made["function"]);
+    assert_eq!((&called["index"], &called["function"]), wanted);
+    // What the tool says goes back.
+    let messages = json!({"messages": [
+        {"role": "user", "content": question}, choice["message"],
+        {"role": "tool", "tool_call_id": made["id"], "content": "rain"},
+    ]});
+    let (status, answer) = server.chat(&with(messages, &tools));
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[test]
+fn tools_that_a_template_cannot_describe_are_named() {
+    let server = Server::start(&["--template", "vicuna"]);
+    let bare = json!({"tools": [{"type": "function", "function": {"name": "f"}}]});
+    let (status, answer) = server.chat(&with(asked("x"), &bare));
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("tools")));
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("parameters.properties"), "{message}");
 }
 
 #[test]

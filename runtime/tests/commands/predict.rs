@@ -91,7 +91,8 @@ fn training_may_end_with_answers() {
 fn what_cannot_be_answered_is_said_and_nothing_is_written() {
     let bench = golden_job();
     for (settings, code) in [
-        (&["num_beams=4"][..], "job.unsupported"),
+        (&["num_beams=0"][..], "job.value"),
+        (&["eval_num_beams=4"], "job.unsupported"),
         (&["stage=dpo"], "job.unsupported"),
         (&["eval_dataset=none"], "data.unknown-dataset"),
         (&["eval_dataset=golden_dpo"], "data.wrong-stage"),

@@ -113,6 +113,26 @@ fn kinds_of_adapters_follow_the_traces() {
 }
 
 #[test]
+fn stretched_positions_follow_the_traces() {
+    follows_the_trace("sft_rope_linear");
+    let bench = golden_bench("sft_rope_yarn");
+    follows_the_trace_with(&bench, "sft_rope_yarn", &[]);
+    // A model that was trained whole keeps how its positions are stretched.
+    let config = read(&bench, "out/config.json");
+    assert_eq!(config["max_position_embeddings"], 12_288);
+    let wanted = serde_json::json!({
+        "rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 4096, "rope_theta": 10000.0,
+    });
+    assert_eq!(config["rope_parameters"], wanted);
+    // Where texts are no longer than the model was made for it stays as it is, which is told.
+    let bench = golden_bench("sft_lora");
+    let output = bench.run(&["--json", "check", "job.yaml", "rope_scaling=yarn"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("runtime.stretch-not-needed"), "{said}");
+    follows_the_trace_with(&bench, "sft_lora", &["rope_scaling=yarn"]);
+}
+
+#[test]
 fn experts_follow_the_traces() {
     for run in ["moe_lora", "moe_full", "moe_freeze"] {
         let bench = golden_bench(run);

@@ -5,15 +5,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::BackendError;
-use crate::files::bounded;
 use crate::mixture::Mixture;
 use crate::rope::Scaling;
 
 /// The kinds of model that [`crate::Model`] computes, as error messages name them.
 pub(crate) const KNOWN: &str = "llama, mistral, qwen2, qwen3, qwen3_moe";
-
-/// A configuration file is a few kilobytes; more is not one.
-const LARGEST: u64 = 4 << 20;
 
 /// The shape of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,14 +59,6 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Reads and checks `config.json`.
-    pub fn read(path: &Path) -> Result<Self, BackendError> {
-        let text = bounded(path, LARGEST)?;
-        let value = serde_json::from_slice(&text)
-            .map_err(|e| BackendError::malformed(path, e.to_string(), "JSON"))?;
-        Self::from_json(path, &value)
-    }
-
     /// Checks the fields of a parsed `config.json`; `path` is for messages.
     pub fn from_json(path: &Path, value: &Value) -> Result<Self, BackendError> {
         let fields = Fields { path, value };

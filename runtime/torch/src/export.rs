@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 use train::ExportNumbers;
 
-use crate::config::ModelConfig;
 use crate::files::{self, Head, TensorFiles};
 use crate::four_bit::Packed;
 use crate::load::is_finite;
@@ -69,7 +68,7 @@ impl ModelFiles {
         folder: &Path,
         sink: &dyn Sink,
     ) -> Result<Exported, BackendError> {
-        let config = ModelConfig::read(&self.folder().join("config.json"))?;
+        let config = self.shape()?;
         let tied = config.tied;
         let mut model = Model::load_stored(config, &mut TensorFiles::open_folder(self.folder())?)?;
         if model.is_packed() {

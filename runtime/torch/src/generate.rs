@@ -6,6 +6,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::BackendError;
+use crate::beams::{Advance, Beams, Search};
 use crate::model::{Memory, Model, Pass};
 use crate::sampler::{Sampler, Sampling};
 
@@ -20,6 +21,8 @@ pub struct Continuation {
     pub ends: Vec<i64>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Several texts are compared, and the best is the one that is made; its tokens come all at once.
+    pub beams: Option<Beams>,
 }
 
 /// A token that a text got.
@@ -45,18 +48,45 @@ pub enum End {
 /// Texts that are continued side by side.
 pub struct Generator<'m> {
     model: &'m Model,
-    rows: Vec<Row>,
+    texts: Vec<Text>,
     next: u64,
 }
 
+struct Text {
+    number: u64,
+    way: Way,
+}
+
+/// How a text is continued.
+enum Way {
+    /// By one token after another.
+    Alone(Box<Row>),
+    /// As the best of several.
+    Searched(Box<Search>),
+}
+
 struct Row {
-    text: u64,
-    memory: Memory,
-    /// Tokens that the model has not seen yet.
-    fresh: Vec<i64>,
+    lane: Lane,
     left: usize,
     ends: Vec<i64>,
     sampler: Sampler,
+}
+
+/// What a pass is given of one text.
+pub(crate) struct Lane {
+    memory: Memory,
+    /// Tokens that the model has not seen yet.
+    pub(crate) fresh: Vec<i64>,
+}
+
+impl Lane {
+    /// The text that goes on with `token`.
+    pub(crate) fn followed(&self, token: i64) -> Self {
+        Self {
+            memory: self.memory.shared(),
+            fresh: vec![token],
+        }
+    }
 }
 
 impl<'m> Generator<'m> {
@@ -64,7 +94,7 @@ impl<'m> Generator<'m> {
     pub fn new(model: &'m Model) -> Self {
         Self {
             model,
-            rows: Vec::new(),
+            texts: Vec::new(),
             next: 0,
         }
     }
@@ -85,82 +115,130 @@ impl<'m> Generator<'m> {
         }
         let number = self.next;
         self.next += 1;
-        self.rows.push(Row {
-            text: number,
+        let left = text.limit.clamp(1, positions as usize - length);
+        let lane = Lane {
             memory: Memory::empty(self.model),
-            left: text.limit.clamp(1, positions as usize - length),
-            sampler: Sampler::new(text.sampling, &text.prompt),
             fresh: text.prompt,
-            ends: text.ends,
-        });
+        };
+        let way = match text.beams.filter(|beams| beams.count > 1) {
+            Some(beams) => {
+                let search = Search::new(beams, lane, text.sampling, &text.ends, left);
+                Way::Searched(Box::new(search))
+            }
+            None => Way::Alone(Box::new(Row {
+                left,
+                sampler: Sampler::new(text.sampling, &lane.fresh),
+                lane,
+                ends: text.ends,
+            })),
+        };
+        self.texts.push(Text { number, way });
         Ok(number)
     }
 
     /// Ends a text.
     pub fn dismiss(&mut self, text: u64) {
-        self.rows.retain(|row| row.text != text);
+        self.texts.retain(|other| other.number != text);
     }
 
     /// How many texts are being continued.
     pub fn count(&self) -> usize {
-        self.rows.len()
+        self.texts.len()
     }
 
-    /// Adds one token to every text, in the order in which they came; those that ended are dismissed.
+    /// Adds one token to every text, in the order in which they came; those that ended are dismissed. A text that is
+    /// searched for gets all of its tokens when it is found.
     ///
     /// # Errors
     ///
     /// Where libtorch fails, or the model makes no numbers. What the texts remember is lost then.
     pub fn step(&mut self) -> Result<Vec<Made>, BackendError> {
-        if self.rows.is_empty() {
+        if self.texts.is_empty() {
             return Ok(Vec::new());
         }
-        let mut logits = tch::no_grad(|| self.logits())?;
-        let mut made = Vec::with_capacity(self.rows.len());
-        let width = logits.len() / self.rows.len();
-        for (row, logits) in self.rows.iter_mut().zip(logits.chunks_mut(width)) {
-            let chosen = row.choose(logits);
-            made.push(chosen.ok_or_else(|| self.model.no_number())?);
+        let (mut logits, width) = tch::no_grad(|| self.logits())?;
+        let mut made = Vec::with_capacity(self.texts.len());
+        let mut rest = logits.as_mut_slice();
+        for text in &mut self.texts {
+            let (rows, behind) = rest.split_at_mut(width * text.way.lanes().count());
+            rest = behind;
+            let tokens = text.way.advance(rows);
+            let tokens = tokens.ok_or_else(|| self.model.no_number())?;
+            made.extend(tokens.into_iter().map(|(token, ended)| Made {
+                text: text.number,
+                token,
+                ended,
+            }));
         }
-        let ended = |row: &Row| made.iter().any(|m| m.text == row.text && m.ended.is_some());
-        self.rows.retain(|row| !ended(row));
+        let ended = |text: &Text| {
+            let mut its = made.iter().filter(|made| made.text == text.number);
+            its.any(|made| made.ended.is_some())
+        };
+        self.texts.retain(|text| !ended(text));
         Ok(made)
     }
 
-    /// What speaks for each token after each text, one row after another.
-    fn logits(&mut self) -> Result<Vec<f32>, BackendError> {
+    /// What speaks for each token after each lane of each text, one row after another, and how long a row is.
+    fn logits(&mut self) -> Result<(Vec<f32>, usize), BackendError> {
         let mut pass = Pass::default();
-        for row in &self.rows {
-            let (seen, length) = (row.memory.length(), row.fresh.len() as i64);
-            pass.tokens.extend_from_slice(&row.fresh);
+        let mut memories = Vec::new();
+        for lane in self.texts.iter_mut().flat_map(|text| text.way.lanes()) {
+            let (seen, length) = (lane.memory.length(), lane.fresh.len() as i64);
+            pass.tokens.extend_from_slice(&lane.fresh);
             pass.segments.push(length);
             pass.positions.extend(seen..seen + length);
             pass.wanted.push(pass.tokens.len() as i64 - 1);
+            memories.push(&mut lane.memory);
         }
-        let mut memories: Vec<&mut Memory> =
-            self.rows.iter_mut().map(|row| &mut row.memory).collect();
         let logits = self.model.next_logits(&pass, &mut memories)?;
-        let logits = logits.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
-        numbers(&logits)
+        let logits = numbers(&logits.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?)?;
+        let width = logits.len() / memories.len().max(1);
+        Ok((logits, width))
+    }
+}
+
+impl Way {
+    fn lanes(&mut self) -> Box<dyn Iterator<Item = &mut Lane> + '_> {
+        match self {
+            Self::Alone(row) => Box::new(std::iter::once(&mut row.lane)),
+            Self::Searched(search) => Box::new(search.lanes()),
+        }
+    }
+
+    /// Chooses the next tokens; none where the logits are no numbers.
+    fn advance(&mut self, logits: &mut [f32]) -> Option<Vec<(i64, Option<End>)>> {
+        match self {
+            Self::Alone(row) => row.choose(logits).map(|made| vec![made]),
+            Self::Searched(search) => {
+                let Advance::Found(text) = search.advance(logits)? else {
+                    return Some(Vec::new());
+                };
+                let end = if search.is_end(text.last().copied()) {
+                    End::Token
+                } else {
+                    End::Limit
+                };
+                let last = text.len().saturating_sub(1);
+                let tokens = text.into_iter().enumerate();
+                let tokens = tokens.map(|(at, token)| (token, (at == last).then_some(end)));
+                Some(tokens.collect())
+            }
+        }
     }
 }
 
 impl Row {
     /// Chooses the next token; none where the logits are no numbers.
-    fn choose(&mut self, logits: &mut [f32]) -> Option<Made> {
+    fn choose(&mut self, logits: &mut [f32]) -> Option<(i64, Option<End>)> {
         let token = self.sampler.choose(logits)? as i64;
         self.left -= 1;
-        self.fresh = vec![token];
+        self.lane.fresh = vec![token];
         let ended = if self.ends.contains(&token) {
             Some(End::Token)
         } else {
             (self.left == 0).then_some(End::Limit)
         };
-        Some(Made {
-            text: self.text,
-            token,
-            ended,
-        })
+        Some((token, ended))
     }
 }
 

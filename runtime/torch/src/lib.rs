@@ -12,6 +12,7 @@
 mod adapter;
 mod attention;
 mod balance;
+mod beams;
 mod block;
 mod cache;
 mod config;
@@ -51,6 +52,7 @@ mod trainer;
 mod value_head;
 mod weight;
 
+pub use beams::Beams;
 pub use config::ModelConfig;
 pub use error::BackendError;
 pub use export::{ExportOptions, Exported};

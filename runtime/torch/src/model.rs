@@ -55,6 +55,15 @@ impl Memory {
         Self(model.blocks.iter().map(|_| None).collect())
     }
 
+    /// The same memory for a text that goes on in another way: what is remembered is never changed, only added to.
+    pub(crate) fn shared(&self) -> Self {
+        let layers = self.0.iter().map(|layer| {
+            let layer = layer.as_ref();
+            layer.map(|(keys, values)| (keys.shallow_clone(), values.shallow_clone()))
+        });
+        Self(layers.collect())
+    }
+
     /// Tokens seen so far.
     pub(crate) fn length(&self) -> i64 {
         self.0

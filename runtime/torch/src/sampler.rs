@@ -70,7 +70,7 @@ impl Sampling {
 }
 
 /// Chooses the tokens of one text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sampler {
     sampling: Sampling,
     chance: Chance,
@@ -103,10 +103,55 @@ impl Sampler {
         } else {
             likeliest(logits)?
         };
-        if self.sampling.penalises() {
-            *self.seen.entry(chosen).or_default() += 1;
-        }
+        self.note(chosen);
         Some(chosen)
+    }
+
+    /// Remembers that the text got a token.
+    pub(crate) fn note(&mut self, token: usize) {
+        if self.sampling.penalises() {
+            *self.seen.entry(token).or_default() += 1;
+        }
+    }
+
+    /// Changes the logarithms of likelihoods as the rules say, for a search that chooses by them; at least `least` tokens
+    /// stay candidates.
+    pub(crate) fn weigh(&self, likely: &mut [f32], least: usize) {
+        self.penalise(likely);
+        let Sampling {
+            draws,
+            temperature,
+            top_k,
+            top_p,
+            ..
+        } = self.sampling;
+        if !draws || temperature <= 0.0 {
+            return;
+        }
+        for likely in likely.iter_mut() {
+            *likely = (f64::from(*likely) / temperature) as f32;
+        }
+        let mut candidates: Vec<usize> = (0..likely.len()).collect();
+        let order = |a: &usize, b: &usize| likely[*b].total_cmp(&likely[*a]).then(a.cmp(b));
+        candidates.sort_unstable_by(order);
+        let mut kept = candidates.len();
+        if top_k > 0 {
+            kept = kept.min(top_k.max(least));
+        }
+        if top_p < 1.0 {
+            let weight = |token: &usize| f64::from(likely[*token]).exp();
+            let all: f64 = candidates[..kept].iter().map(weight).sum();
+            let mut before = 0.0;
+            let enough = candidates[..kept].iter().take_while(|token| {
+                let stays = before < top_p * all;
+                before += weight(token);
+                stays
+            });
+            kept = enough.count().max(least).min(kept);
+        }
+        for token in &candidates[kept..] {
+            likely[*token] = f32::NEG_INFINITY;
+        }
     }
 
     fn penalise(&self, logits: &mut [f32]) {

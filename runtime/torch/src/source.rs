@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use report::Sink;
+use serde_json::Value;
+use train::{Reach, Stretch};
 
 use crate::config::ModelConfig;
-use crate::files::TensorFiles;
+use crate::files::{TensorFiles, bounded};
 use crate::model::Model;
 use crate::settings::Holding;
 use crate::{BackendError, gguf, output};
@@ -22,10 +24,14 @@ const TOKENIZER_FILES: [&str; 7] = [
     "merges.txt",
 ];
 
+/// A configuration file is a few kilobytes; more is not one.
+const LARGEST_CONFIG: u64 = 4 << 20;
+
 /// A folder with `config.json`, weights in safetensors and a tokenizer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ModelFiles {
     folder: PathBuf,
+    stretch: Option<Stretch>,
 }
 
 /// Finds the model at `path`. A GGUF file is converted into `cache` first, unless that was done before.
@@ -37,7 +43,10 @@ pub fn open(path: &Path, cache: &Path, sink: &dyn Sink) -> Result<ModelFiles, Ba
     } else {
         gguf::convert(&only_gguf(path)?, cache, sink)?
     };
-    Ok(ModelFiles { folder })
+    Ok(ModelFiles {
+        folder,
+        stretch: None,
+    })
 }
 
 fn only_gguf(folder: &Path) -> Result<PathBuf, BackendError> {
@@ -62,6 +71,18 @@ impl ModelFiles {
         &self.folder
     }
 
+    /// The same model with its positions stretched, and how far they reach.
+    pub fn stretched(mut self, stretch: Stretch) -> Result<(Self, Reach), BackendError> {
+        let reach = stretch.apply(&mut self.config()?);
+        self.stretch = Some(stretch);
+        Ok((self, reach))
+    }
+
+    /// The shape of the model.
+    pub fn shape(&self) -> Result<ModelConfig, BackendError> {
+        ModelConfig::from_json(&self.config_path(), &self.config()?)
+    }
+
     /// Reads the model into memory, in `f32`.
     pub fn load(&self) -> Result<Model, BackendError> {
         self.load_as(Holding::default())
@@ -69,9 +90,8 @@ impl ModelFiles {
 
     /// Reads the model into memory in other number formats.
     pub fn load_as(&self, holding: Holding) -> Result<Model, BackendError> {
-        let config = ModelConfig::read(&self.folder.join("config.json"))?;
         Model::load(
-            config,
+            self.shape()?,
             &mut TensorFiles::open_folder(&self.folder)?,
             holding,
         )
@@ -88,12 +108,20 @@ impl ModelFiles {
         Ok(())
     }
 
-    /// What `config.json` says.
-    pub(crate) fn config(&self) -> Result<serde_json::Value, BackendError> {
-        let path = self.folder.join("config.json");
-        let text = fs::read(&path).map_err(BackendError::reading(&path))?;
-        serde_json::from_slice(&text)
-            .map_err(|e| BackendError::malformed(&path, e.to_string(), "JSON"))
+    /// What `config.json` says, its positions stretched where they are to be.
+    pub(crate) fn config(&self) -> Result<Value, BackendError> {
+        let path = self.config_path();
+        let text = bounded(&path, LARGEST_CONFIG)?;
+        let mut config = serde_json::from_slice(&text)
+            .map_err(|e| BackendError::malformed(&path, e.to_string(), "JSON"))?;
+        if let Some(stretch) = self.stretch {
+            stretch.apply(&mut config);
+        }
+        Ok(config)
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.folder.join("config.json")
     }
 
     /// Writes `config.json` for weights saved as `f32`, and copies the generation settings.
@@ -108,7 +136,7 @@ impl ModelFiles {
         folder: &Path,
         numbers: &str,
         untied: bool,
-        packed: Option<serde_json::Value>,
+        packed: Option<Value>,
     ) -> Result<(), BackendError> {
         let mut config = self.config()?;
         for name in ["dtype", "torch_dtype"] {

@@ -71,6 +71,7 @@ fn logits_are_those_of_the_original() {
             limit: 3,
             ends: Vec::new(),
             sampling: Sampling::greedy(),
+            beams: None,
         };
         let made = generate(&model, text, |_| true).unwrap();
         let mut text = tokens[..10].to_vec();

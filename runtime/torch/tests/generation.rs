@@ -14,8 +14,8 @@ use report::Silent;
 use serde_json::Value;
 use tch::Kind;
 use torch_backend::{
-    BackendError, Continuation, Generator, Model, ModelFiles, Pass, Sampling, Threads, generate,
-    open, use_threads,
+    BackendError, Beams, Continuation, Generator, Model, ModelFiles, Pass, Sampling, Threads,
+    generate, open, use_threads,
 };
 use train_data::{Batch, Example};
 
@@ -47,6 +47,7 @@ fn continuation(model: &Model, prompt: &[i64], limit: usize) -> Continuation {
         limit,
         ends: model.config().end_tokens.clone(),
         sampling: Sampling::greedy(),
+        beams: None,
     }
 }
 
@@ -79,6 +80,86 @@ fn texts_side_by_side_are_those_made_alone() {
     for ((_, wanted), found) in cases.iter().zip(&found) {
         assert_eq!(found, wanted);
     }
+}
+
+#[test]
+fn beams_find_the_texts_that_transformers_finds() {
+    let model = source().load().unwrap();
+    let text = fs::read(golden().join("vectors/beams.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
+    assert!(cases.len() > 30);
+    let tokens = |case: &Value, name: &str| -> Vec<i64> {
+        serde_json::from_value(case[name].clone()).unwrap()
+    };
+    let asked = |case: &Value| Continuation {
+        prompt: tokens(case, "prompt"),
+        limit: case["limit"].as_u64().unwrap() as usize,
+        ends: tokens(case, "ends"),
+        sampling: Sampling {
+            repetition_penalty: case["repetition_penalty"].as_f64().unwrap(),
+            ..Sampling::greedy()
+        },
+        beams: Some(Beams {
+            count: case["beams"].as_u64().unwrap() as usize,
+            length_penalty: case["length_penalty"].as_f64().unwrap(),
+        }),
+    };
+    // Each by itself, and all that have three beside each other with a text that goes on alone.
+    for case in &cases {
+        let found = generate(&model, asked(case), |_| true).unwrap();
+        assert_eq!(found, tokens(case, "made"), "{case}");
+    }
+    let (prompt, wanted) = cases_of_one();
+    let mut generator = Generator::new(&model);
+    let alone = generator
+        .admit(continuation(&model, &prompt, wanted.len()))
+        .unwrap();
+    let some: Vec<&Value> = cases.iter().step_by(7).collect();
+    let numbers: Vec<u64> = some
+        .iter()
+        .map(|case| generator.admit(asked(case)).unwrap())
+        .collect();
+    let mut found: std::collections::HashMap<u64, Vec<i64>> = Default::default();
+    while generator.count() > 0 {
+        for made in generator.step().unwrap() {
+            found.entry(made.text).or_default().push(made.token);
+        }
+    }
+    assert_eq!(found[&alone], wanted);
+    for (case, number) in some.iter().zip(numbers) {
+        assert_eq!(found[&number], tokens(case, "made"), "{case}");
+    }
+}
+
+fn cases_of_one() -> (Vec<i64>, Vec<i64>) {
+    cases().remove(0)
+}
+
+#[test]
+fn beams_that_are_drawn_repeat_with_their_seed() {
+    let model = source().load().unwrap();
+    let (prompt, _) = cases_of_one();
+    let drawn = |seed| {
+        let text = Continuation {
+            sampling: Sampling {
+                draws: true,
+                temperature: 50.0,
+                top_k: 400,
+                top_p: 0.95,
+                seed,
+                ..Sampling::greedy()
+            },
+            beams: Some(Beams {
+                count: 3,
+                length_penalty: 1.0,
+            }),
+            ..continuation(&model, &prompt, 12)
+        };
+        generate(&model, text, |_| true).unwrap()
+    };
+    assert_eq!(drawn(1), drawn(1));
+    let others: std::collections::HashSet<Vec<i64>> = (0..6).map(drawn).collect();
+    assert!(others.len() > 1);
 }
 
 #[test]

@@ -617,6 +617,7 @@ fn assert_greedy(model: &Model, name: &str) {
             limit: wanted.len(),
             ends: model.config().end_tokens.clone(),
             sampling: Sampling::greedy(),
+            beams: None,
         };
         let made = generate(model, text, |_| true).unwrap();
         assert_eq!(made, wanted, "{}", case["prompt"]);

@@ -5,19 +5,23 @@
 //! ```
 
 mod checkpoint;
+mod counts;
 mod deal;
 mod finish;
 mod job;
 mod memory;
+mod order;
 mod output;
 mod peers;
 mod plot;
+mod progress;
 mod results;
 mod run;
 mod run_folder;
 mod schedule;
 mod shape;
 mod steps;
+mod stretch;
 mod trainer;
 
 pub use checkpoint::Point;
@@ -36,4 +40,5 @@ pub use run_folder::{Failure, Record, RunFolder, State, ask_to_stop};
 pub use schedule::Scheduler;
 pub use shape::{ModelShape, ShapeError};
 pub use steps::Steps;
+pub use stretch::{Reach, Stretch, StretchRule};
 pub use trainer::{StepReport, TrainError, Trainer};

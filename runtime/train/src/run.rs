@@ -7,11 +7,13 @@ use report::{Event, Sink, Step};
 use serde_json::{Map, Value};
 use train_data::{Batch, Item, Streamed};
 
-use crate::checkpoint::{self, Order, Point, Progress};
+use crate::checkpoint::{self, Point};
 use crate::deal::Deal;
 use crate::job::{Job, When};
+use crate::order::Order;
 use crate::output::{Output, Start};
 use crate::peers::Peers;
+use crate::progress::Progress;
 use crate::run_folder::RunFolder;
 use crate::steps::Steps;
 use crate::trainer::{StepReport, TrainError, Trainer};

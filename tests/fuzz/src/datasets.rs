@@ -7,9 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use report::Silent;
-use train_data::{
-    Cache, EncodeSettings, HeldOut, Mix, Packing, Request, Stage, Template, Tokenizer, prepare,
-};
+use train_data::{Cache, EncodeSettings, Request, Template, Tokenizer, prepare};
 
 use crate::{Target, choose, chosen, file, scratch};
 
@@ -49,12 +47,14 @@ pub(crate) const DATASETS: Target = Target {
                 br#"{"d": {"file_name": "dataset_info.json", "columns": {"prompt": "d"}}}"#,
             ),
             chosen(5, b"FERRYTOK\x01"),
+            chosen(6, &file("tests/golden/vectors/arrow/datasets.arrow")),
+            chosen(6, &file("tests/golden/vectors/arrow/kinds.arrow")),
         ]
     },
 };
 
 /// The file that is made of the bytes, and the list that names it.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 7] = [
     (
         "d.json",
         r#"{"d": {"file_name": "d.json", "columns": {"prompt": "instruction", "query": "input", "response": "output",
@@ -71,6 +71,10 @@ const KINDS: [(&str, &str); 6] = [
     ),
     ("dataset_info.json", "{}"),
     ("examples.ferry", "{}"),
+    (
+        "d.arrow",
+        r#"{"d": {"file_name": "d.arrow", "formatting": "sharegpt", "columns": {"messages": "conversations"}}}"#,
+    ),
 ];
 
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
@@ -80,30 +84,15 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
 
 fn request<'a>(folder: &'a Path, names: &'a [String]) -> Request<'a> {
     Request {
-        folder,
-        names,
-        eval_names: &[],
-        eval_apart: false,
-        mix: Mix::Concat,
-        max_samples: None,
-        stage: Stage::Supervised,
-        packing: Packing::Off,
         chunk: 100,
         overlap: Some(8),
-        held_out: HeldOut::Nothing,
-        text_end: None,
-        seed: 42,
+        ..Request::of(folder, names)
     }
 }
 
 fn settings() -> EncodeSettings<'static> {
-    EncodeSettings {
-        template: Template::named("default").expect("a template of that name"),
-        default_system: None,
-        cutoff_len: 64,
-        train_on_prompt: false,
-        mask_history: false,
-        enable_thinking: true,
-        tool_date: "",
-    }
+    EncodeSettings::of(
+        Template::named("default").expect("a template of that name"),
+        64,
+    )
 }

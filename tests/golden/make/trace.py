@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+from types import SimpleNamespace
 
 os.environ.update(
     HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false"
@@ -17,12 +18,28 @@ import torch
 import transformers
 import yaml
 from llamafactory.hparams import parser
+from llamafactory.model import patcher
 from llamafactory.train.tuner import run_exp
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 # The original refuses `pure_bf16` without an accelerator; processors compute it all the same.
 parser.is_torch_bf16_gpu_available = lambda: True
+
+configure_rope = patcher.configure_rope
+
+
+def stretched(config, model_args):
+    """What `rope_scaling` asks for. The original fails with transformers 5, which takes no fraction for a number of positions and
+    keeps the base of the angles beside the rule."""
+    plain = SimpleNamespace(rope_scaling=config.rope_parameters, max_position_embeddings=config.max_position_embeddings)
+    configure_rope(plain, model_args)
+    if plain.rope_scaling is not config.rope_parameters:
+        config.max_position_embeddings = int(plain.max_position_embeddings)
+        config.rope_parameters = {**plain.rope_scaling, "rope_theta": config.rope_parameters["rope_theta"]}
+
+
+patcher.configure_rope = stretched
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True, warn_only=True)

@@ -5,10 +5,14 @@
 //! .jsonl         one record a line
 //! .csv, .tsv     a table whose first line names the columns
 //! .parquet       a table with columns of texts, lists and groups
+//! .arrow         the same as `datasets` keeps it
 //! .txt           one record a line, in the column `text`
 //! <folder>       files of one kind, by name
 //! ```
 
+mod arrow;
+mod columns;
+mod flat;
 mod guard;
 mod json;
 mod parquet;
@@ -38,6 +42,7 @@ enum Kind {
     Csv,
     Tsv,
     Parquet,
+    Arrow,
     Text,
 }
 
@@ -48,12 +53,13 @@ impl Kind {
             "csv" => Ok(Self::Csv),
             "tsv" => Ok(Self::Tsv),
             "parquet" => Ok(Self::Parquet),
+            "arrow" => Ok(Self::Arrow),
             "txt" => Ok(Self::Text),
             other => Err(DataError::Unsupported {
                 path: path.to_owned(),
                 place: "file name".to_owned(),
                 feature: format!(
-                    "a data file of kind `{other}` (only json, jsonl, csv, tsv, parquet and txt)"
+                    "a data file of kind `{other}` (only json, jsonl, csv, tsv, parquet, arrow and txt)"
                 ),
             }),
         }
@@ -134,6 +140,7 @@ impl Source {
             Kind::Csv => Box::new(table::records(open(file)?, file, b',', MOST_BYTES)?),
             Kind::Tsv => Box::new(table::records(open(file)?, file, b'\t', MOST_BYTES)?),
             Kind::Parquet => Box::new(parquet::records(file)?),
+            Kind::Arrow => Box::new(arrow::records(file)?),
             Kind::Text => Box::new(text::records(open(file)?, file.clone(), MOST_BYTES)),
         })
     }

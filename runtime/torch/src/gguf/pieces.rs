@@ -1,4 +1,4 @@
-//! SentencePiece vocabularies (`tokenizer.ggml.model` = `llama`): pieces with scores, and bytes for what no piece has.
+//! `SentencePiece` vocabularies (`tokenizer.ggml.model` = `llama`): pieces with scores, and bytes for what no piece has.
 //!
 //! Of two neighbours that are a piece together, those with the highest score are joined first. A `tokenizer.json` keeps such
 //! an order as a list of merges, which is made here as transformers makes it of the model's own `tokenizer.model`.

@@ -156,9 +156,7 @@ pub(super) fn settings(fields: &Fields) -> Result<DataSettings, JobError> {
         tokenized: tokenized.map(PathBuf::from),
         renews_cache: fields.flag("overwrite_cache")?,
         tool_format: tool_format(fields)?,
-        tool_date: fields
-            .text("tool_date")?
-            .unwrap_or_else(|| USUAL_DATE.to_owned()),
+        tool_date: tool_date(fields)?,
     })
 }
 
@@ -255,7 +253,12 @@ fn streaming(fields: &Fields) -> Result<Option<Streaming>, JobError> {
     Ok(Some(Streaming { buffer }))
 }
 
-fn tool_format(fields: &Fields) -> Result<Option<ToolFormat>, JobError> {
+pub(super) fn tool_date(fields: &Fields) -> Result<String, JobError> {
+    let given = fields.text("tool_date")?;
+    Ok(given.unwrap_or_else(|| USUAL_DATE.to_owned()))
+}
+
+pub(super) fn tool_format(fields: &Fields) -> Result<Option<ToolFormat>, JobError> {
     let Some(name) = fields.text("tool_format")? else {
         return Ok(None);
     };

@@ -81,7 +81,7 @@ impl EvalJob {
             return Err(fields.unsupported("stage", reason));
         }
         Ok(Self::Loss(LossJob {
-            used: used_model(&fields)?,
+            used: used_model(&fields, Some(data.cutoff_len))?,
             asked,
             data,
             batch_size: fields.whole("per_device_eval_batch_size", 1)?.unwrap_or(8) as usize,
@@ -110,7 +110,7 @@ fn exam(fields: &Fields) -> Result<ExamJob, JobError> {
         return Err(fields.wrong("seed", "a whole number below 2^32"));
     }
     Ok(ExamJob {
-        used: used_model(fields)?,
+        used: used_model(fields, None)?,
         wording: wording(fields)?,
         folder: folder.join(name),
         split: split.ok_or_else(|| fields.wrong("task", expected))?,

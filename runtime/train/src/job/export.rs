@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::error::JobError;
 use super::fields::Fields;
 use super::parse::key_faults;
+use super::positions::{cutoff_of_export, stretch};
 use super::tuning::{self, Quantization};
+use crate::stretch::Stretch;
 
 /// Adapters to add to a model for good, and the folder that the result goes to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +28,8 @@ pub struct ExportJob {
     pub numbers: Option<ExportNumbers>,
     /// The matrices are packed into four bits, as bitsandbytes keeps them.
     pub four_bit: Option<Quantization>,
+    /// How the model's positions are stretched, for good.
+    pub stretch: Option<Stretch>,
 }
 
 /// Number format of exported weights.
@@ -67,6 +71,7 @@ impl ExportJob {
             overwrite: fields.flag("overwrite_output_dir")?,
             shard_size: gigabytes.saturating_mul(1_000_000_000),
             numbers,
+            stretch: stretch(&fields, cutoff_of_export(&fields)?)?,
             four_bit: match fields.whole("export_quantization_bit", 0)?.unwrap_or(0) {
                 0 => None,
                 _ => Some(tuning::four_bit(&fields)?),
@@ -100,7 +105,7 @@ fn export_faults(fields: &Fields) -> Vec<JobError> {
         .iter()
         .any(|(name, _, value)| name == "export_quantization_bit" && (value == 4 || value == 0));
     if asked("export_quantization_bit") && !four {
-        let reason = "four bits in the format of bitsandbytes are there, which need no calibration";
+        let reason = "four bits in the format of bitsandbytes are there, which need no calibration; GPTQ is not";
         faults.push(fields.unsupported("export_quantization_bit", reason));
     }
     for (key, reason) in REFUSED {
@@ -112,10 +117,15 @@ fn export_faults(fields: &Fields) -> Vec<JobError> {
 }
 
 /// What an export alone cannot do.
-const REFUSED: [(&str, &str); 2] = [
+const REFUSED: [(&str, &str); 3] = [
     (
         "export_legacy_format",
         "that format runs code when it is loaded; safetensors are written",
+    ),
+    (
+        "export_quantization_dataset",
+        "it asks for GPTQ, which is not there: leave it out to have four bits in the format of bitsandbytes, or export \
+         without quantization and calibrate the result elsewhere",
     ),
     (
         "quantization_bit",
@@ -148,6 +158,7 @@ mod tests {
                 shard_size: 2_000_000_000,
                 numbers: Some(ExportNumbers::Bfloat16),
                 four_bit: None,
+                stretch: None,
             }
         );
         let (nf4, fp4) = (
@@ -180,6 +191,10 @@ mod tests {
                 "line 6: `export_quantization_bit: 8` is not supported",
             ),
             ("export_legacy_format: true", "safetensors are written"),
+            (
+                "export_quantization_bit: 4\nexport_quantization_dataset: c4.jsonl",
+                "it asks for GPTQ",
+            ),
             ("quantization_bit: 4", "the model's own numbers"),
             ("infer_dtype: int8", "auto, float32, bfloat16 or float16"),
             ("export_size: 0", "a whole number from 1"),

@@ -17,6 +17,10 @@ pub struct Generation {
     pub top_k: usize,
     /// Above one, tokens that were there before get less likely.
     pub repetition_penalty: f64,
+    /// Texts that are searched side by side for the likeliest one; one: there is no search.
+    pub beams: usize,
+    /// The power of their length that the likelihoods of such texts are divided by.
+    pub length_penalty: f64,
     /// Where a text ends at the latest.
     pub length: Length,
     /// Special tokens are left out of texts.
@@ -40,6 +44,8 @@ impl Default for Generation {
             top_p: 0.7,
             top_k: 50,
             repetition_penalty: 1.0,
+            beams: 1,
+            length_penalty: 1.0,
             length: Length::New(1024),
             skip_special_tokens: true,
         }
@@ -60,6 +66,9 @@ impl Generation {
 /// No setting of likelihoods makes sense beyond.
 const MOST: f64 = 1e3;
 
+/// Each takes as much memory for what it has seen as a text alone.
+const MOST_BEAMS: usize = 64;
+
 pub(super) fn generation(fields: &Fields) -> Result<Generation, JobError> {
     let usual = Generation::default();
     let above_zero = |key: &str, usual: f64, most: f64| {
@@ -69,14 +78,15 @@ pub(super) fn generation(fields: &Fields) -> Result<Generation, JobError> {
             .then_some(number)
             .ok_or_else(|| fields.wrong(key, &expected))
     };
-    for key in ["num_beams", "eval_num_beams"] {
-        if fields.whole(key, 1)?.unwrap_or(1) > 1 {
-            let reason = "texts are drawn or the likeliest token is taken; there is no beam search";
-            return Err(fields.unsupported(key, reason));
-        }
+    if fields.whole("eval_num_beams", 1)?.unwrap_or(1) > 1 {
+        let reason = "LLaMA-Factory 0.9.5 does not follow it where it predicts; set `num_beams`";
+        return Err(fields.unsupported("eval_num_beams", reason));
     }
-    // It weighs beams against each other, so without beams it changes nothing, in the original too.
-    signed_number(fields, "length_penalty")?;
+    let beams = fields.whole("num_beams", 1)?.unwrap_or(1) as usize;
+    if beams > MOST_BEAMS {
+        let expected = format!("a whole number from 1 to {MOST_BEAMS}");
+        return Err(fields.wrong("num_beams", &expected));
+    }
     let new = signed(fields, "max_new_tokens")?.unwrap_or(1024);
     let length = match usize::try_from(new) {
         Ok(new) if new > 0 => Length::New(new),
@@ -90,14 +100,20 @@ pub(super) fn generation(fields: &Fields) -> Result<Generation, JobError> {
         // Other servers write minus one for any.
         top_k: usize::try_from(top_k).unwrap_or(0),
         repetition_penalty: above_zero("repetition_penalty", usual.repetition_penalty, MOST)?,
+        beams,
+        length_penalty: signed_number(fields, "length_penalty")?.unwrap_or(usual.length_penalty),
         length,
         skip_special_tokens: fields.text_of_flag("skip_special_tokens")?.unwrap_or(true),
     })
 }
 
-fn signed_number(fields: &Fields, key: &str) -> Result<(), JobError> {
-    match fields.text(key)? {
-        Some(text) if text.trim().parse::<f64>().is_err() => Err(fields.wrong(key, "a number")),
-        _ => Ok(()),
-    }
+fn signed_number(fields: &Fields, key: &str) -> Result<Option<f64>, JobError> {
+    let Some(text) = fields.text(key)? else {
+        return Ok(None);
+    };
+    let number = text.trim().parse().ok();
+    let number = number.filter(|number: &f64| number.abs() <= MOST);
+    number
+        .map(Some)
+        .ok_or_else(|| fields.wrong(key, &format!("a number from -{MOST} to {MOST}")))
 }

@@ -12,6 +12,7 @@ mod keys;
 mod moments;
 mod objective;
 mod parse;
+mod positions;
 mod predict;
 mod tuning;
 mod used;
@@ -28,6 +29,7 @@ pub use tuning::{FineTuning, FreezeSettings, LoraSettings, Numeric, Quantization
 pub use used::{Asked, ChatJob, UsedModel, Wording};
 
 use crate::schedule::Scheduler;
+use crate::stretch::Stretch;
 
 /// A job that can run as it stands: every key was known, supported and in range.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +40,8 @@ use crate::schedule::Scheduler;
 pub struct Job {
     /// Folder of the base model, a GGUF file, or an installed model's name.
     pub model: String,
+    /// How its positions are stretched.
+    pub stretch: Option<Stretch>,
     /// What the loss compares.
     pub objective: Objective,
     /// What is trained.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::error::JobError;
 use super::fields::Fields;
 use super::keys::{Usage, nearest, usage};
-use super::{FineTuning, Job, Objective, data, moments, objective, predict, tuning};
+use super::{FineTuning, Job, Objective, data, moments, objective, positions, predict, tuning};
 use crate::schedule::Scheduler;
 
 impl Job {
@@ -40,6 +40,7 @@ impl Job {
         }
         Ok(Self {
             model: fields.required("model_name_or_path")?,
+            stretch: positions::stretch(&fields, Some(data.cutoff_len))?,
             objective,
             fine_tuning,
             numeric: tuning::numeric(&fields)?,

@@ -45,10 +45,11 @@ impl PredictJob {
         supervised(&fields, reason)?;
         let asked = asked(&fields)?;
         fields.stand_in("dataset", "eval_dataset");
+        let data = data::settings(&fields)?;
         Ok(Self {
-            used: used_model(&fields)?,
+            used: used_model(&fields, Some(data.cutoff_len))?,
             asked,
-            data: data::settings(&fields)?,
+            data,
             generation: generation(&fields)?,
             batch_size: fields.whole("per_device_eval_batch_size", 1)?.unwrap_or(8) as usize,
             output_dir: fields.required("output_dir")?.into(),

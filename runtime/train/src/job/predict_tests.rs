@@ -55,7 +55,10 @@ fn a_training_file_can_be_predicted_with() {
 #[test]
 fn what_cannot_be_generated_is_named_with_its_line() {
     for (more, expected) in [
-        ("num_beams: 4\n", "line 17: `num_beams: 4` is not supported"),
+        (
+            "num_beams: 65\n",
+            "line 17: `num_beams` must be a whole number from 1 to 64",
+        ),
         ("top_p: 0\n", "a number above 0, up to 1"),
         ("top_p: 1.5\n", "from 0 to 1"),
         ("temperature: hot\n", "`temperature` must be"),

@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
-use train_data::HeldOut;
+use train_data::{HeldOut, ToolFormat};
 
+use super::data::{tool_date, tool_format};
 use super::error::JobError;
 use super::fields::Fields;
 use super::generation::{Generation, generation};
 use super::moments::held_out;
 use super::parse::key_faults;
+use super::positions::stretch;
 use super::tuning::{self, Numeric, Quantization};
+use crate::stretch::Stretch;
 
 /// A model to be used as it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +25,8 @@ pub struct UsedModel {
     pub numeric: Numeric,
     /// Number format of the weights.
     pub quantization: Option<Quantization>,
+    /// How its positions are stretched.
+    pub stretch: Option<Stretch>,
 }
 
 /// How chats are written for a model.
@@ -33,6 +38,10 @@ pub struct Wording {
     pub default_system: Option<String>,
     /// Answers of a reasoning template begin with a thought.
     pub thinking: bool,
+    /// Words for tools, instead of the template's.
+    pub tool_format: Option<ToolFormat>,
+    /// The day that a description of tools names, where a template's does.
+    pub tool_date: String,
 }
 
 /// A job for talking with a model.
@@ -70,7 +79,7 @@ impl ChatJob {
             "only a model that was trained to answer can be talked with",
         )?;
         Ok(Self {
-            used: used_model(&fields)?,
+            used: used_model(&fields, None)?,
             wording: wording(&fields)?,
             generation: generation(&fields)?,
         })
@@ -103,7 +112,8 @@ pub(super) fn asked(fields: &Fields) -> Result<Asked, JobError> {
     Ok(Asked { names, held_out })
 }
 
-pub(super) fn used_model(fields: &Fields) -> Result<UsedModel, JobError> {
+/// The model that is used for texts of at most `longest` tokens, where the job says how long they are.
+pub(super) fn used_model(fields: &Fields, longest: Option<usize>) -> Result<UsedModel, JobError> {
     let quantization = tuning::quantization(fields)?;
     let adapters = fields.words("adapter_name_or_path")?;
     if quantization.is_some() && adapters.len() > 1 {
@@ -124,6 +134,7 @@ pub(super) fn used_model(fields: &Fields) -> Result<UsedModel, JobError> {
         adapters: adapters.into_iter().map(Into::into).collect(),
         numeric,
         quantization,
+        stretch: stretch(fields, longest)?,
     })
 }
 
@@ -132,6 +143,8 @@ pub(super) fn wording(fields: &Fields) -> Result<Wording, JobError> {
         template: fields.text("template")?.filter(|name| !name.is_empty()),
         default_system: fields.text("default_system")?,
         thinking: fields.text_of_flag("enable_thinking")?.unwrap_or(true),
+        tool_format: tool_format(fields)?,
+        tool_date: tool_date(fields)?,
     })
 }
 
