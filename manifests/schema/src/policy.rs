@@ -4,6 +4,7 @@
 //! name, device        the family of `manifests/chips/`; what jobs and `--device` call its devices
 //! [library]           the vendor's library, loaded while the program runs
 //! [collective]        who adds numbers up over several devices
+//! [python]            what a Python that drives LLaMA-Factory there must have, and how it is told which devices it may use
 //! [[environment]]     variables that are set where nobody has set them
 //! [[preload]]         libraries that must be loaded before every other
 //! [[rules]]           what of a job is refused, replaced or left out there
@@ -30,6 +31,8 @@ pub struct Policy {
     pub library: Option<DeviceLibrary>,
     /// What adds numbers up over several devices.
     pub collective: Option<Collective>,
+    /// What Python needs there.
+    pub python: Option<DevicePython>,
     /// Variables that are set where nobody has set them.
     #[serde(default)]
     pub environment: Vec<Variable>,
@@ -66,6 +69,20 @@ pub struct Collective {
     pub name: String,
     /// File name of the library that makes it one of libtorch's.
     pub bridge: String,
+    /// Where this was read.
+    pub source: String,
+    /// Whether two independent sources agree.
+    pub certain: bool,
+}
+
+/// What a Python that computes on the family's devices must have.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevicePython {
+    /// The package that teaches torch the device; none: the vendor's torch itself does.
+    pub package: Option<String>,
+    /// The variable that lists the devices that a program may use, numbers between commas.
+    pub visible: String,
     /// Where this was read.
     pub source: String,
     /// Whether two independent sources agree.
