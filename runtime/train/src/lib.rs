@@ -32,11 +32,15 @@ pub use job::{
     Resume, Saving, UsedModel, When, Wording,
 };
 pub use memory::Memory;
+pub use output::is_taken;
 pub use peers::{Alone, Peers};
 pub use plot::{png, smoothed, svg};
 pub use results::{save_file, save_results, speed};
 pub use run::{Ending, Material, Summary, begin, run};
-pub use run_folder::{Failure, Record, RunFolder, State, ask_to_stop};
+pub use run_folder::{
+    Failure, HANDED_JOB, HANDED_LOG, OTHER_MACHINE, Record, RunFolder, State, ask_to_stop,
+    is_asked_to_stop,
+};
 pub use schedule::Scheduler;
 pub use shape::{ModelShape, ShapeError};
 pub use steps::Steps;

@@ -206,7 +206,7 @@ pub(crate) fn placed(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Trai
 }
 
 /// Whether a folder holds something, or its place something else.
-pub(crate) fn is_taken(folder: &Path) -> bool {
+pub fn is_taken(folder: &Path) -> bool {
     match fs::read_dir(folder) {
         Ok(mut entries) => entries.any(|entry| entry.map_or(true, |entry| !is_record(&entry))),
         Err(error) => error.kind() != io::ErrorKind::NotFound,

@@ -4,6 +4,7 @@
 //! <output_dir>/run.lock   locked as long as the run lives, however it dies
 //!              run.json   how the run stands; `running` without the lock means that it was cut off
 //!              stop       whoever makes it asks the run to end after its step and save
+//!              llamafactory.yaml, llamafactory.log   of a run that another program does: its job, and what it said
 //! ```
 //!
 //! Nobody has to stay connected: a front end reads files, and may come and go.
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use report::Diagnose as _;
+use report::Diagnose;
 use serde::{Deserialize, Serialize};
 
 use crate::run::{Ending, Summary};
@@ -24,6 +25,15 @@ const LOCK: &str = "run.lock";
 const RECORD: &str = "run.json";
 const RECORD_PARTIAL: &str = ".run.json.partial";
 const STOP: &str = "stop";
+
+/// The job as a run of LLaMA-Factory has it, in the run's folder.
+pub const HANDED_JOB: &str = "llamafactory.yaml";
+
+/// Start of the name of a folder that another machine of a run has in the first one's; its number follows.
+pub const OTHER_MACHINE: &str = "node-";
+
+/// What that run said.
+pub const HANDED_LOG: &str = "llamafactory.log";
 
 /// More than any record takes.
 const LARGEST: u64 = 64 << 10;
@@ -106,11 +116,16 @@ pub fn ask_to_stop(folder: &Path) -> io::Result<()> {
     File::create(folder.join(STOP)).map(drop)
 }
 
+/// Whether somebody asked the run in `folder` to end.
+pub fn is_asked_to_stop(folder: &Path) -> bool {
+    folder.join(STOP).exists()
+}
+
 /// The output folder of the run that this process does: locked until dropped.
 pub struct RunFolder {
     folder: PathBuf,
     record: Record,
-    _lock: File,
+    lock: File,
 }
 
 impl RunFolder {
@@ -128,6 +143,21 @@ impl RunFolder {
     ///
     /// [`TrainError::InUse`] where another run works in it.
     pub fn take(folder: &Path, resumed_at: u64, total_steps: u64) -> Result<Self, TrainError> {
+        let program = concat!("ferry-runtime ", env!("CARGO_PKG_VERSION"));
+        Self::take_for(program, folder, resumed_at, total_steps)
+    }
+
+    /// The same for a run that `program` does.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::InUse`] where another run works in it.
+    pub fn take_for(
+        program: &str,
+        folder: &Path,
+        resumed_at: u64,
+        total_steps: u64,
+    ) -> Result<Self, TrainError> {
         let fault = |source| TrainError::Write {
             path: folder.to_owned(),
             source,
@@ -148,14 +178,14 @@ impl RunFolder {
             record: Record {
                 state: State::Running,
                 pid: std::process::id(),
-                program: concat!("ferry-runtime ", env!("CARGO_PKG_VERSION")).to_owned(),
+                program: program.to_owned(),
                 started: now(),
                 ended: None,
                 resumed_at,
                 total_steps,
                 failure: None,
             },
-            _lock: lock,
+            lock,
         };
         taken.forget_request().map_err(fault)?;
         taken.write().map_err(fault)?;
@@ -164,24 +194,46 @@ impl RunFolder {
 
     /// Whether somebody asked this run to end.
     pub fn is_asked_to_stop(&self) -> bool {
-        self.folder.join(STOP).exists()
+        is_asked_to_stop(&self.folder)
+    }
+
+    /// The lock. A process that inherits it holds the folder, too.
+    pub fn lock(&self) -> &File {
+        &self.lock
+    }
+
+    /// Writes down how many steps are planned, where that is found out late.
+    pub fn plan(&mut self, total_steps: u64) -> Result<(), TrainError> {
+        if self.record.total_steps == total_steps {
+            return Ok(());
+        }
+        self.record.total_steps = total_steps;
+        self.write().map_err(|source| TrainError::Write {
+            path: self.folder.join(RECORD),
+            source,
+        })
     }
 
     /// Writes down how the run ended, and lets go of the folder.
-    pub fn leave(mut self, ended: &Result<Summary, TrainError>) -> Result<(), TrainError> {
+    pub fn leave(self, ended: &Result<Summary, TrainError>) -> Result<(), TrainError> {
+        match ended {
+            Ok(summary) => self.end(summary.ending.into(), None),
+            Err(error) => self.end(State::Failed, Some(error)),
+        }
+    }
+
+    /// Writes down in what state the run ended, and because of what, and lets go of the folder.
+    pub fn end(mut self, state: State, error: Option<&dyn Diagnose>) -> Result<(), TrainError> {
         let record = &mut self.record;
         record.ended = Some(now());
-        match ended {
-            Ok(summary) => record.state = summary.ending.into(),
-            Err(error) => {
-                record.state = State::Failed;
-                let args = error.args().into_iter();
-                record.failure = Some(Failure {
-                    code: error.code().to_owned(),
-                    args: args.map(|(name, value)| (name.to_owned(), value)).collect(),
-                });
+        record.state = state;
+        record.failure = error.map(|error| {
+            let args = error.args().into_iter();
+            Failure {
+                code: error.code().to_owned(),
+                args: args.map(|(name, value)| (name.to_owned(), value)).collect(),
             }
-        }
+        });
         let path = self.folder.join(RECORD);
         self.write()
             .and_then(|()| self.forget_request())
@@ -219,9 +271,13 @@ impl From<Ending> for State {
 
 /// Whether an entry of an output folder only says how a run stands, or stood: no result that could be lost.
 pub(crate) fn is_record(entry: &DirEntry) -> bool {
-    [LOCK, RECORD, RECORD_PARTIAL, STOP]
-        .iter()
-        .any(|name| entry.file_name() == *name)
+    let name = entry.file_name();
+    let files = [LOCK, RECORD, RECORD_PARTIAL, STOP, HANDED_JOB, HANDED_LOG];
+    let machine = name
+        .to_str()
+        .and_then(|name| name.strip_prefix(OTHER_MACHINE));
+    files.iter().any(|file| name == *file)
+        || machine.is_some_and(|number| number.parse::<u16>().is_ok())
 }
 
 /// Locks it, or says that another run has. Some network file systems know no locks: there, who starts two runs in one

@@ -1,5 +1,7 @@
 //! A job file's keys into a [`Job`].
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::error::JobError;
@@ -88,6 +90,19 @@ impl Job {
         overrides: &[String],
     ) -> Result<Vec<JobError>, JobError> {
         Ok(key_faults(&Fields::read(origin, text, overrides)?))
+    }
+
+    /// Every key as it is given, overrides applied, with its place for messages; neither known nor judged.
+    pub fn given(
+        origin: &str,
+        text: &str,
+        overrides: &[String],
+    ) -> Result<BTreeMap<String, (String, Value)>, JobError> {
+        let fields = Fields::read(origin, text, overrides)?;
+        let all = fields.iter();
+        Ok(all
+            .map(|(key, place, value)| (key.clone(), (place.clone(), value.clone())))
+            .collect())
     }
 }
 
