@@ -52,7 +52,10 @@ pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble
     if ready.prepared.items.is_empty() {
         return Err(train::TrainError::NoExamples.into());
     }
-    let device = Room::of(&chosen, &home, view);
+    let device = Room {
+        processes: usize::from(arguments.processes),
+        ..Room::of(&chosen, &home, view)
+    };
     let report = Report::make(&job, &shape, &ready, point.as_ref(), device)?;
     report.warn(view);
     view.result(
@@ -108,6 +111,8 @@ fn longest_batch(job: &Job) -> Vec<Item> {
 struct Room {
     name: String,
     available: Option<u64>,
+    /// Processes that compute together, each on a device of its own where there are several.
+    processes: usize,
 }
 
 impl Room {
@@ -117,11 +122,13 @@ impl Room {
             return Self {
                 name: chosen.label(),
                 available: available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+                processes: 1,
             };
         }
         Self {
             name: format!("{}, {}", chosen.label(), chosen.title()),
             available: free(chosen, home, view),
+            processes: 1,
         }
     }
 }
@@ -180,7 +187,7 @@ impl Report {
         let steps = if streams {
             Steps::streamed(job)
         } else {
-            Steps::of(job, items.len())
+            Steps::over(job, items.len(), device.processes)
         };
         let epochs = steps.total as f64 / steps.in_epoch as f64;
         let in_epoch: usize = items.iter().map(Item::tokens).sum();

@@ -12,6 +12,7 @@ use host_probe::{RealHost, accelerators};
 use manifest_schema::chip::{Chip, Family};
 use manifest_schema::policy::Policy;
 use manifest_schema::site::Device;
+use report::{Event, Sink};
 
 use crate::home::Home;
 
@@ -68,11 +69,7 @@ pub(crate) struct Chosen {
     pub(crate) chip: Option<&'static Chip>,
     /// Its PCI number, likewise.
     pub(crate) model: Option<String>,
-    /// An accelerator that is there and not used: its name, and the library that it would need.
-    #[cfg_attr(
-        not(feature = "native"),
-        allow(dead_code, reason = "told only by what could have used it")
-    )]
+    /// An accelerator that is there and not used: its name, and what it would need.
     pub(crate) unused: Option<(String, String)>,
 }
 
@@ -91,11 +88,24 @@ impl Chosen {
 
     /// Settles it by the command line and what this machine has.
     pub(crate) fn by(arguments: &DeviceArguments, home: &Home) -> Self {
+        let folders = folders(home);
+        Self::by_what_is_missing(arguments, |policy| {
+            let file = &policy.library.as_ref()?.file;
+            let there = folders.iter().any(|folder| folder.join(file).is_file());
+            (!there).then(|| file.clone())
+        })
+    }
+
+    /// The same for another program than this one; `missing` names what it lacks to compute on a family's devices.
+    pub(crate) fn by_what_is_missing(
+        arguments: &DeviceArguments,
+        missing: impl Fn(&Policy) -> Option<String>,
+    ) -> Self {
         let found = || accelerators(&RealHost::default());
         let chosen = match &arguments.device {
             Some(wish) if wish.policy.library.is_none() => Self::processor(),
             Some(wish) => Self::of(wish.policy, wish.index, arguments.chip, &found()),
-            None => Self::found(&found(), arguments.chip, &folders(home)),
+            None => Self::found(&found(), arguments.chip, missing),
         };
         Self {
             asked: arguments.device.is_some(),
@@ -114,6 +124,19 @@ impl Chosen {
         let bridge = &self.policy.collective.as_ref()?.bridge;
         let paths = folders(home).into_iter().map(|folder| folder.join(bridge));
         paths.into_iter().find(|path| path.is_file())
+    }
+
+    /// Warns of an accelerator that is there and not used.
+    pub(crate) fn warn_of_unused(&self, sink: &dyn Sink) {
+        if let Some((chip, file)) = &self.unused {
+            sink.emit(&Event::Warned {
+                code: "runtime.device-unused".to_owned(),
+                args: vec![
+                    ("chip".to_owned(), chip.clone()),
+                    ("file".to_owned(), file.clone()),
+                ],
+            });
+        }
     }
 
     /// As `--device` takes it.
@@ -152,28 +175,26 @@ impl Chosen {
         }
     }
 
-    /// The first accelerator whose library lies in `folders`, else the processor.
-    fn found(found: &[Device], chip: Option<&'static Chip>, folders: &[PathBuf]) -> Self {
+    /// The first accelerator for which nothing is `missing`, else the processor.
+    fn found(
+        found: &[Device],
+        chip: Option<&'static Chip>,
+        missing: impl Fn(&Policy) -> Option<String>,
+    ) -> Self {
         let mut unused = None;
-        for policy in Policy::all() {
-            let Some(library) = &policy.library else {
-                continue;
-            };
+        for policy in Policy::all().iter().filter(|one| one.library.is_some()) {
             let meant = chip.and_then(|chip| Family::of_chip(&chip.name));
             let meant = meant.is_some_and(|family| family.name == policy.name);
             let device = found.iter().find(|device| device.family == policy.name);
             if device.is_none() && !meant {
                 continue;
             }
-            if folders
-                .iter()
-                .any(|folder| folder.join(&library.file).is_file())
-            {
+            let Some(missing) = missing(policy) else {
                 return Self::of(policy, 0, chip, found);
-            }
+            };
             let name = device.and_then(|device| device.product.clone());
             let name = name.unwrap_or_else(|| policy.name.clone());
-            unused = unused.or(Some((name, library.file.clone())));
+            unused = unused.or(Some((name, missing)));
         }
         Self {
             unused,
@@ -199,7 +220,7 @@ pub(crate) fn folders(home: &Home) -> Vec<PathBuf> {
 #[cfg(feature = "native")]
 mod native {
     use console::View;
-    use report::{Event, Sink as _, Trouble};
+    use report::Trouble;
     use torch_backend::{Library, Loaded, Place, Registers};
 
     use super::{Chosen, folders};
@@ -234,15 +255,7 @@ mod native {
 
         /// Makes it ready: where tensors are to be put from now on.
         pub(crate) fn open(&self, home: &Home, view: &View) -> Result<Place, Trouble> {
-            if let Some((chip, file)) = &self.unused {
-                view.emit(&Event::Warned {
-                    code: "runtime.device-unused".to_owned(),
-                    args: vec![
-                        ("chip".to_owned(), chip.clone()),
-                        ("file".to_owned(), file.clone()),
-                    ],
-                });
-            }
+            self.warn_of_unused(view);
             match self.load(home)? {
                 None => Ok(Place::PROCESSOR),
                 Some(loaded) => Ok(loaded.choose(self.index)?),
@@ -253,8 +266,6 @@ mod native {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use manifest_schema::site::DeviceState;
 
     use super::*;
@@ -293,21 +304,19 @@ mod tests {
 
     #[test]
     fn an_accelerator_is_taken_where_chip_and_library_are_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let folders = [folder.path().to_owned()];
+        let missing = |_: &Policy| Some("libtorch_npu.so".to_owned());
         let there = [device("ascend", "ascend-910b", "d802")];
-        let without = Chosen::found(&there, None, &folders);
+        let without = Chosen::found(&there, None, missing);
         assert!(without.is_processor());
         let unused = without.unused.unwrap();
         assert_eq!(unused, ("a board".to_owned(), "libtorch_npu.so".to_owned()));
-        fs::write(folder.path().join("libtorch_npu.so"), "").unwrap();
-        let with = Chosen::found(&there, None, &folders);
+        let with = Chosen::found(&there, None, |_| None);
         assert_eq!(
             (with.label().as_str(), with.title()),
             ("npu:0", "Ascend 910B")
         );
         assert_eq!(with.model.as_deref(), Some("d802"));
-        let elsewhere = Chosen::found(&[], None, &folders);
+        let elsewhere = Chosen::found(&[], None, |_| None);
         assert!(elsewhere.is_processor() && elsewhere.unused.is_none());
     }
 }

@@ -7,6 +7,7 @@ use report::Trouble;
 use serde_json::{Value, json};
 
 use crate::device::{Chosen, DeviceArguments, folders};
+use crate::engine;
 use crate::home::Home;
 use crate::start;
 
@@ -23,12 +24,14 @@ pub(crate) fn run(arguments: &DeviceArguments, view: &View) -> Result<(), Troubl
     let release = home.release.as_ref().map(|path| path.display().to_string());
     let cache = home.cache.display().to_string();
     let policy = policy(&chosen, &home);
+    let engines = engine::usable(&home);
     let value = json!({
-        "native": cfg!(feature = "native"), "threads": threads, "home": release, "cache": cache,
+        "native": cfg!(feature = "native"), "engines": engines, "threads": threads, "home": release, "cache": cache,
         "device": chosen.label(), "policy": policy, "accelerators": seen, "opened": opened,
     });
     let mut lines = vec![
         format!("native   {}", cfg!(feature = "native")),
+        format!("other    {}", other_engine(&engines)),
         format!("threads  {threads}"),
         format!("home     {}", release.as_deref().unwrap_or("-")),
         format!("cache    {cache}"),
@@ -53,6 +56,14 @@ pub(crate) fn run(arguments: &DeviceArguments, view: &View) -> Result<(), Troubl
     }
     view.result(&value, &lines.join("\n"));
     Ok(())
+}
+
+/// The engine that is not in this program, or why there is none.
+fn other_engine(engines: &Value) -> String {
+    let other = &engines["llamafactory"];
+    let title = other["title"].as_str().map(str::to_owned);
+    let why = || other["why"]["message"].as_str().unwrap_or_default();
+    title.unwrap_or_else(|| format!("no LLaMA-Factory: {}", why()))
 }
 
 /// The accelerators on the bus, with the library that would serve each, where there is one.

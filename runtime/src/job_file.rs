@@ -10,6 +10,7 @@ use train::{ChatJob, EvalJob, ExportJob, PredictJob};
 use train::{Job, JobError, Numeric, Objective};
 
 use crate::device::Chosen;
+use crate::engine::Given;
 use crate::error::RuntimeError;
 use crate::rules::{self, Applied};
 
@@ -39,6 +40,30 @@ pub(crate) fn read_for(
     }
     let settings = [settings, &applied.settings].concat();
     Ok((read(path, &settings, view)?, applied))
+}
+
+/// The training job at `path` as it is run on `chosen`, or the first thing that stands in its way; nothing is told.
+#[cfg(feature = "native")]
+pub(crate) fn try_for(chosen: &Chosen, path: &Path, settings: &[String]) -> Result<Job, Trouble> {
+    let (origin, text) = text_of(path)?;
+    let job = Job::parse(&origin, &text, settings)?;
+    let applied = rules::apply(chosen, &job.settings)?;
+    let settings = [settings, &applied.settings].concat();
+    Ok(Job::parse(&origin, &text, &settings)?)
+}
+
+/// Every key of the job at `path` as it is given, and the file's name for messages; a key that nobody knows is an error.
+pub(crate) fn given(
+    path: &Path,
+    settings: &[String],
+    view: &View,
+) -> Result<(String, Given), Trouble> {
+    let (origin, text) = text_of(path)?;
+    let mut faults = Job::key_faults(&origin, &text, settings)?;
+    faults.retain(|fault| matches!(fault, JobError::Unknown { .. } | JobError::Foreign { .. }));
+    show_all(faults, view)?;
+    let given = Job::given(&origin, &text, settings)?;
+    Ok((origin, given))
 }
 
 /// Reads the export job at `path`.

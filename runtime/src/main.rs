@@ -1,24 +1,33 @@
 //! Fine-tunes and chats from the local model repository.
 
+mod check;
+mod device;
+mod doctor;
+mod engine;
+mod error;
+mod exit;
+mod home;
+mod job_file;
+mod material;
+mod native;
+mod rules;
+mod run_log;
+mod signals;
+mod start;
+mod watch;
+
 #[cfg(feature = "native")]
 mod api;
 #[cfg(feature = "native")]
 mod chance;
 #[cfg(feature = "native")]
 mod chat;
-mod check;
-mod device;
-mod doctor;
-mod error;
 #[cfg(feature = "native")]
 mod eval;
 #[cfg(feature = "native")]
 mod exam;
 #[cfg(feature = "native")]
 mod export;
-mod home;
-mod job_file;
-mod material;
 #[cfg(feature = "native")]
 mod model;
 #[cfg(feature = "native")]
@@ -30,29 +39,26 @@ mod predict;
 mod processes;
 #[cfg(feature = "native")]
 mod questions;
-mod rules;
-#[cfg(feature = "native")]
-mod signals;
 #[cfg(feature = "native")]
 mod speech;
-mod start;
 #[cfg(feature = "native")]
 mod talk;
 #[cfg(feature = "native")]
 mod train;
 #[cfg(feature = "native")]
 mod tuning;
-mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use console::{Flags, View};
-use report::{Outcome, Trouble};
+use report::{Outcome, Sink as _, Trouble};
 
 use crate::device::{Chosen, DeviceArguments};
+use crate::engine::{Engine, EngineArguments};
 use crate::home::Home;
+use crate::native::{ApiArguments, ChatArguments};
 
 /// Fine-tunes and chats with models on this machine. Opens no connection.
 ///
@@ -107,19 +113,22 @@ struct CheckArguments {
     job: JobArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Processes of this machine that would train together
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    processes: u16,
 }
 
 /// What `train` needs.
 #[derive(clap::Args)]
-#[cfg_attr(
-    not(feature = "native"),
-    allow(dead_code, reason = "read only where libtorch is built in")
-)]
 struct TrainArguments {
     #[command(flatten)]
     job: JobArguments,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
     /// Threads that compute. Without it as many as other programs leave idle; the same number gives the same results
     /// to the last bit
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -127,6 +136,9 @@ struct TrainArguments {
     /// Processes of this machine that train together, each on a device of its own where there are several
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     processes: u16,
+    /// Seconds that a run of LLaMA-Factory which is asked to end may take to finish its step and save
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    grace: u32,
 }
 
 /// What `watch` needs.
@@ -146,104 +158,41 @@ struct StopArguments {
     output_dir: PathBuf,
 }
 
-/// What `chat` and `api` talk with.
-#[derive(clap::Args)]
-#[cfg_attr(
-    not(feature = "native"),
-    allow(dead_code, reason = "read only where libtorch is built in")
-)]
-struct TalkArguments {
-    /// Job file, in LLaMA-Factory's YAML or JSON. Where `--model` is given none is needed
-    job: Option<PathBuf>,
-    /// Settings that replace the file's, such as `top_p=0.8`
-    #[arg(value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Folder of the model, a GGUF file, or an installed model's name; instead of the job's
-    #[arg(long)]
-    model: Option<String>,
-    /// Folder of a LoRA adapter, instead of the job's (can be repeated)
-    #[arg(long)]
-    adapter: Vec<PathBuf>,
-    /// Chat template, as in a job file. Without it the model's own is used
-    #[arg(long)]
-    template: Option<String>,
-    #[command(flatten)]
-    device: DeviceArguments,
-}
-
-/// What `chat` needs.
-#[derive(clap::Args)]
-#[cfg_attr(
-    not(feature = "native"),
-    allow(dead_code, reason = "read only where libtorch is built in")
-)]
-struct ChatArguments {
-    #[command(flatten)]
-    talk: TalkArguments,
-    /// A question; give several to ask one after another. Without any, questions are read from standard input
-    #[arg(long)]
-    prompt: Vec<String>,
-    /// What the model is told before the first question
-    #[arg(long)]
-    system: Option<String>,
-    /// Longest answer, in tokens. Without it the job's; without a job and settings 256
-    #[arg(long)]
-    max_tokens: Option<usize>,
-    /// Draw each word by chance: above one wilder, below one tamer. Without it the job decides; without a job and
-    /// settings the likeliest word is taken
-    #[arg(long)]
-    temperature: Option<f64>,
-    /// Decides what is drawn: the same seed draws the same. Without it each run draws anew
-    #[arg(long)]
-    seed: Option<u64>,
-}
-
-/// What `api` needs.
-#[derive(clap::Args)]
-#[cfg_attr(
-    not(feature = "native"),
-    allow(dead_code, reason = "read only where libtorch is built in")
-)]
-struct ApiArguments {
-    #[command(flatten)]
-    talk: TalkArguments,
-    /// Address and port to listen on. Without it 127.0.0.1:8000, or what `API_HOST` and `API_PORT` say
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<String>,
-    /// File with the token that clients must show. Without it `API_KEY` is the token; without both none is needed on this
-    /// machine, and one is made and shown where others can reach the server
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Answers that are made at a time
-    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
-    concurrent: u16,
-    /// Requests that may wait for their turn; more are refused
-    #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    queue: u16,
-    /// Seconds that a client may take to send a request's head; twice as long for a body, and to take what it is sent
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=3600))]
-    patience: u16,
-    /// Largest request, in megabytes
-    #[arg(long, value_name = "MB", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
-    largest_request: u16,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_as_the_device_needs(&arguments.command);
     let view = View::from_flags(&arguments.flags);
-    match run(arguments.command, &view) {
+    match run(&arguments.command, &view) {
         Ok(outcome) => view.done(outcome),
-        Err(trouble) => view.fail(&trouble),
+        Err(trouble) => fail(&arguments.command, &trouble, &view),
     }
+}
+
+/// Says what went wrong, and which other engine may do what this one refuses.
+fn fail(command: &Command, trouble: &Trouble, view: &View) -> ExitCode {
+    let offer = match command {
+        Command::Train(arguments) => engine::offer(&arguments.engine, trouble),
+        Command::Check(arguments) => engine::offer(&arguments.engine, trouble),
+        _ => None,
+    };
+    // A program reads the error last.
+    if let Some(offer) = offer.as_ref().filter(|_| view.is_json()) {
+        view.emit(&offer.event());
+    }
+    let status = view.fail(trouble);
+    if let Some(offer) = offer {
+        view.note(offer.code, &[("command", offer.command)]);
+    }
+    status
 }
 
 /// Libraries read some variables as they are loaded, which is before this: the program starts itself anew with them.
 fn start_as_the_device_needs(command: &Command) {
     let home = Home::find();
+    let own = |engine: &EngineArguments| engine.engine != Engine::LlamaFactory;
     let arguments = match command {
-        Command::Train(arguments) => Some(&arguments.device),
-        Command::Check(arguments) => Some(&arguments.device),
+        Command::Train(arguments) => Some(&arguments.device).filter(|_| own(&arguments.engine)),
+        Command::Check(arguments) => Some(&arguments.device).filter(|_| own(&arguments.engine)),
         Command::Chat(arguments) => Some(&arguments.talk.device),
         Command::Api(arguments) => Some(&arguments.talk.device),
         Command::Doctor(arguments) => Some(arguments),
@@ -257,27 +206,25 @@ fn start_as_the_device_needs(command: &Command) {
     start::again_where_needed(chosen.policy, &device::folders(&home));
 }
 
-fn run(command: Command, view: &View) -> Result<Outcome, Trouble> {
+fn run(command: &Command, view: &View) -> Result<Outcome, Trouble> {
     match command {
-        Command::Watch(arguments) => return watch::run(&arguments, view),
-        Command::Stop(arguments) => watch::stop(&arguments, view)?,
-        Command::Doctor(arguments) => doctor::run(&arguments, view)?,
-        Command::Check(arguments) => check::run(&arguments, view)?,
+        Command::Watch(arguments) => return watch::run(arguments, view),
+        Command::Stop(arguments) => watch::stop(arguments, view)?,
+        Command::Doctor(arguments) => doctor::run(arguments, view)?,
+        Command::Check(arguments) => engine::check(arguments, view)?,
+        Command::Train(arguments) => engine::train(arguments, view)?,
         #[cfg(feature = "native")]
-        Command::Train(arguments) => train::run(&arguments, view)?,
+        Command::Predict(arguments) => predict::run(arguments, view)?,
         #[cfg(feature = "native")]
-        Command::Predict(arguments) => predict::run(&arguments, view)?,
+        Command::Eval(arguments) => eval::run(arguments, view)?,
         #[cfg(feature = "native")]
-        Command::Eval(arguments) => eval::run(&arguments, view)?,
+        Command::Chat(arguments) => chat::run(arguments, view)?,
         #[cfg(feature = "native")]
-        Command::Chat(arguments) => chat::run(&arguments, view)?,
+        Command::Api(arguments) => api::run(arguments, view)?,
         #[cfg(feature = "native")]
-        Command::Api(arguments) => api::run(&arguments, view)?,
-        #[cfg(feature = "native")]
-        Command::Export(arguments) => export::run(&arguments, view)?,
+        Command::Export(arguments) => export::run(arguments, view)?,
         #[cfg(not(feature = "native"))]
-        Command::Train(_)
-        | Command::Predict(_)
+        Command::Predict(_)
         | Command::Eval(_)
         | Command::Chat(_)
         | Command::Api(_)

@@ -9,9 +9,8 @@
 
 use std::env;
 use std::io::{self, BufRead as _, BufReader};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, sleep};
@@ -22,6 +21,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use torch_backend::{Group, Meeting, Peers};
 
 use crate::error::RuntimeError;
+use crate::exit::ending;
 
 /// Set by the first process for those that it starts.
 const PARENT: &str = "FERRY_PARENT";
@@ -212,14 +212,6 @@ fn error_of(line: &str) -> Option<String> {
         text.push_str(cause.as_str().unwrap_or_default());
     }
     Some(text)
-}
-
-fn ending(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "no status".to_owned(),
-    }
 }
 
 /// What the environment says of a process's place.

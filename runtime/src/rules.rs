@@ -14,6 +14,8 @@ use crate::error::RuntimeError;
 pub(crate) struct Applied {
     /// Settings that replace the job's.
     pub(crate) settings: Vec<String>,
+    /// Keys that ask for what is not there on this chip. The native engine does not read them.
+    pub(crate) left_out: Vec<String>,
     notes: Vec<Note>,
 }
 
@@ -67,7 +69,10 @@ pub(crate) fn apply(chosen: &Chosen, job: &Value) -> Result<Applied, RuntimeErro
                 args.push(("with", with.join(" ")));
                 applied.note("runtime.chip-replaces", args);
             }
-            Then::LeaveOut => applied.note("runtime.chip-leaves-out", args),
+            Then::LeaveOut => {
+                applied.left_out.push(rule.key.clone());
+                applied.note("runtime.chip-leaves-out", args);
+            }
         }
     }
     Ok(applied)

@@ -8,6 +8,7 @@ use signal_hook::flag;
 
 /// A flag that Ctrl-C or `kill` sets: the loop ends after the step and saves; a second time they end the program at
 /// once. A terminal that is closed ends nothing. Where no handler can be set, signals do what they always did.
+#[cfg(feature = "native")]
 pub(crate) fn stop_on_request() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -17,4 +18,14 @@ pub(crate) fn stop_on_request() -> Arc<AtomicBool> {
     }
     let _ = flag::register(SIGHUP, Arc::new(AtomicBool::new(false)));
     stop
+}
+
+/// A flag that Ctrl-C or `kill` sets each time anew, for who ends another program. A terminal that is closed ends nothing.
+pub(crate) fn told() -> Arc<AtomicBool> {
+    let told = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let _ = flag::register(signal, Arc::clone(&told));
+    }
+    let _ = flag::register(SIGHUP, Arc::new(AtomicBool::new(false)));
+    told
 }

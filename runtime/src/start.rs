@@ -10,7 +10,7 @@ use std::process::Command;
 use manifest_schema::policy::Policy;
 
 /// libgomp reads it once, as it is loaded.
-const WAITING: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
+pub(crate) const WAITING: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 
 /// The loader's list of libraries that come before all others.
 const PRELOAD: &str = "LD_PRELOAD";
@@ -47,6 +47,16 @@ fn missing(
         .filter(|(name, _)| read(name).is_none())
         .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
+    missing.extend(preload(policy, folders, read));
+    missing
+}
+
+/// The loader's list with what `policy` wants loaded before all others, where that is not in it yet.
+pub(crate) fn preload(
+    policy: &Policy,
+    folders: &[PathBuf],
+    read: &dyn Fn(&str) -> Option<OsString>,
+) -> Option<(String, OsString)> {
     let before = read(PRELOAD).unwrap_or_default();
     let mut preload: Vec<OsString> = Vec::new();
     for file in preloads(policy, folders) {
@@ -55,11 +65,11 @@ fn missing(
             preload.push(file.into_os_string());
         }
     }
-    if !preload.is_empty() {
-        preload.extend((!before.is_empty()).then_some(before));
-        missing.push((PRELOAD.to_owned(), preload.join(&OsString::from(":"))));
+    if preload.is_empty() {
+        return None;
     }
-    missing
+    preload.extend((!before.is_empty()).then_some(before));
+    Some((PRELOAD.to_owned(), preload.join(&OsString::from(":"))))
 }
 
 /// The files that `policy` wants loaded before all others on this machine.

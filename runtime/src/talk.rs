@@ -8,10 +8,10 @@ use torch_backend::{Model, Threads, use_threads};
 use train::{ChatJob, Generation};
 use train_data::Tokenizer;
 
-use crate::TalkArguments;
 use crate::device::Chosen;
 use crate::error::RuntimeError;
 use crate::home::Home;
+use crate::native::TalkArguments;
 use crate::speech::Speech;
 use crate::{job_file, model};
 

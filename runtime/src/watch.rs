@@ -1,25 +1,22 @@
 //! `watch` and `stop`: a run seen, and ended, from anywhere that sees its folder.
 
-use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use console::View;
 use report::{Outcome, Trouble};
 use serde_json::{Value, json};
-use train::{Record, State, ask_to_stop};
+use train::{Record, State, ask_to_stop, is_asked_to_stop};
 
+use crate::engine;
 use crate::error::RuntimeError;
+use crate::run_log::Log;
 use crate::{StopArguments, WatchArguments};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// The most that one look takes from a log.
-const LARGEST: u64 = 4 << 20;
 
 /// Shows the lines of a run's log as they come, until the run ends, and then how it ended.
 pub(crate) fn run(arguments: &WatchArguments, view: &View) -> Result<Outcome, Trouble> {
@@ -44,10 +41,13 @@ pub(crate) fn stop(arguments: &StopArguments, view: &View) -> Result<(), Trouble
     let record = record(folder)?;
     let running = record.state == State::Running;
     if running {
+        let again = is_asked_to_stop(folder);
         ask_to_stop(folder).map_err(|source| RuntimeError::CannotAsk {
             path: folder.clone(),
             source,
         })?;
+        // The file is looked at by the program that started the run; where that was killed, nobody does.
+        engine::end_orphan(folder, &record, again);
     }
     let path = folder.display().to_string();
     let code = if running {
@@ -126,64 +126,4 @@ fn tell(folder: &Path, record: &Record, step: u64, view: &View) -> Outcome {
         &said,
     );
     outcome
-}
-
-/// The log of a run, read on from where the last look ended.
-struct Log {
-    path: PathBuf,
-    /// Which file was read: a run that goes on from a checkpoint puts another in its place.
-    inode: u64,
-    offset: u64,
-    /// The last step that was shown.
-    step: u64,
-}
-
-impl Log {
-    fn of(folder: &Path) -> Self {
-        Self {
-            path: folder.join("trainer_log.jsonl"),
-            inode: 0,
-            offset: 0,
-            step: 0,
-        }
-    }
-
-    /// The whole lines that were added since the last look.
-    fn lines(&mut self) -> io::Result<Vec<Value>> {
-        let mut file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            opened => opened?,
-        };
-        let inode = file.metadata()?.ino();
-        if inode != self.inode {
-            (self.inode, self.offset) = (inode, 0);
-        }
-        let mut lines = Vec::new();
-        loop {
-            file.seek(SeekFrom::Start(self.offset))?;
-            let mut bytes = Vec::new();
-            Read::by_ref(&mut file)
-                .take(LARGEST)
-                .read_to_end(&mut bytes)?;
-            // A line without its end is still being written; one that fills all that is read is none of ours.
-            let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
-                Some(end) => end + 1,
-                None if bytes.len() as u64 == LARGEST => bytes.len(),
-                None => return Ok(lines),
-            };
-            self.offset += whole as u64;
-            let text = String::from_utf8_lossy(&bytes[..whole]);
-            for line in text.lines() {
-                let value: Value = serde_json::from_str(line).unwrap_or_default();
-                let Some(step) = value["current_steps"].as_u64() else {
-                    continue;
-                };
-                // The closing line has no figures; what was shown before a checkpoint was gone back to comes again.
-                if value.get("loss").is_some() || value.get("eval_loss").is_some() {
-                    self.step = step;
-                    lines.push(value);
-                }
-            }
-        }
-    }
 }

@@ -15,6 +15,7 @@ mod check;
 mod data;
 #[cfg(feature = "native")]
 mod devices;
+mod engine;
 #[cfg(feature = "native")]
 mod eval;
 #[cfg(feature = "native")]
@@ -28,6 +29,7 @@ mod predict;
 #[cfg(feature = "native")]
 mod processes;
 mod refusals;
+mod stand_in;
 #[cfg(feature = "native")]
 mod training;
 #[cfg(feature = "native")]
