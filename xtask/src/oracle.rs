@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{bench, demo, libtorch, paths, programs, shell};
 
+mod engines;
 mod papers;
 mod registry;
 
@@ -26,6 +27,8 @@ pub(crate) struct Args {
 enum Check {
     /// PEFT loads an adapter and answers as Ferry does.
     Peft,
+    /// One job through both engines gives the same losses.
+    Engines,
     /// transformers loads a model exported in four bits, with bitsandbytes' own bytes.
     Packed,
     /// transformers finds an installed model by its hub name.
@@ -48,6 +51,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&place)?;
     if asked(Check::Peft) {
         peft(&bench::python(args.python.as_deref())?, &place)?;
+    }
+    if asked(Check::Engines) {
+        engines::agree(&bench::python(args.python.as_deref())?, &place)?;
     }
     if asked(Check::Packed) {
         packed(&bench::python(args.python.as_deref())?, &place)?;
