@@ -112,8 +112,10 @@ impl Stretch {
 pub(crate) fn made_for(config: &Value) -> u64 {
     let rules = ["rope_parameters", "rope_scaling"].iter();
     let mut original = rules.map(|name| &config[*name]["original_max_position_embeddings"]);
-    let original = original.find_map(Value::as_u64);
-    let positions = original.or(config["max_position_embeddings"].as_u64());
+    // Some writers keep it with a fraction that is zero.
+    let whole = |value: &Value| value.as_f64().map(|number| number as u64);
+    let original = original.find_map(whole);
+    let positions = original.or(whole(&config["max_position_embeddings"]));
     positions
         .filter(|positions| *positions > 0)
         .unwrap_or(USUAL)
@@ -189,6 +191,11 @@ mod tests {
         assert_eq!(older["rope_theta"], 5e5);
         assert_eq!(older["rope_scaling"]["rope_type"], "yarn");
         assert_eq!(older["rope_scaling"].get("type"), None);
+        let mut fraction = json!({
+            "max_position_embeddings": 131_072,
+            "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64.0}
+        });
+        assert_eq!(stretch.apply(&mut fraction).now, 128);
         for odd in [json!([]), json!({"max_position_embeddings": 0}), json!({})] {
             let mut changed = odd.clone();
             assert_eq!(stretch.apply(&mut changed).now, 2048);

@@ -14,8 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Read1;
-use super::columns::{Batch, Column, Schema};
+use super::columns::{Batch, Column};
 use super::flat::Table;
+use super::schema::Schema;
 use crate::error::DataError;
 
 /// Bytes of what a message says, of which one with a thousand columns has some hundred thousand.

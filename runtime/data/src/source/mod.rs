@@ -16,6 +16,7 @@ mod flat;
 mod guard;
 mod json;
 mod parquet;
+mod schema;
 mod table;
 mod text;
 
