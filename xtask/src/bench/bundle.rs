@@ -8,7 +8,8 @@ mod select;
 mod share;
 mod weights;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -156,7 +157,10 @@ impl Bench {
         let own = ["build", "ferry.lock", "--key", "key"];
         let own = [&own[..], &["--passphrase-file", "passphrase"], words].concat();
         let mut build = self.command(&self.bundler, &own);
-        watched(build.arg("--output").arg(out), |_, _| ())
+        let cost = watched(build.arg("--output").arg(out), |_, _| ())?;
+        // It went past the page cache; who reads it is to find it there.
+        io::copy(&mut File::open(out)?, &mut io::sink())?;
+        Ok(cost)
     }
 
     fn verify(&self, bundle: &Path) -> Result<Cost> {
