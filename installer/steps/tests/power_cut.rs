@@ -66,6 +66,26 @@ fn a_first_install_that_is_cut_off_leaves_nothing_current_or_all() {
 }
 
 #[test]
+fn large_files_are_whole_whenever_power_goes_on_their_own_way_to_the_disk() {
+    let world = World::of_large_files();
+    for cut in (0..).step_by(4) {
+        let _ = std::fs::remove_dir_all(world.prefix().path());
+        let disk = FaultyDisk::that_dies_after(cut);
+        let outcome = world.install(&disk, "1");
+        disk.reboot();
+        let left = world.whole();
+        if outcome.is_ok() {
+            assert!(cut > 20, "the disk died only {cut} times");
+            assert_eq!(left.as_deref(), Some("1"));
+            return;
+        }
+        assert!(matches!(left.as_deref(), None | Some("1")), "{left:?}");
+        world.install(&RealDisk, "1").unwrap();
+        assert_eq!(world.whole().as_deref(), Some("1"), "after {cut}");
+    }
+}
+
+#[test]
 fn a_disk_that_fills_up_at_any_operation_is_said_and_leaves_no_half_release() {
     for cut in 0.. {
         let world = World::new();

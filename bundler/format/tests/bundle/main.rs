@@ -9,6 +9,7 @@ mod forgery;
 mod golden;
 mod golden_image;
 mod images;
+mod large;
 mod parity;
 mod random;
 mod second_reader;

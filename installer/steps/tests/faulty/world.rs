@@ -14,14 +14,32 @@ pub(crate) struct World {
 impl World {
     /// Two releases under one key: `1.ferry` and `2.ferry`.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let files = |release: u8| {
-            [
+        Self::of(4096, |release| {
+            vec![
                 ("same.bin", b"{}".to_vec()),
                 ("data.bin", vec![release; 10_000]),
             ]
-        };
+        })
+    }
+
+    /// The same with files that are large enough for a way of their own to the disk, the one of them no number of whole blocks.
+    #[allow(dead_code, reason = "not every test needs them")]
+    pub(crate) fn of_large_files() -> Self {
+        let byte = |seed: u32, n: u32| (n.wrapping_mul(n).wrapping_add(seed) >> 7) as u8;
+        let bytes = |seed: u32, size: u32| (0..size).map(|n| byte(seed, n)).collect();
+        Self::of(2 << 20, |release| {
+            let seed = u32::from(release);
+            vec![
+                ("many.bin", bytes(seed, (7 << 20) + 77)),
+                ("two.bin", bytes(seed + 9, 4 << 20)),
+            ]
+        })
+    }
+
+    fn of(piece_size: u64, files: impl Fn(u8) -> Vec<(&'static str, Vec<u8>)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let mut fake = Fake::with_dataset("demo", 1, &files(1));
+        fake.options.piece_size = piece_size;
         let second = Fake::with_dataset("demo", 2, &files(2));
         for release in ["1", "2"] {
             let blobs = folder.path().join(format!("blobs-{release}"));
