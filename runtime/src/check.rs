@@ -14,6 +14,7 @@ use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
 use crate::material::{Keep, Ready};
+use crate::placed_job::fitted;
 use crate::positions;
 use crate::rules::Applied;
 use crate::{CheckArguments, JobArguments};
@@ -22,7 +23,8 @@ pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble
     let home = Home::find();
     let mut chosen = Chosen::by(&arguments.device, &home);
     let JobArguments { job, settings } = &arguments.job;
-    let (job, applied) = job_file::read_for(&mut chosen, job, settings, view)?;
+    let read = |settings: &[String]| job_file::read(job, settings, view);
+    let (job, applied) = fitted(&mut chosen, settings, view, read)?;
     let model = home
         .model(&job.model)
         .ok_or_else(|| RuntimeError::NoSuchModel {

@@ -224,7 +224,9 @@ mod native {
     use torch_backend::{Library, Loaded, Place, Registers};
 
     use super::{Chosen, folders};
+    use crate::error::RuntimeError;
     use crate::home::Home;
+    use crate::rules;
 
     /// What the wheel's build of `torch_npu` asks of Python before it makes its first tensor, and no more: packages that
     /// are there already need no Python of theirs.
@@ -260,6 +262,28 @@ mod native {
                 None => Ok(Place::PROCESSOR),
                 Some(loaded) => Ok(loaded.choose(self.index)?),
             }
+        }
+
+        /// Where the device's memory ran out, says what the chip allows to be done about that. `packs`: the job could hold
+        /// its weights in four bits and does not.
+        pub(crate) fn explained(&self, packs: bool, trouble: Trouble) -> Trouble {
+            let error = trouble.diagnose();
+            if self.is_processor() || error.code() != "torch.out-of-memory" {
+                return trouble;
+            }
+            let args = error.args().into_iter();
+            let reason = args.filter(|(name, _)| *name == "reason");
+            let reason: String = reason.map(|(_, value)| value).collect();
+            // The processor's memory may run out as well; libtorch says that in other words.
+            if !reason.contains("out of memory") {
+                return trouble;
+            }
+            RuntimeError::DeviceFull {
+                chip: self.title().to_owned(),
+                reason,
+                packable: packs && !rules::refuses(self, "quantization_bit"),
+            }
+            .into()
         }
     }
 }

@@ -43,6 +43,15 @@ pub(crate) enum RuntimeError {
     /// A chip that one does not train on.
     #[error("{chip} is made for inference only")]
     ChipForInference { chip: String, source_of: String },
+    /// The memory of a device ran out.
+    #[cfg(feature = "native")]
+    #[error("the memory of {chip} ran out: {reason}")]
+    DeviceFull {
+        chip: String,
+        reason: String,
+        /// The job may hold its weights in four bits there, and does not.
+        packable: bool,
+    },
     /// Another process of the run ended.
     #[cfg(feature = "native")]
     #[error("process {rank} of {count} ended with {how}{}", after(.said))]
@@ -60,10 +69,6 @@ pub(crate) enum RuntimeError {
     #[cfg(feature = "native")]
     #[error("the variable {name} is `{value}`")]
     BadVariable { name: &'static str, value: String },
-    /// Data that is read while it is trained on has no parts to deal.
-    #[cfg(feature = "native")]
-    #[error("data that is streamed is read by one process")]
-    StreamingAlone,
     /// A run over several machines.
     #[cfg(feature = "native")]
     #[error("{name}={value} means another machine")]
@@ -116,6 +121,10 @@ impl Diagnose for RuntimeError {
             Self::ChipRefuses { .. } => "runtime.chip-refuses",
             Self::ChipForInference { .. } => "runtime.chip-for-inference",
             #[cfg(feature = "native")]
+            Self::DeviceFull { packable: true, .. } => "runtime.device-full-packable",
+            #[cfg(feature = "native")]
+            Self::DeviceFull { .. } => "runtime.device-full",
+            #[cfg(feature = "native")]
             Self::ProcessEnded { .. } => "runtime.process-ended",
             #[cfg(feature = "native")]
             Self::NotStarted { .. } => "runtime.not-started",
@@ -123,8 +132,6 @@ impl Diagnose for RuntimeError {
             Self::BadVariable { .. } => "runtime.bad-variable",
             #[cfg(feature = "native")]
             Self::OtherHost { .. } => "runtime.other-host",
-            #[cfg(feature = "native")]
-            Self::StreamingAlone => "runtime.streaming-alone",
             #[cfg(feature = "native")]
             Self::ExportTaken { .. } => "runtime.export-taken",
             #[cfg(feature = "native")]
@@ -172,6 +179,10 @@ impl Diagnose for RuntimeError {
                 ("reason", reason.clone()),
             ],
             #[cfg(feature = "native")]
+            Self::DeviceFull { chip, reason, .. } => {
+                vec![("chip", chip.clone()), ("reason", reason.clone())]
+            }
+            #[cfg(feature = "native")]
             Self::ProcessEnded {
                 rank,
                 count,
@@ -184,7 +195,7 @@ impl Diagnose for RuntimeError {
                 ("said", after(said)),
             ],
             #[cfg(feature = "native")]
-            Self::NotStarted { .. } | Self::StreamingAlone => Args::new(),
+            Self::NotStarted { .. } => Args::new(),
             #[cfg(feature = "native")]
             Self::BadVariable { name, value } | Self::OtherHost { name, value } => {
                 vec![("name", (*name).to_owned()), ("value", value.clone())]
@@ -215,7 +226,9 @@ impl Diagnose for RuntimeError {
         match self {
             Self::RunUnreadable { .. } | Self::CannotAsk { .. } => Outcome::HostFault,
             #[cfg(feature = "native")]
-            Self::ProcessEnded { .. } | Self::NotStarted { .. } => Outcome::HostFault,
+            Self::DeviceFull { .. } | Self::ProcessEnded { .. } | Self::NotStarted { .. } => {
+                Outcome::HostFault
+            }
             _ => Outcome::Usage,
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use console::View;
 use report::{Event, Sink, Step, Trouble};
 use serde_json::{Map, Value, json};
-use torch_backend::{Model, ModelFiles, Threads, use_threads};
+use torch_backend::{Model, ModelFiles};
 use train::{ExamJob, TrainError};
 use train_data::{
     CATEGORIES, CHOICES, Exam, ExamQuestion, Opening, ShuffleSeeds, Split, Subject, Template,
@@ -15,22 +15,19 @@ use train_data::{
 };
 
 use crate::error::RuntimeError;
-use crate::home::Home;
 use crate::material::template;
-use crate::{job_file, model};
+use crate::model;
+use crate::placed_job::Desk;
 
-pub(crate) fn run(job: &ExamJob, view: &View) -> Result<(), Trouble> {
-    job_file::warn_of_numbers(job.used.numeric, view);
+pub(crate) fn run(job: &ExamJob, desk: &Desk, view: &View) -> Result<(), Trouble> {
     // As in the original, and before anything is computed.
     if let Some(path) = job.save_dir.as_ref().filter(|path| path.exists()) {
         return Err(RuntimeError::SaveTaken { path: path.clone() }.into());
     }
-    let home = Home::find();
-    let threads = use_threads(Threads::Idle);
-    let files = model::find(&job.used, &home, view)?;
+    let files = model::find(&job.used, &desk.home, view)?;
     let parts = parts(job)?;
     let room = Room::settle(job, &files, view)?;
-    let model = model::load(&files, &job.used, torch_backend::Place::PROCESSOR)?;
+    let model = model::load(&files, &job.used, desk.place)?;
     let sheets = room.sit(&parts, &model, view)?;
     let told = |question: &ExamQuestion| !question.answer.is_empty();
     if !parts.iter().flat_map(|part| &part.questions).any(told) {
@@ -54,7 +51,7 @@ pub(crate) fn run(job: &ExamJob, view: &View) -> Result<(), Trouble> {
         .map(|(name, score)| (name.to_owned(), score.into()));
     let value = json!({
         "questions": questions, "scores": scores.collect::<Map<String, Value>>(),
-        "save_dir": job.save_dir, "threads": threads,
+        "save_dir": job.save_dir, "device": desk.chosen.label(), "threads": desk.threads,
     });
     view.result(&value, &report);
     Ok(())

@@ -12,7 +12,8 @@ use train::{Job, JobError, Numeric, Objective};
 use crate::device::Chosen;
 use crate::engine::Given;
 use crate::error::RuntimeError;
-use crate::rules::{self, Applied};
+#[cfg(feature = "native")]
+use crate::rules;
 
 /// Reads the training job at `path`.
 pub(crate) fn read(path: &Path, settings: &[String], view: &View) -> Result<Job, Trouble> {
@@ -21,33 +22,12 @@ pub(crate) fn read(path: &Path, settings: &[String], view: &View) -> Result<Job,
     Ok(Job::parse(&origin, &text, settings)?)
 }
 
-/// Reads the training job at `path` as it is run on `chosen`: what the chip's rules say is done to it, and told. A job that
-/// wants the processor gets it, unless the command line says otherwise.
-pub(crate) fn read_for(
-    chosen: &mut Chosen,
-    path: &Path,
-    settings: &[String],
-    view: &View,
-) -> Result<(Job, Applied), Trouble> {
-    let job = read(path, settings, view)?;
-    if job.use_cpu && !chosen.asked {
-        *chosen = Chosen::processor();
-    }
-    let applied = rules::apply(chosen, &job.settings)?;
-    applied.warn(view);
-    if applied.settings.is_empty() {
-        return Ok((job, applied));
-    }
-    let settings = [settings, &applied.settings].concat();
-    Ok((read(path, &settings, view)?, applied))
-}
-
 /// The training job at `path` as it is run on `chosen`, or the first thing that stands in its way; nothing is told.
 #[cfg(feature = "native")]
 pub(crate) fn try_for(chosen: &Chosen, path: &Path, settings: &[String]) -> Result<Job, Trouble> {
     let (origin, text) = text_of(path)?;
     let job = Job::parse(&origin, &text, settings)?;
-    let applied = rules::apply(chosen, &job.settings)?;
+    let applied = rules::apply(chosen, &job.settings, true)?;
     let settings = [settings, &applied.settings].concat();
     Ok(Job::parse(&origin, &text, &settings)?)
 }
@@ -132,9 +112,9 @@ fn show_all(mut faults: Vec<JobError>, view: &View) -> Result<(), Trouble> {
     last.map_or(Ok(()), |fault| Err(fault.into()))
 }
 
-/// Warns where a job asks for a number format that this program does not compute in.
-pub(crate) fn warn_of_numbers(numeric: Numeric, view: &View) {
-    if numeric == Numeric::Float16 {
+/// Warns where a job asks for a number format that is not computed in on `chosen`.
+pub(crate) fn warn_of_numbers(chosen: &Chosen, numeric: Numeric, view: &View) {
+    if chosen.is_processor() && numeric == Numeric::Float16 {
         view.emit(&Event::Warned {
             code: "runtime.computes-in-float32".to_owned(),
             args: Vec::new(),
@@ -150,9 +130,7 @@ pub(crate) fn warn(job: &Job, chosen: &Chosen, view: &View) {
             args: Vec::new(),
         });
     };
-    if chosen.is_processor() {
-        warn_of_numbers(job.numeric, view);
-    }
+    warn_of_numbers(chosen, job.numeric, view);
     // Only the loss over tokens goes back through the layers one by one.
     if job.recomputation_asked && job.objective != Objective::Tokens {
         warned("runtime.keeps-activations");

@@ -32,6 +32,7 @@ mod export;
 mod model;
 #[cfg(feature = "native")]
 mod perplexity;
+mod placed_job;
 mod positions;
 #[cfg(feature = "native")]
 mod predict;
@@ -79,9 +80,9 @@ enum Command {
     /// Say what a job will do and need, before anything starts
     Check(CheckArguments),
     /// Answer a dataset's questions with a model, and tell how near it comes to the wanted answers
-    Predict(JobArguments),
+    Predict(PlacedArguments),
     /// Try a model on an exam of multiple choice, or on the loss of datasets
-    Eval(JobArguments),
+    Eval(PlacedArguments),
     /// Answer questions with a model, and an adapter if there is one
     Chat(ChatArguments),
     /// Serve a model to clients of the OpenAI interface
@@ -104,6 +105,19 @@ struct JobArguments {
     /// Settings that replace the file's, such as `learning_rate=1e-4`
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<String>,
+}
+
+/// A job, and where it is computed.
+#[derive(clap::Args)]
+#[cfg_attr(
+    not(feature = "native"),
+    allow(dead_code, reason = "read only where libtorch is built in")
+)]
+struct PlacedArguments {
+    #[command(flatten)]
+    job: JobArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 /// What `check` needs.
@@ -193,14 +207,11 @@ fn start_as_the_device_needs(command: &Command) {
     let arguments = match command {
         Command::Train(arguments) => Some(&arguments.device).filter(|_| own(&arguments.engine)),
         Command::Check(arguments) => Some(&arguments.device).filter(|_| own(&arguments.engine)),
+        Command::Eval(arguments) | Command::Predict(arguments) => Some(&arguments.device),
         Command::Chat(arguments) => Some(&arguments.talk.device),
         Command::Api(arguments) => Some(&arguments.talk.device),
         Command::Doctor(arguments) => Some(arguments),
-        Command::Export(_)
-        | Command::Eval(_)
-        | Command::Predict(_)
-        | Command::Watch(_)
-        | Command::Stop(_) => None,
+        Command::Export(_) | Command::Watch(_) | Command::Stop(_) => None,
     };
     let chosen = arguments.map_or_else(Chosen::processor, |given| Chosen::by(given, &home));
     start::again_where_needed(chosen.policy, &device::folders(&home));

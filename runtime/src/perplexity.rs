@@ -5,29 +5,26 @@ use std::time::Instant;
 use console::View;
 use report::{Step, Trouble};
 use serde_json::{Map, Value, json};
-use torch_backend::{Threads, use_threads};
 use train::{LossJob, TrainError, save_results, speed};
 use train_data::{Batch, Item};
 
-use crate::home::Home;
 use crate::material::{Keep, Ready, Sources};
+use crate::model;
+use crate::placed_job::Desk;
 use crate::predict::lines;
-use crate::{job_file, model};
 
-pub(crate) fn run(job: &LossJob, view: &View) -> Result<(), Trouble> {
-    job_file::warn_of_numbers(job.used.numeric, view);
-    let home = Home::find();
-    let threads = use_threads(Threads::Idle);
-    let files = model::find(&job.used, &home, view)?;
+pub(crate) fn run(job: &LossJob, desk: &Desk, view: &View) -> Result<(), Trouble> {
+    let home = &desk.home;
+    let files = model::find(&job.used, home, view)?;
     let sources = Sources::of_asked(&job.data, &job.asked, job.seed);
-    let mut ready = Ready::open(&sources, files.folder(), &home, view)?;
-    ready.prepare(&sources, &home, Keep::Yes, view)?;
+    let mut ready = Ready::open(&sources, files.folder(), home, view)?;
+    ready.prepare(&sources, home, Keep::Yes, view)?;
     ready.warn(view);
     let items = &ready.prepared.eval_items;
     if items.is_empty() {
         return Err(TrainError::NoExamples.into());
     }
-    let model = model::load(&files, &job.used, torch_backend::Place::PROCESSOR)?;
+    let model = model::load(&files, &job.used, desk.place)?;
     let folder = job.output_dir.display().to_string();
     let total = Some(items.len() as u64);
     let shown = Step::start(
@@ -54,8 +51,8 @@ pub(crate) fn run(job: &LossJob, view: &View) -> Result<(), Trouble> {
     figures.sort_keys();
     save_results(&job.output_dir, "eval", &figures)?;
     let value = json!({
-        "output_dir": folder, "examples": items.len(), "threads": threads,
-        "results": figures, "dropped": ready.dropped(),
+        "output_dir": folder, "examples": items.len(), "device": desk.chosen.label(),
+        "threads": desk.threads, "results": figures, "dropped": ready.dropped(),
     });
     view.result(&value, &lines(&folder, &figures));
     Ok(())

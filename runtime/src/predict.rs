@@ -9,26 +9,28 @@ use console::View;
 use report::{Sink, Step, Trouble};
 use serde_json::{Map, Value, json};
 use text_metrics::Similarity;
-use torch_backend::{Beams, Continuation, Generator, Model, Sampling, Threads, use_threads};
-use train::{Generation, save_file, save_results, speed};
+use torch_backend::{Beams, Continuation, Generator, Model, Sampling};
+use train::{Generation, PredictJob, save_file, save_results, speed};
 use train_data::{DataError, tally};
 
-use crate::JobArguments;
-use crate::home::Home;
+use crate::placed_job::Desk;
 use crate::questions::Questions;
-use crate::{job_file, model};
+use crate::{JobArguments, PlacedArguments, job_file, model};
 
 const ROWS: &str = "generated_predictions.jsonl";
 
-pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> {
-    let job = job_file::read_predict(&arguments.job, &arguments.settings, view)?;
-    job_file::warn_of_numbers(job.used.numeric, view);
-    let home = Home::find();
-    let threads = use_threads(Threads::Idle);
-    let files = model::find(&job.used, &home, view)?;
-    let questions =
-        Questions::gather(&job.data, &job.asked, job.seed, files.folder(), &home, view)?;
-    let model = model::load(&files, &job.used, torch_backend::Place::PROCESSOR)?;
+pub(crate) fn run(arguments: &PlacedArguments, view: &View) -> Result<(), Trouble> {
+    let JobArguments { job, settings } = &arguments.job;
+    let read = |settings: &[String]| job_file::read_predict(job, settings, view);
+    let (job, desk) = Desk::open(&arguments.device, settings, view, read)?;
+    predict(&job, &desk, view).map_err(|trouble| desk.explained(&job.used, trouble))
+}
+
+fn predict(job: &PredictJob, desk: &Desk, view: &View) -> Result<(), Trouble> {
+    let home = &desk.home;
+    let files = model::find(&job.used, home, view)?;
+    let questions = Questions::gather(&job.data, &job.asked, job.seed, files.folder(), home, view)?;
+    let model = model::load(&files, &job.used, desk.place)?;
     let prediction = Prediction {
         questions: &questions,
         generation: &job.generation,
@@ -39,8 +41,8 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
     let figures = prediction.make(&model, &AtomicBool::new(false), view)?;
     let output = job.output_dir.display().to_string();
     let value = json!({
-        "output_dir": output, "examples": questions.all.len(), "threads": threads,
-        "results": figures, "dropped": tally(&questions.dropped),
+        "output_dir": output, "examples": questions.all.len(), "device": desk.chosen.label(),
+        "threads": desk.threads, "results": figures, "dropped": tally(&questions.dropped),
     });
     view.result(&value, &lines(&output, &figures.unwrap_or_default()));
     Ok(())

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use report::Trouble;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use torch_backend::{Group, Meeting, Peers};
+use torch_backend::{Group, Meeting, Peers, Place};
 
 use crate::error::RuntimeError;
 use crate::exit::ending;
@@ -85,15 +85,20 @@ impl Processes {
         Ok(told.map_or(asked.max(1), |place| place.count))
     }
 
-    /// Joins the others, unless this process is alone. `bridge` is the library that adds up on the devices themselves.
-    pub(crate) fn join(&mut self, bridge: Option<PathBuf>) -> Result<Option<Peers>, Trouble> {
+    /// Joins the others, unless this process is alone. `bridge` is the library that adds up on the devices themselves,
+    /// `place` this process's.
+    pub(crate) fn join(
+        &mut self,
+        bridge: Option<PathBuf>,
+        place: Place,
+    ) -> Result<Option<Peers>, Trouble> {
         let Some(mut meeting) = self.meeting.take() else {
             return Ok(None);
         };
         meeting.bridge = bridge;
         let (sender, receiver) = channel();
         // The library waits for all who should come; meanwhile one of them may fail and never come.
-        thread::spawn(move || sender.send(Group::join(meeting)));
+        thread::spawn(move || sender.send(place.take().and_then(|()| Group::join(meeting))));
         loop {
             match receiver.recv_timeout(Duration::from_millis(20)) {
                 Ok(Ok(group)) => return Ok(Some(Peers::of(group))),

@@ -26,10 +26,11 @@ struct Note {
     args: Vec<(&'static str, String)>,
 }
 
-/// Judges the settings of a job, as it gives them, by the rules of a device.
-pub(crate) fn apply(chosen: &Chosen, job: &Value) -> Result<Applied, RuntimeError> {
+/// Judges the settings of a job, as it gives them, by the rules of a device. `trains`: the job trains something.
+pub(crate) fn apply(chosen: &Chosen, job: &Value, trains: bool) -> Result<Applied, RuntimeError> {
     let mut applied = Applied::default();
     if let Some(chip) = chosen.chip
+        && trains
         && chip.training.is == TrainingSupport::InferenceOnly
     {
         let name = ("chip", chosen.title().to_owned());
@@ -76,6 +77,18 @@ pub(crate) fn apply(chosen: &Chosen, job: &Value) -> Result<Applied, RuntimeErro
         }
     }
     Ok(applied)
+}
+
+/// Whether a job on `chosen` may not have the key at all.
+#[cfg(feature = "native")]
+pub(crate) fn refuses(chosen: &Chosen, key: &str) -> bool {
+    let chip = chosen.chip.map(|chip| chip.name.as_str());
+    let mut rules = chosen.policy.rules.iter();
+    rules.any(|rule| {
+        let whole = rule.key == key && rule.values.is_empty();
+        let certain = rule.certain && rule.then == Then::Refuse;
+        whole && certain && rule.is_for(chip, chosen.model.as_deref())
+    })
 }
 
 /// The value of the rule's key, where the job asks for what the rule is about.
@@ -179,7 +192,7 @@ mod tests {
                 Err("runtime.chip-for-inference"),
             ),
         ] {
-            let found = apply(&on(device, chip), &job);
+            let found = apply(&on(device, chip), &job, true);
             let found = found
                 .map(|applied| applied.settings.join(" "))
                 .map_err(|error| report::Diagnose::code(&error));
@@ -190,16 +203,29 @@ mod tests {
 
     #[test]
     fn what_is_left_out_or_not_certain_is_told() {
-        let applied = apply(&on("npu", "ascend-910b"), &json!({"flash_attn": "fa2"})).unwrap();
+        let apply = |device, chip, job| apply(&on(device, chip), &job, true).unwrap();
+        let applied = apply("npu", "ascend-910b", json!({"flash_attn": "fa2"}));
         assert_eq!(applied.to_json()[0]["code"], "runtime.chip-leaves-out");
-        let auto = apply(&on("npu", "ascend-910b"), &json!({"flash_attn": "auto"})).unwrap();
+        let auto = apply("npu", "ascend-910b", json!({"flash_attn": "auto"}));
         assert_eq!(auto.to_json(), json!([]));
-        let may = apply(&on("dcu", "hygon-dcu"), &json!({"flash_attn": "fa2"})).unwrap();
+        let may = apply("dcu", "hygon-dcu", json!({"flash_attn": "fa2"}));
         assert_eq!(may.to_json()[0]["code"], "runtime.chip-may-not");
-        let unsure = apply(&on("npu", "ascend-310b"), &json!({})).unwrap();
+        let unsure = apply("npu", "ascend-310b", json!({}));
         assert_eq!(
             unsure.to_json()[0]["code"],
             "runtime.chip-seems-for-inference"
         );
+    }
+
+    #[test]
+    fn a_chip_for_inference_is_told_of_where_something_is_trained() {
+        let chosen = on("npu", "ascend-310");
+        assert!(apply(&chosen, &json!({}), true).is_err());
+        assert!(apply(&chosen, &json!({}), false).is_ok());
+        // Its other rules hold all the same.
+        let numbers = json!({"infer_dtype": "bfloat16"});
+        let applied = apply(&chosen, &numbers, false).unwrap();
+        assert_eq!(applied.settings, ["infer_dtype=float32"]);
+        assert!(apply(&chosen, &json!({"quantization_bit": 4}), false).is_err());
     }
 }

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use console::View;
 use report::Trouble;
-use torch_backend::{Model, Threads, use_threads};
-use train::{ChatJob, Generation};
+use torch_backend::Model;
+use train::Generation;
 use train_data::Tokenizer;
 
-use crate::device::Chosen;
 use crate::error::RuntimeError;
-use crate::home::Home;
 use crate::native::TalkArguments;
+use crate::placed_job::Desk;
 use crate::speech::Speech;
 use crate::{job_file, model};
 
@@ -44,21 +43,20 @@ impl Talk {
             return Err(RuntimeError::NothingNamed.into());
         }
         let named = arguments.model.as_deref();
-        let mut job: ChatJob = job_file::read_chat(path.as_deref(), &settings, named, view)?;
+        let read =
+            |settings: &[String]| job_file::read_chat(path.as_deref(), settings, named, view);
+        let (mut job, desk) = Desk::open(&arguments.device, &settings, view, read)?;
         if !arguments.adapter.is_empty() {
             job.used.adapters.clone_from(&arguments.adapter);
         }
         if arguments.template.is_some() {
             job.wording.template.clone_from(&arguments.template);
         }
-        job_file::warn_of_numbers(job.used.numeric, view);
-        let home = Home::find();
-        use_threads(Threads::Idle);
-        let place = Chosen::by(&arguments.device, &home).open(&home, view)?;
-        let files = model::find(&job.used, &home, view)?;
+        let files = model::find(&job.used, &desk.home, view)?;
         let mut tokenizer = Tokenizer::from_folder(files.folder())?;
         let speech = Speech::settle(&job.wording, files.folder(), &mut tokenizer)?;
-        let model = model::load(&files, &job.used, place)?;
+        let model = model::load(&files, &job.used, desk.place)
+            .map_err(|trouble| desk.explained(&job.used, trouble))?;
         let config = model.config();
         let voice = Voice {
             ends: speech.ends(&tokenizer, files.folder(), &config.end_tokens),

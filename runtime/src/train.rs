@@ -6,13 +6,14 @@ use console::View;
 use report::{Trouble, relayed};
 use serde_json::{Map, Value, json};
 use torch_backend::{LibtorchTrainer, Peers, Place, Threads, use_threads};
-use train::{Alone, Asked, Ending, Job, Material, Summary, TrainError, begin};
+use train::{Alone, Asked, Ending, FineTuning, Job, Material, Summary, TrainError, begin};
 use train_data::Streamed;
 
 use crate::device::Chosen;
 use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::material::{Keep, Ready, warn};
+use crate::placed_job::fitted;
 use crate::predict::Prediction;
 use crate::processes::Processes;
 use crate::questions::Questions;
@@ -24,7 +25,8 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     let home = Home::find();
     let mut chosen = Chosen::by(&arguments.device, &home);
     let JobArguments { job, settings } = &arguments.job;
-    let (job, _applied) = job_file::read_for(&mut chosen, job, settings, view)?;
+    let read = |settings: &[String]| job_file::read(job, settings, view);
+    let (job, _applied) = fitted(&mut chosen, settings, view, read)?;
     job_file::warn(&job, &chosen, view);
     let model = home
         .model(&job.model)
@@ -35,9 +37,6 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     let point = begin(&job)?;
     let asked = usize::from(arguments.processes);
     let count = Processes::count(asked)?;
-    if count > 1 && job.data.streaming.is_some() {
-        return Err(RuntimeError::StreamingAlone.into());
-    }
     let threads = arguments.threads.map(usize::from);
     let threads = threads.or(point.map(|point| point.threads));
     let threads = use_threads(threads.map_or(Threads::Part(count), Threads::Exactly));
@@ -47,7 +46,12 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     }
     // Before anything else asks libtorch for a device: it remembers the answer.
     let place = chosen.open(&home, view)?;
-    let peers = processes.join(chosen.bridge(&home))?;
+    let bridge = chosen.bridge(&home);
+    let collective = (count > 1).then(|| match (&bridge, &chosen.policy.collective) {
+        (Some(_), Some(collective)) => collective.name.as_str(),
+        _ => "gloo",
+    });
+    let peers = processes.join(bridge, place)?;
     let run = Run {
         job: &job,
         model: &model,
@@ -56,9 +60,10 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
         threads,
         peers,
     };
+    let packs = matches!(&job.fine_tuning, FineTuning::Lora(lora) if lora.quantization.is_none());
     let (summary, dropped, prediction) = run
         .train(view)
-        .map_err(|trouble| processes.explained(trouble))?;
+        .map_err(|trouble| processes.explained(chosen.explained(packs, trouble)))?;
     processes.finish();
     let output = job.output_dir.display().to_string();
     let value = json!({
@@ -66,7 +71,8 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
         "resumed_at": summary.resumed_at, "ending": ending(summary.ending),
         "train_loss": summary.train_loss, "eval_loss": summary.evaluations.last().map(|(_, loss)| loss),
         "best_step": summary.best_step, "tokens": summary.tokens, "seconds": summary.seconds,
-        "device": chosen.label(), "processes": count, "threads": threads, "dropped": dropped,
+        "device": chosen.label(), "device_peak": place.memory().map(|memory| memory.peak),
+        "processes": count, "collective": collective, "threads": threads, "dropped": dropped,
         "prediction": prediction,
     });
     view.result(&value, &output);

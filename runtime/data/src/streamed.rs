@@ -96,16 +96,29 @@ impl<'a> Streamed<'a> {
         epoch: u64,
         skip: usize,
     ) -> Result<impl Iterator<Item = Result<Item, DataError>> + '_, DataError> {
-        let slots = shuffled(&self.sets, self.encoder.request, self.streaming, epoch);
-        let mut items = Epoch {
-            streamed: self,
-            slots,
-            chunk: Vec::new(),
-            ready: VecDeque::new(),
-            counts: epoch == 0,
-        };
+        let mut items = self.beginning(epoch, epoch == 0);
         items.skip_items(skip)?;
         Ok(items)
+    }
+
+    /// The first `count` items of an epoch, or all where there are fewer.
+    pub fn first_items(&self, epoch: u64, count: usize) -> Result<Vec<Item>, DataError> {
+        self.beginning(epoch, false).take(count).collect()
+    }
+
+    /// An epoch from its start. `counts`: what is left out is counted.
+    fn beginning(
+        &self,
+        epoch: u64,
+        counts: bool,
+    ) -> Epoch<'_, impl Iterator<Item = Result<Slot, DataError>> + '_> {
+        Epoch {
+            streamed: self,
+            slots: shuffled(&self.sets, self.encoder.request, self.streaming, epoch),
+            chunk: Vec::new(),
+            ready: VecDeque::new(),
+            counts,
+        }
     }
 
     /// A digest of what is read and how, without the content, which may be too much to read for that.

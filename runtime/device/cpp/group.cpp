@@ -1,8 +1,10 @@
 // A group of processes that add their tensors up, by c10d: over gloo, or over what a vendor's library brings.
 
+#include "bridge.h"
 #include "fault.h"
 
 #include <ATen/core/Tensor.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
@@ -16,12 +18,16 @@ namespace {
 
 using c10::intrusive_ptr;
 
-// What a bridge to a vendor's collectives exports as `ferry_collective`: a backend that the caller owns.
-using Bridge = c10d::Backend*(const intrusive_ptr<c10d::Store>&, int rank, int count, std::chrono::milliseconds);
-
 struct Group {
   intrusive_ptr<c10d::Store> store;
-  intrusive_ptr<c10d::Backend> backend;
+  intrusive_ptr<c10d::Backend> in_memory;
+  // For tensors on devices; null where they are brought into the processor's memory.
+  intrusive_ptr<c10d::Backend> on_devices;
+
+  // A vendor's backend takes tensors of its devices alone.
+  c10d::Backend& of(const at::Tensor& tensor) const {
+    return tensor.device().is_cpu() || !on_devices ? *in_memory : *on_devices;
+  }
 };
 
 intrusive_ptr<c10d::Store> meet(
@@ -54,9 +60,10 @@ intrusive_ptr<c10d::Backend> bridged(
     std::chrono::milliseconds patience) {
   void* library = dlopen(bridge, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) throw std::runtime_error(dlerror());
-  auto* make = reinterpret_cast<Bridge*>(dlsym(library, "ferry_collective"));
+  auto* make = reinterpret_cast<ferry::Bridge*>(dlsym(library, "ferry_collective"));
   if (make == nullptr) throw std::runtime_error(dlerror());
-  return intrusive_ptr<c10d::Backend>::reclaim(make(store, rank, count, patience));
+  auto own = c10::make_intrusive<c10d::PrefixStore>("bridge", store);
+  return intrusive_ptr<c10d::Backend>::reclaim(make(own, rank, count, patience));
 }
 
 std::vector<at::Tensor> one(const at::Tensor* tensor) { return {*tensor}; }
@@ -65,15 +72,17 @@ std::vector<at::Tensor> one(const at::Tensor* tensor) { return {*tensor}; }
 
 extern "C" {
 
-// Joins the group that meets at a port of this machine; `bridge` is empty for gloo, else the path of a library.
+// Joins the group that meets at a port of this machine. `bridge` is the path of a library that adds up on the devices
+// themselves, or empty.
 Group* ferry_group_join(
     const char* bridge, uint16_t port, int listener, int serves, int rank, int count, int64_t patience_ms) {
   return ferry::guarded<Group*>(nullptr, [&] {
     std::chrono::milliseconds patience(patience_ms);
     auto store = meet(port, listener, serves != 0, count, patience);
-    auto backend = *bridge == '\0' ? in_memory(store, rank, count, patience)
-                                   : bridged(bridge, store, rank, count, patience);
-    return new Group{std::move(store), std::move(backend)};
+    auto near = in_memory(store, rank, count, patience);
+    intrusive_ptr<c10d::Backend> there;
+    if (*bridge != '\0') there = bridged(bridge, store, rank, count, patience);
+    return new Group{std::move(store), std::move(near), std::move(there)};
   });
 }
 
@@ -88,7 +97,7 @@ void ferry_group_leave(Group* group) {
 int ferry_group_sum(Group* group, const at::Tensor* tensor) {
   return ferry::guarded(-1, [&] {
     auto tensors = one(tensor);
-    group->backend->allreduce(tensors)->wait();
+    group->of(*tensor).allreduce(tensors)->wait();
     return 0;
   });
 }
@@ -97,7 +106,7 @@ int ferry_group_sum(Group* group, const at::Tensor* tensor) {
 int ferry_group_share(Group* group, const at::Tensor* tensor) {
   return ferry::guarded(-1, [&] {
     auto tensors = one(tensor);
-    group->backend->broadcast(tensors)->wait();
+    group->of(*tensor).broadcast(tensors)->wait();
     return 0;
   });
 }

@@ -147,6 +147,12 @@ impl Group {
 
     /// The tensors of a bucket have one number format.
     fn sum_bucket(&self, tensors: &mut [Tensor]) -> Result<(), DeviceError> {
+        // One that is whole by itself is added up where it lies.
+        if let [tensor] = tensors
+            && tensor.is_contiguous()
+        {
+            return self.within_reach(tensor, Joined::sum);
+        }
         let flat: Vec<Tensor> = tensors
             .iter()
             .map(|tensor| tensor.f_reshape([-1]))

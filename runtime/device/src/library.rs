@@ -120,11 +120,12 @@ impl Loaded {
             index,
             count: self.count,
         })?;
-        sys::set_device(self.kind, index).map_err(DeviceError::refused)?;
-        Ok(Place {
+        let place = Place {
             kind: self.kind,
             index,
-        })
+        };
+        place.take()?;
+        Ok(place)
     }
 }
 

@@ -86,6 +86,14 @@ impl Place {
         made.f_zero_().map_err(DeviceError::library)
     }
 
+    /// Makes this the device of the calling thread: every thread has its own, the first one where nothing was said.
+    pub fn take(self) -> Result<(), DeviceError> {
+        if self.is_processor() {
+            return Ok(());
+        }
+        sys::set_device(self.kind, self.index).map_err(DeviceError::refused)
+    }
+
     /// Waits until everything that was asked of the device is done.
     pub fn finish(self) -> Result<(), DeviceError> {
         if self.is_processor() {

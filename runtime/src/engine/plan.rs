@@ -49,7 +49,7 @@ impl Plan {
             chosen = Chosen::processor();
             chosen.asked = true;
         }
-        let applied = rules::apply(&chosen, &values(&given))?;
+        let applied = rules::apply(&chosen, &values(&given), true)?;
         if !applied.settings.is_empty() {
             let settings = [&settings[..], &applied.settings].concat();
             given = job_file::given(path, &settings, view)?.1;

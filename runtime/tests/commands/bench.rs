@@ -91,6 +91,20 @@ impl Bench {
         fs::write(path, content).unwrap();
     }
 
+    /// Copies a folder of the repository into the bench.
+    #[cfg(feature = "native")]
+    pub fn copy(&self, from: &Path, to: &str) {
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let to = format!("{to}/{}", path.file_name().unwrap().to_str().unwrap());
+            if path.is_dir() {
+                self.copy(&path, &to);
+            } else {
+                self.write(&to, fs::read(&path).unwrap());
+            }
+        }
+    }
+
     /// The usual job with more lines.
     pub fn job(&self, more: &str) -> &Self {
         self.write("job.yaml", format!("{JOB}{more}"));

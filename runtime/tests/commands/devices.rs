@@ -10,14 +10,14 @@ use serde_json::Value;
 use crate::bench::Bench;
 
 /// The command with the stand-in's library where the program looks.
-fn command(bench: &Bench, arguments: &[&str]) -> Command {
+pub(crate) fn command(bench: &Bench, arguments: &[&str]) -> Command {
     let mut command = bench.command(arguments);
     command.env("FERRY_DEVICE_LIBRARIES", host_npu::folder());
     command
 }
 
 /// What people are told, then what programs are.
-fn said(output: Output) -> String {
+pub(crate) fn said(output: Output) -> String {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     text(output.stderr) + &text(output.stdout)
 }
@@ -38,7 +38,8 @@ fn train(bench: &Bench, arguments: &[&str]) -> Vec<(f64, f64)> {
     steps(bench)
 }
 
-fn steps(bench: &Bench) -> Vec<(f64, f64)> {
+/// Loss and gradient norm of each step of a run.
+pub(crate) fn steps(bench: &Bench) -> Vec<(f64, f64)> {
     let text = fs::read(bench.path("out/trainer_state.json")).unwrap();
     let state: Value = serde_json::from_slice(&text).unwrap();
     let points = state["log_history"].as_array().unwrap().iter();

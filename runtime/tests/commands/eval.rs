@@ -1,7 +1,6 @@
 //! Exams and losses: the original's choices and figures, and what stops them.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
@@ -14,20 +13,8 @@ const JOB: &str = "model_name_or_path: model\ntemplate: qwen\ntask: tiny_validat
 fn exam() -> Bench {
     let bench = Bench::new();
     bench.write("job.yaml", JOB);
-    copy(&golden("exam/tiny"), &bench, "evaluation/tiny");
+    bench.copy(&golden("exam/tiny"), "evaluation/tiny");
     bench
-}
-
-fn copy(from: &Path, bench: &Bench, to: &str) {
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let to = format!("{to}/{}", path.file_name().unwrap().to_str().unwrap());
-        if path.is_dir() {
-            copy(&path, bench, &to);
-        } else {
-            bench.write(&to, fs::read(&path).unwrap());
-        }
-    }
 }
 
 fn fails(bench: &Bench, settings: &[&str], code: &str) {

@@ -14,6 +14,10 @@ mod bench;
 mod check;
 mod data;
 #[cfg(feature = "native")]
+mod device_answers;
+#[cfg(feature = "native")]
+mod device_memory;
+#[cfg(feature = "native")]
 mod devices;
 mod engine;
 #[cfg(feature = "native")]
@@ -29,6 +33,8 @@ mod predict;
 #[cfg(feature = "native")]
 mod processes;
 mod refusals;
+#[cfg(feature = "native")]
+mod shared_training;
 mod stand_in;
 #[cfg(feature = "native")]
 mod training;

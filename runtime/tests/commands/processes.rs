@@ -9,20 +9,20 @@ use serde_json::Value;
 
 use crate::bench::Bench;
 
-fn run(command: &mut Command) -> Value {
+pub(crate) fn run(command: &mut Command) -> Value {
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     serde_json::from_str(said.lines().last().unwrap()).unwrap()
 }
 
-fn train(bench: &Bench, more: &[&str]) -> Value {
+pub(crate) fn train(bench: &Bench, more: &[&str]) -> Value {
     let all = [&["--json", "train", "job.yaml", "output_dir=out"], more].concat();
     run(&mut bench.command(&all))
 }
 
 /// Loss, gradient norm and other figures of each log point, and evaluation losses.
-fn points(bench: &Bench) -> Vec<Vec<(String, f64)>> {
+pub(crate) fn points(bench: &Bench) -> Vec<Vec<(String, f64)>> {
     let text = fs::read(bench.path("out/trainer_state.json")).unwrap();
     let state: Value = serde_json::from_slice(&text).unwrap();
     let wanted = |name: &str| {
@@ -45,7 +45,12 @@ fn points(bench: &Bench) -> Vec<Vec<(String, f64)>> {
         .collect()
 }
 
-fn near(case: &str, found: &Bench, wanted: &Bench) {
+pub(crate) fn near(case: &str, found: &Bench, wanted: &Bench) {
+    near_within(case, found, wanted, 2e-5);
+}
+
+/// The same, with so much of a difference.
+pub(crate) fn near_within(case: &str, found: &Bench, wanted: &Bench, share: f64) {
     let (found, wanted) = (points(found), points(wanted));
     assert!(wanted.len() >= 5, "{case}");
     assert_eq!(found.len(), wanted.len(), "{case}");
@@ -53,7 +58,7 @@ fn near(case: &str, found: &Bench, wanted: &Bench) {
         assert_eq!(found.len(), wanted.len(), "{case}: {found:?} {wanted:?}");
         for ((name, found), (other, wanted)) in found.iter().zip(wanted) {
             assert_eq!(name, other, "{case}");
-            let most = 2e-5 * wanted.abs().max(1.0);
+            let most = share * wanted.abs().max(1.0);
             assert!(
                 (found - wanted).abs() < most,
                 "{case} {name}: {found} {wanted}"

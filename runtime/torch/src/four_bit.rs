@@ -16,7 +16,6 @@ use std::sync::LazyLock;
 
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
-use torch_device::Place;
 
 use crate::BackendError;
 use crate::dynamic_map::DYNAMIC;
@@ -109,7 +108,7 @@ pub(crate) enum Scales {
     },
 }
 
-/// A matrix in four bits.
+/// A matrix in four bits, in the processor's memory.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) rows: i64,
@@ -117,7 +116,6 @@ pub(crate) struct Packed {
     pub(crate) code: FourBitCode,
     pub(crate) bytes: Vec<u8>,
     pub(crate) scales: Scales,
-    pub(crate) place: Place,
 }
 
 impl Packed {
@@ -159,18 +157,7 @@ impl Packed {
             code,
             bytes,
             scales,
-            place: Place::PROCESSOR,
         })
-    }
-
-    /// The same, to be used in another place.
-    pub(crate) fn at(self, place: Place) -> Self {
-        Self { place, ..self }
-    }
-
-    /// Where it is used. It is kept and widened in the processor's memory.
-    pub(crate) fn place(&self) -> Place {
-        self.place
     }
 
     /// Rows and columns.
@@ -200,10 +187,7 @@ impl Packed {
                     }
                 }
             });
-        Ok(self
-            .place
-            .of_slice(&values)?
-            .f_view([self.rows, self.columns])?)
+        Ok(Tensor::f_from_slice(&values)?.f_view([self.rows, self.columns])?)
     }
 }
 

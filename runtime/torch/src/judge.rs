@@ -4,8 +4,8 @@ use tch::{Kind, Reduction, Tensor};
 use train_data::{Batch, IGNORED};
 
 use crate::BackendError;
+use crate::lay_out::lay_out;
 use crate::model::{Model, Pass};
-use crate::trainer::lay_out;
 
 /// Logits in memory at a time.
 const NUMBERS: i64 = 1 << 23;
@@ -25,7 +25,7 @@ impl Model {
         }
         tch::no_grad(|| {
             let logits = self.logits(&pass, false)?;
-            let choices = Tensor::from_slice(choices).f_to_device(logits.device())?;
+            let choices = self.place().of_slice(choices)?;
             let logits = logits.f_index_select(1, &choices)?;
             let sum = logits.f_sum(Kind::Double)?.f_double_value(&[])?;
             if !sum.is_finite() {
@@ -47,9 +47,9 @@ impl Model {
         let count = targets.len() as i64;
         tch::no_grad(|| {
             let rows = self.hidden(&pass, None, false)?;
-            let wanted = Tensor::from_slice(&pass.wanted).f_to_device(rows.device())?;
+            let wanted = self.place().of_slice(&pass.wanted)?;
             let rows = rows.f_index_select(0, &wanted)?;
-            let targets = Tensor::from_slice(&targets).f_to_device(rows.device())?;
+            let targets = self.place().of_slice(&targets)?;
             let step = (NUMBERS / self.config().vocabulary).clamp(16, count.max(16));
             let (mut sum, mut start) = (0.0, 0);
             while start < count {

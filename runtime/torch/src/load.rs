@@ -66,7 +66,7 @@ impl Reader<'_> {
         let (weight, shape) = (format!("{name}.weight"), [rows, columns]);
         let weight = if let Some(packed) = prequantized::read(self.files, &weight, (rows, columns))?
         {
-            Weight::Packed(packed.at(self.holding.place))
+            Weight::of_packed(packed, self.holding.place)?
         } else if self.holding.quantization == Quantization::None {
             Weight::Numbers(self.tensor(&weight, &shape)?)
         } else {
@@ -90,8 +90,7 @@ impl Reader<'_> {
                 tensor: name.to_owned(),
             });
         }
-        let packed = Packed::of(numbers, code, double)?;
-        Ok(Weight::Packed(packed.at(self.holding.place)))
+        Weight::of_packed(Packed::of(numbers, code, double)?, self.holding.place)
     }
 
     pub(crate) fn counted(&mut self, name: String, weight: Weight, bias: Option<Tensor>) -> Linear {

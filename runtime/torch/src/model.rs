@@ -182,7 +182,7 @@ impl Model {
         around.balance = self.balance();
         let last = self.hidden_within(pass, None, &around)?;
         let uneven = around.balance.as_ref().map_or(Ok(0.0), Balance::settle)?;
-        let wanted = Tensor::from_slice(&pass.wanted);
+        let wanted = self.place().of_slice(&pass.wanted)?;
         Ok((self.head(&last.f_index_select(0, &wanted)?)?, uneven))
     }
 

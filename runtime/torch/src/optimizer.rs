@@ -40,6 +40,8 @@ impl Default for AdamSettings {
 
 /// Names in a file of optimizer state.
 const STEPS: &str = "steps";
+/// Steps of the run. An older file lacks it: then all that were begun were done or left out.
+const BEGUN: &str = "begun";
 /// Whole numbers up to this one are exact in 32 bits.
 const MOST_STEPS: f64 = 16_777_216.0;
 const MEAN: &str = ".mean";
@@ -102,9 +104,15 @@ impl AdamW {
         self.steps.unsigned_abs().into()
     }
 
-    /// Writes the means and the number of steps done, and how the loss is scaled.
-    pub(crate) fn save(&self, path: &Path, scaler: Option<&Scaler>) -> Result<(), BackendError> {
+    /// Writes the means and the number of steps done, the number of those begun, and how the loss is scaled.
+    pub(crate) fn save(
+        &self,
+        path: &Path,
+        begun: u64,
+        scaler: Option<&Scaler>,
+    ) -> Result<(), BackendError> {
         let steps = Tensor::from_slice(&[self.steps as f32]);
+        let begun = Tensor::from_slice(&[begun as f32]);
         // Powers of two and small whole numbers are exact.
         let scaler = scaler.map(|scaler| {
             let Scaler {
@@ -114,7 +122,7 @@ impl AdamW {
             } = *scaler;
             Tensor::from_slice(&[scale as f32, good as f32, skipped as f32])
         });
-        let mut tensors = vec![(STEPS.to_owned(), &steps)];
+        let mut tensors = vec![(STEPS.to_owned(), &steps), (BEGUN.to_owned(), &begun)];
         tensors.extend(scaler.iter().map(|scaler| (SCALER.to_owned(), scaler)));
         for slot in &self.slots {
             tensors.push((format!("{}{MEAN}", slot.name), &slot.mean));
@@ -125,12 +133,12 @@ impl AdamW {
         })
     }
 
-    /// Takes back what [`Self::save`] wrote.
+    /// Takes back what [`Self::save`] wrote, and returns the number of steps begun, where it is told.
     pub(crate) fn load(
         &mut self,
         path: &Path,
         scaler: Option<&mut Scaler>,
-    ) -> Result<(), BackendError> {
+    ) -> Result<Option<u64>, BackendError> {
         let mut saved = TensorFiles::open_file(path)?;
         tch::no_grad(|| {
             if let Some(scaler) = scaler
@@ -151,16 +159,17 @@ impl AdamW {
                 slot.square
                     .f_copy_(&saved.read_finite(&format!("{}{SQUARE}", slot.name), &shape)?)?;
             }
-            let steps = saved.read_finite(STEPS, &[1])?.f_double_value(&[0])?;
-            if !(0.0..=MOST_STEPS).contains(&steps) {
-                return Err(BackendError::malformed(
-                    path,
-                    format!("{steps} steps"),
-                    "steps of a run",
-                ));
-            }
-            self.steps = steps as i32;
-            Ok(())
+            let told = saved.has(BEGUN);
+            let mut count = |name: &str| -> Result<u32, BackendError> {
+                let steps = saved.read_finite(name, &[1])?.f_double_value(&[0])?;
+                if (0.0..=MOST_STEPS).contains(&steps) {
+                    return Ok(steps as u32);
+                }
+                let found = format!("{steps} steps");
+                Err(BackendError::malformed(path, found, "steps of a run"))
+            };
+            self.steps = count(STEPS)? as i32;
+            told.then(|| count(BEGUN).map(u64::from)).transpose()
         })
     }
 
@@ -326,7 +335,7 @@ mod tests {
         step(&mut optimizer, &whole, 1.5);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
-        optimizer.save(&path, None).unwrap();
+        optimizer.save(&path, 2, None).unwrap();
         let again = whole.detach().copy();
         step(&mut optimizer, &whole, 0.5);
         let mut resumed = make(&again);

@@ -15,9 +15,9 @@ use train::{FeedbackSettings, Objective, PreferenceLoss, PreferenceSettings};
 use train_data::{Batch, IGNORED};
 
 use crate::BackendError;
+use crate::lay_out::lay_out;
 use crate::model::Model;
 use crate::peers::Peers;
-use crate::trainer::lay_out;
 
 /// Every figure there is, by the name that the original logs it under.
 pub(crate) const FIGURES: [&str; 9] = [

@@ -12,7 +12,6 @@
 
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
-use torch_device::Place;
 
 use crate::BackendError;
 use crate::files::{Head, TensorFiles};
@@ -159,7 +158,6 @@ pub(crate) fn read(
         code,
         bytes: exactly(files, name, count.div_ceil(2))?,
         scales,
-        place: Place::PROCESSOR,
     }))
 }
 

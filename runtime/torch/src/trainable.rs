@@ -7,12 +7,66 @@ use tch::{Kind, Tensor};
 use crate::BackendError;
 use crate::lora::{Linear, chosen};
 use crate::model::Model;
-use crate::settings::{FreezeSettings, LoraSettings, Precision};
+use crate::settings::{FreezeSettings, LoraSettings, Method, Precision};
 
 /// What PEFT puts before the names of a model's tensors.
 pub(crate) const PREFIX: &str = "base_model.model.";
 
+/// What of a model trains.
+#[derive(Debug, Default)]
+pub(crate) struct Trained {
+    /// The adapter's settings, where there is one.
+    pub(crate) lora: Option<LoraSettings>,
+    /// Names of the model's own tensors that train.
+    pub(crate) own: BTreeSet<String>,
+    /// A and B as `PiSSA` made them.
+    pub(crate) start: Option<Vec<(Tensor, Tensor)>>,
+}
+
 impl Model {
+    /// Chooses what trains, and adds or loads the adapter.
+    pub(crate) fn choose(&mut self, method: Method) -> Result<Trained, BackendError> {
+        match method {
+            Method::Full => {
+                let all = self.own_tensors().into_iter();
+                Ok(Trained {
+                    own: all.map(|(name, _)| name).collect(),
+                    ..Trained::default()
+                })
+            }
+            Method::Freeze(settings) => Ok(Trained {
+                own: self.frozen_but(&settings)?,
+                ..Trained::default()
+            }),
+            Method::Lora {
+                settings,
+                merge_first,
+                start_from,
+            } => {
+                for folder in &merge_first {
+                    self.load_adapter(folder, 0.0)?;
+                    self.linears().try_for_each(Linear::pass_over)?;
+                    self.merge()?;
+                }
+                let settings = if let Some(folder) = start_from {
+                    let saved = self.load_adapter(&folder, settings.dropout)?;
+                    self.linears().try_for_each(Linear::pass_over)?;
+                    saved
+                } else {
+                    self.add_lora(&settings)?;
+                    settings
+                };
+                let own = self.whole_modules(&settings.whole_modules)?;
+                let start = settings.pissa.map(|_| self.corrections()).transpose()?;
+                Ok(Trained {
+                    lora: Some(settings),
+                    own,
+                    start,
+                })
+            }
+        }
+    }
+
     /// Adds fresh LoRA corrections, which change no output until they are trained. Returns the names chosen.
     pub fn add_lora(&mut self, settings: &LoraSettings) -> Result<Vec<String>, BackendError> {
         let layers: Vec<&Linear> = self.linears().collect();

@@ -11,6 +11,7 @@ use torch_device::Place;
 use train_data::Batch;
 
 use crate::files::{self, TensorFiles};
+use crate::lora::mixed;
 use crate::model::{Model, Pass};
 use crate::preference::Compared;
 use crate::source::ModelFiles;
@@ -27,6 +28,9 @@ const BIAS: &str = "v_head.summary.bias";
 
 /// Share of its inputs that trl's head drops where nothing is said.
 const USUAL_DROPOUT: f64 = 0.1;
+
+/// Its place beside the layers' numbers, for what is drawn by chance.
+const HEAD: u64 = u64::MAX;
 
 /// The linear layer that turns a state into a reward.
 #[derive(Debug)]
@@ -125,10 +129,13 @@ impl ValueHead {
         let states = states
             .f_index_select(0, &model.place().of_slice(&last)?)?
             .f_to_kind(Kind::Float)?;
-        let states = if training && self.dropout > 0.0 {
-            states.f_dropout(self.dropout, true)?
-        } else {
-            states
+        let states = match model.mode(training).noise {
+            Some(noise) if self.dropout > 0.0 => {
+                // Seed and step alone decide what is dropped, so that a run that goes on drops the same.
+                tch::manual_seed(mixed(noise, HEAD).cast_signed());
+                states.f_dropout(self.dropout, true)?
+            }
+            _ => states,
         };
         Ok(states
             .f_linear(&self.weight, Some(&self.bias))?

@@ -5,6 +5,7 @@ use torch_device::Place;
 
 use crate::BackendError;
 use crate::four_bit::Packed;
+use crate::four_bit_device::DevicePacked;
 
 /// A matrix `[rows, columns]` of a linear layer.
 #[derive(Debug)]
@@ -13,14 +14,25 @@ pub(crate) enum Weight {
     Numbers(Tensor),
     /// Four bits a number, widened each time they are used.
     Packed(Packed),
+    /// The same on a device.
+    DevicePacked(DevicePacked),
 }
 
 impl Weight {
+    /// A packed matrix that is used in `place`, and kept there.
+    pub(crate) fn of_packed(packed: Packed, place: Place) -> Result<Self, BackendError> {
+        if place.is_processor() {
+            return Ok(Self::Packed(packed));
+        }
+        DevicePacked::of(&packed, place).map(Self::DevicePacked)
+    }
+
     /// The matrix in `kind`: the stored tensor itself where it is of that kind.
     pub(crate) fn matrix(&self, kind: Kind) -> Result<Tensor, BackendError> {
         match self {
             Self::Numbers(tensor) => Ok(tensor.f_to_kind(kind)?),
             Self::Packed(packed) => Ok(packed.widen()?.f_to_kind(kind)?),
+            Self::DevicePacked(packed) => Ok(packed.widen()?.f_to_kind(kind)?),
         }
     }
 
@@ -29,39 +41,40 @@ impl Weight {
         match self {
             Self::Numbers(tensor) => Ok(tensor.size2()?),
             Self::Packed(packed) => Ok(packed.size()),
+            Self::DevicePacked(packed) => Ok(packed.size()),
         }
     }
 
-    /// Where it is used.
+    /// Where it is kept and used.
     pub(crate) fn place(&self) -> Place {
         match self {
             Self::Numbers(tensor) => Place::of(tensor),
-            Self::Packed(packed) => packed.place(),
+            Self::Packed(_) => Place::PROCESSOR,
+            Self::DevicePacked(packed) => packed.place(),
         }
     }
 
     /// How many numbers the matrix has.
     pub(crate) fn count(&self) -> usize {
-        match self {
-            Self::Numbers(tensor) => tensor.numel(),
-            Self::Packed(packed) => {
-                let (rows, columns) = packed.size();
-                (rows * columns) as usize
-            }
-        }
+        let (rows, columns) = match self {
+            Self::Numbers(tensor) => return tensor.numel(),
+            Self::Packed(packed) => packed.size(),
+            Self::DevicePacked(packed) => packed.size(),
+        };
+        (rows * columns) as usize
     }
 
     /// The tensor, unless it is packed.
     pub(crate) fn numbers(&self) -> Option<&Tensor> {
         match self {
             Self::Numbers(tensor) => Some(tensor),
-            Self::Packed(_) => None,
+            Self::Packed(_) | Self::DevicePacked(_) => None,
         }
     }
 
     /// Whether it is packed into four bits.
     pub(crate) fn is_packed(&self) -> bool {
-        matches!(self, Self::Packed(_))
+        self.numbers().is_none()
     }
 
     /// Whether gradients are wanted for it.

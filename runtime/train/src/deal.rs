@@ -1,15 +1,16 @@
 //! The examples of an epoch, dealt a step at a time.
 
-use train_data::{Batch, DataError, Item, dealt, file_order, shuffled};
+use train_data::{Batch, Item, dealt, file_order, shuffled};
 
 use crate::job::Job;
 use crate::run::Material;
+use crate::streamed_deal::StreamedDeal;
 use crate::trainer::TrainError;
 
 /// What one optimizer step learns from.
 pub(crate) struct Dealt {
     pub(crate) batches: Vec<Batch>,
-    /// Items in them.
+    /// How far the source moved: this process's items; of a stream those of all processes.
     pub(crate) items: usize,
     /// Nothing of the epoch is left.
     pub(crate) last: bool,
@@ -28,11 +29,7 @@ enum Source<'a> {
         items: &'a [Item],
         order: std::vec::IntoIter<usize>,
     },
-    Streamed {
-        items: Box<dyn Iterator<Item = Result<Item, DataError>> + 'a>,
-        /// Read ahead, so that the last is known as such.
-        next: Option<Item>,
-    },
+    Streamed(StreamedDeal<'a>),
 }
 
 impl<'a> Deal<'a> {
@@ -43,10 +40,16 @@ impl<'a> Deal<'a> {
         epoch: u64,
         skip: usize,
     ) -> Result<Self, TrainError> {
+        let peers = material.peers;
         let source = if let Some(stream) = material.stream {
-            let mut items = Box::new(stream.epoch(epoch, skip)?);
-            let next = items.next().transpose()?;
-            Source::Streamed { items, next }
+            let place = (peers.rank(), peers.count());
+            Source::Streamed(StreamedDeal::of(
+                stream,
+                place,
+                job.batch_size,
+                epoch,
+                skip,
+            )?)
         } else {
             let count = material.items.len();
             let order = if job.disable_shuffling {
@@ -54,7 +57,6 @@ impl<'a> Deal<'a> {
             } else {
                 shuffled(count, job.data_seed, epoch)
             };
-            let peers = material.peers;
             let mut order = dealt(order, job.batch_size, peers.rank(), peers.count());
             order.drain(..skip.min(order.len()));
             Source::Listed {
@@ -65,7 +67,7 @@ impl<'a> Deal<'a> {
         Ok(Self {
             source,
             batch_size: job.batch_size,
-            in_step: job.batch_size * job.gradient_accumulation_steps,
+            in_step: job.gradient_accumulation_steps,
             padding_id: material.padding_id,
         })
     }
@@ -78,7 +80,7 @@ impl<'a> Deal<'a> {
             Source::Listed { items, order } => {
                 let rows: Vec<&Item> = order
                     .by_ref()
-                    .take(self.in_step)
+                    .take(self.in_step * batch_size)
                     .map(|at| &items[at])
                     .collect();
                 Dealt {
@@ -87,19 +89,19 @@ impl<'a> Deal<'a> {
                     last: order.len() == 0,
                 }
             }
-            Source::Streamed { items, next } => {
-                let mut rows = Vec::with_capacity(self.in_step);
-                while rows.len() < self.in_step
-                    && let Some(item) = next.take()
+            Source::Streamed(deal) => {
+                let (mut batches, mut items) = (Vec::with_capacity(self.in_step), 0);
+                while batches.len() < self.in_step
+                    && let Some(round) = deal.round()?
                 {
-                    rows.push(item);
-                    *next = items.next().transpose()?;
+                    let rows: Vec<&Item> = round.own.iter().collect();
+                    batches.push(collate(&rows));
+                    items += round.items;
                 }
-                let rows: Vec<&Item> = rows.iter().collect();
                 Dealt {
-                    batches: rows.chunks(batch_size).map(collate).collect(),
-                    items: rows.len(),
-                    last: next.is_none(),
+                    batches,
+                    items,
+                    last: deal.is_over(),
                 }
             }
         };

@@ -21,6 +21,7 @@ mod run_folder;
 mod schedule;
 mod shape;
 mod steps;
+mod streamed_deal;
 mod stretch;
 mod trainer;
 

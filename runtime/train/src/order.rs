@@ -39,10 +39,10 @@ impl Order {
     }
 
     /// Of examples that nobody has counted, and that `content` stands for.
-    pub(crate) fn streamed(job: &Job, content: String) -> Self {
+    pub(crate) fn streamed(job: &Job, content: String, processes: usize) -> Self {
         Self {
             content,
-            ..Self::of(job, &[], 1)
+            ..Self::of(job, &[], processes)
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Progress {
     pub(crate) misses: u64,
     /// Sums of the steps' other figures since the last log line, with their counts.
     pub(crate) figures: Vec<(String, f64, u64)>,
-    /// Where a stream is: its epoch, and how many items of that were dealt.
+    /// Where a stream is: its epoch, and how many items of that were dealt, to all processes together.
     #[serde(default)]
     pub(crate) stream: Option<(u64, usize)>,
 }

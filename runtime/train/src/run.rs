@@ -108,7 +108,7 @@ pub fn run(
     }
     let peers = material.peers;
     let order = match material.stream {
-        Some(stream) => Order::streamed(job, stream.digest()?),
+        Some(stream) => Order::streamed(job, stream.digest()?, peers.count()),
         None => Order::of(job, material.items, peers.count()),
     };
     let point = begin(job)?;
@@ -188,7 +188,8 @@ impl Course<'_> {
         let peers = material.peers;
         let (first, mut skip) = self.place(material);
         for epoch in first.. {
-            let mut micro_done = skip.div_ceil(job.batch_size);
+            let processes = material.stream.map_or(1, |_| peers.count());
+            let mut micro_done = skip.div_ceil(job.batch_size * processes);
             let mut deal = Deal::of(job, material, epoch, skip)?;
             loop {
                 if self.progress.step >= self.steps.total {

@@ -293,7 +293,25 @@ Tensor& set_storage(Tensor& tensor, at::Storage source) { return at::native::set
 
 Tensor& set_tensor(Tensor& tensor, const Tensor& source) { return at::native::set_tensor_(tensor, source); }
 
+// As on a chip: beside tensors of the device an operation takes none of the processor's but single numbers.
+void refuse_mixed(const c10::OperatorHandle& operation, const torch::jit::Stack& stack) {
+  auto refuse = [&](const Tensor& tensor) {
+    TORCH_CHECK(
+        !tensor.defined() || !tensor.is_cpu() || tensor.dim() == 0,
+        operation.schema().name(),
+        ": expected all tensors to be on the same device, but one is the processor's");
+  };
+  for (const auto& given : torch::jit::last(stack, operation.schema().arguments().size())) {
+    if (given.isTensor()) refuse(given.toTensor());
+    if (!given.isList()) continue;
+    for (const c10::IValue& one : given.toListRef()) {
+      if (one.isTensor()) refuse(one.toTensor());
+    }
+  }
+}
+
 void elsewhere(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
+  refuse_mixed(operation, *stack);
   at::native::cpu_fallback(operation, stack);
 }
 
@@ -317,7 +335,8 @@ TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
 }
 
 const bool registered = [] {
-  c10::register_privateuse1_backend("npu");
+  const char* name = std::getenv("HOST_NPU_NAME");
+  c10::register_privateuse1_backend(name == nullptr ? "npu" : name);
   c10::SetAllocator(NPU, &memory());
   static Hooks hooks;
   at::RegisterPrivateUse1HooksInterface(&hooks);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
 use train_data::{HeldOut, ToolFormat};
 
 use super::data::{tool_date, tool_format};
@@ -27,6 +28,10 @@ pub struct UsedModel {
     pub quantization: Option<Quantization>,
     /// How its positions are stretched.
     pub stretch: Option<Stretch>,
+    /// No accelerator is used even if there is one.
+    pub use_cpu: bool,
+    /// Every key as it was given, overrides included.
+    pub settings: Value,
 }
 
 /// How chats are written for a model.
@@ -135,6 +140,8 @@ pub(super) fn used_model(fields: &Fields, longest: Option<usize>) -> Result<Used
         numeric,
         quantization,
         stretch: stretch(fields, longest)?,
+        use_cpu: fields.flag("use_cpu")?,
+        settings: fields.to_json(),
     })
 }
 
