@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     // Before anything else asks libtorch for a device: it remembers the answer.
     let place = chosen.open(&home, view)?;
     let bridge = chosen.bridge(&home);
-    let collective = (count > 1).then(|| match (&bridge, &chosen.policy.collective) {
+    let collective = (count > 1).then_some(match (&bridge, &chosen.policy.collective) {
         (Some(_), Some(collective)) => collective.name.as_str(),
         _ => "gloo",
     });

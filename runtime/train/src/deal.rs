@@ -29,7 +29,7 @@ enum Source<'a> {
         items: &'a [Item],
         order: std::vec::IntoIter<usize>,
     },
-    Streamed(StreamedDeal<'a>),
+    Streamed(Box<StreamedDeal<'a>>),
 }
 
 impl<'a> Deal<'a> {
@@ -43,13 +43,8 @@ impl<'a> Deal<'a> {
         let peers = material.peers;
         let source = if let Some(stream) = material.stream {
             let place = (peers.rank(), peers.count());
-            Source::Streamed(StreamedDeal::of(
-                stream,
-                place,
-                job.batch_size,
-                epoch,
-                skip,
-            )?)
+            let deal = StreamedDeal::of(stream, place, job.batch_size, epoch, skip)?;
+            Source::Streamed(Box::new(deal))
         } else {
             let count = material.items.len();
             let order = if job.disable_shuffling {
