@@ -39,7 +39,7 @@ const OF_BOTH: [&str; 9] = [
 ];
 
 /// What the native engine has not, and LLaMA-Factory may have.
-const REFUSALS: [&str; 14] = [
+const REFUSALS: [&str; 13] = [
     "data.chat-template",
     "data.token-missing",
     "data.tokenizer",
@@ -49,7 +49,6 @@ const REFUSALS: [&str; 14] = [
     "engine.flag-of-other",
     "runtime.not-native",
     "runtime.other-host",
-    "runtime.streaming-alone",
     "torch.not-on-packed",
     "torch.unknown-architecture",
     "torch.unsupported-setting",
@@ -86,9 +85,6 @@ fn native_judges(asked: &Asked<'_>, view: &View) -> Result<(), Trouble> {
     let home = Home::find();
     let chosen = Chosen::by(asked.device, &home);
     let job = job_file::try_for(&chosen, &asked.job.job, &asked.job.settings)?;
-    if asked.processes > 1 && job.data.streaming.is_some() {
-        return Err(crate::error::RuntimeError::StreamingAlone.into());
-    }
     let Some(model) = home.model(&job.model) else {
         return Ok(());
     };
