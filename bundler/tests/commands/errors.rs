@@ -206,11 +206,11 @@ fn a_file_that_is_no_bundle() {
     status 2
     error[bundle.not-a-bundle]: `a.ferry` is not a bundle
 
-    hint: give the path of a `.ferry` file
+    hint: give the path of a `.ferry` file; if it is one, it was damaged on its way: copy it from its medium once more
     ---
     错误[bundle.not-a-bundle]: `a.ferry` 不是 Ferry 包
 
-    建议: 请指定 `.ferry` 文件的路径
+    建议: 请指定 `.ferry` 文件的路径；若确是包文件，则它在途中损坏，请从介质重新复制
     ");
 }
 
