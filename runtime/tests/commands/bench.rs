@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -26,6 +28,21 @@ logging_steps: 1
 num_train_epochs: 2
 report_to: none
 ";
+
+/// Long enough for the slowest machine; what is waited for comes in a second or two.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// Waits until `found` finds something.
+pub fn wait<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(began.elapsed() < LONGEST, "no {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
 
 pub fn golden(rest: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

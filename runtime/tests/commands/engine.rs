@@ -3,28 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, JOB};
+use crate::bench::{Bench, JOB, wait};
 use crate::stand_in::{DEAF, LEARNS, Release, SAVES, last};
-
-/// Long enough for the slowest machine; what is waited for comes in a second or two.
-const LONGEST: Duration = Duration::from_secs(120);
-
-fn wait<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(began.elapsed() < LONGEST, "no {what}");
-        sleep(Duration::from_millis(20));
-    }
-}
 
 fn start(release: &Release, more: &[&str]) -> Child {
     let mut train = release.train(more);

@@ -4,15 +4,10 @@ use std::fs;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::bench::Bench;
-
-/// Long enough for the slowest machine; what is waited for comes in a second or two.
-const LONGEST: Duration = Duration::from_secs(120);
+use crate::bench::{Bench, wait};
 
 /// A job of many short steps.
 fn bench(steps: u32) -> Bench {
@@ -26,18 +21,6 @@ fn bench(steps: u32) -> Bench {
 fn start(bench: &Bench, stdout: Stdio) -> Child {
     let mut train = bench.command(&["--json", "train", "job.yaml"]);
     train.stdout(stdout).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// Waits until `found` finds something.
-fn wait<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(began.elapsed() < LONGEST, "no {what}");
-        sleep(Duration::from_millis(20));
-    }
 }
 
 /// Waits for the first line of the log.

@@ -57,10 +57,11 @@ pub(crate) fn lay_out_up_to(batch: &Batch, whole: bool) -> Result<(Pass, Vec<i64
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn batch(mask: [i64; 8], labels: [i64; 8]) -> Batch {
+    /// Two rows of four tokens.
+    pub(crate) fn batch(mask: [i64; 8], labels: [i64; 8]) -> Batch {
         Batch {
             rows: 2,
             columns: 4,

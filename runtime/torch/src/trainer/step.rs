@@ -211,21 +211,11 @@ mod tests {
     use train::Trainer as _;
 
     use super::*;
+    use crate::lay_out::tests::batch;
     use crate::optimizer::AdamSettings;
     use crate::peers::Peers;
     use crate::scaler::Scaler;
     use crate::settings::{Holding, LoraSettings, Method, Precision, Tuning};
-
-    fn batch(mask: [i64; 8], labels: [i64; 8]) -> Batch {
-        Batch {
-            rows: 2,
-            columns: 4,
-            input_ids: (10..18).collect(),
-            labels: labels.to_vec(),
-            attention_mask: mask.to_vec(),
-            ..Batch::default()
-        }
-    }
 
     fn trainer(precision: Precision, dropout: f64) -> LibtorchTrainer {
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/model");
