@@ -128,7 +128,8 @@ fn the_unit_trains_the_job_from_its_own_folder() {
 fn verdict(unit: &Path) -> Option<String> {
     let mut analyze = Command::new("systemd-analyze");
     let said = analyze.args(["verify", "--man=no"]).arg(unit).output();
-    let Ok(said) = said else {
+    // An emulator starts first and ends with 127 where the program is missing.
+    let Some(said) = said.ok().filter(|said| said.status.code() != Some(127)) else {
         eprintln!("skipped: systemd-analyze is not here");
         return None;
     };

@@ -2,8 +2,8 @@
 //! of this machine is in reach but its kernel.
 //!
 //! ```text
-//! mmdebstrap --variant=extract ─▶ ~/.cache/ferry/arm64-bookworm.tar ─▶ target/arm64-root ─┐
-//! cross: static installer, static test program ───────────────────────────────────────────┴▶ unshare, chroot, qemu
+//! mmdebstrap --variant=extract ─▶ ~/.cache/ferry/arm64-bookworm-merged.tar ─▶ target/arm64-merged ─┐
+//! cross: static installer, static test program ────────────────────────────────────────────────────┴▶ unshare, chroot, qemu
 //! ```
 //!
 //! The kernel starts aarch64 programs through qemu's user emulation, registered with `binfmt_misc`: flag `F` opens qemu
@@ -51,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ])
         .arg(&root)
         .arg(paths::root())
+        .args(["--skip", PACKED_HERE])
         .args(&args.words);
     shell::run(&mut enter)
 }
@@ -78,7 +79,7 @@ fn emulate() -> Result<()> {
 
 /// An arm64 Debian with what any server has, unpacked anew where its list of packages changed.
 fn root() -> Result<PathBuf> {
-    let archive = paths::cache()?.join("arm64-bookworm.tar");
+    let archive = paths::cache()?.join("arm64-bookworm-merged.tar");
     if !archive.is_file() {
         if !shell::is_there("mmdebstrap") && !cross::install(&["mmdebstrap"])? {
             bail!("no mmdebstrap: Debian has it");
@@ -92,12 +93,13 @@ fn root() -> Result<PathBuf> {
             "--architectures=arm64",
             "--variant=extract",
             "--format=tar",
+            MERGED,
         ]);
         make.arg(format!("--include={}", PACKAGES.join(",")));
         shell::run(make.arg("bookworm").arg(&fresh))?;
         fs::rename(fresh, &archive)?;
     }
-    let root = paths::target().join("arm64-root");
+    let root = paths::target().join("arm64-merged");
     if !root.join("usr/bin/sh").exists() {
         fs::create_dir_all(&root)?;
         let mut unpack = shell::command("tar");
@@ -125,12 +127,18 @@ exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.
     sh -euc 'test "$(uname -m)" = aarch64; exec /ferry/e2e "$@"' e2e "$@"
 "#;
 
+/// `/bin` and the like are links into `/usr`, as on every system that the installer knows.
+const MERGED: &str = "--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh";
+/// Tests that pack by the bundler itself, which is no program of the target.
+const PACKED_HERE: &str = "code_on_load::";
+
 /// How Debian's qemu wants to be registered.
 const RULE: &str = "/usr/lib/binfmt.d/qemu-aarch64.conf";
 /// What any server has, and Python.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 17] = [
     "base-passwd",
     "bash",
+    "bzip2",
     "coreutils",
     "dash",
     "diffutils",
@@ -144,4 +152,5 @@ const PACKAGES: [&str; 15] = [
     "sed",
     "tar",
     "util-linux",
+    "xz-utils",
 ];
