@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,17 @@ use crate::trainer::TrainError;
 /// Start of a checkpoint's name; its step follows.
 pub(crate) const PREFIX: &str = "checkpoint-";
 
+/// What is filled with the weights of the run's end before they are moved out of it.
+pub(crate) const WEIGHTS_PARTIAL: &str = ".weights.partial";
+
 /// The run so far, in a checkpoint.
 const STATE: &str = "ferry_state.json";
+
+/// A run of millions of steps writes less.
+const LARGEST: u64 = 1 << 30;
+
+/// No machine has more processors for one process.
+const MOST_THREADS: usize = 1 << 12;
 
 /// A newer program may write what this one does not understand.
 const VERSION: u32 = 1;
@@ -89,14 +98,25 @@ impl Point {
             found,
             expected: expected.to_owned(),
         };
-        let text = fs::read(path.join(STATE)).map_err(|error| {
-            let whole = format!("a checkpoint with {STATE}, as this program writes it");
-            unfit(error.to_string(), &whole)
-        })?;
+        let mut text = Vec::new();
+        File::open(path.join(STATE))
+            .and_then(|file| file.take(LARGEST).read_to_end(&mut text))
+            .map_err(|error| {
+                let whole = format!("a checkpoint with {STATE}, as this program writes it");
+                unfit(error.to_string(), &whole)
+            })?;
         let state: State = serde_json::from_slice(&text)
             .map_err(|error| unfit(format!("{STATE}: {error}"), "the state of a run"))?;
         if state.version != VERSION {
             return Err(unfit(format!("version {}", state.version), "version 1"));
+        }
+        let so_far = &state.progress;
+        let counts = so_far.logged <= so_far.losses.len() && so_far.skipped <= so_far.step;
+        if !counts || !(1..=MOST_THREADS).contains(&state.threads) {
+            return Err(unfit(
+                format!("{STATE}: counts that contradict each other"),
+                "the state of a run",
+            ));
         }
         for (name, size) in &state.files {
             let found = fs::metadata(path.join(name)).map_or(0, |file| file.len());
@@ -131,11 +151,14 @@ impl Point {
 pub(crate) fn steps(folder: &Path) -> Vec<u64> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut steps: Vec<u64> = names
-        .filter_map(|name| name.strip_prefix(PREFIX)?.parse().ok())
-        .collect();
+    let mut steps: Vec<u64> = names.filter_map(|name| step_of(&name)).collect();
     steps.sort_unstable();
     steps
+}
+
+/// The step of the checkpoint that is called so.
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX)?.parse().ok()
 }
 
 fn newest(folder: &Path) -> Option<PathBuf> {
@@ -143,17 +166,21 @@ fn newest(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(format!("{PREFIX}{last}")))
 }
 
-/// Removes what an interrupted run left half-done, and puts back what it had moved away.
+/// Removes what an interrupted run left half-done, and puts back what it had moved away. Other hidden files are not its.
 pub(crate) fn tidy(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let Some(name) = name.and_then(|name| name.strip_prefix('.')) else {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             continue;
         };
-        if name.ends_with(".partial") && path.is_dir() {
+        let checkpoint = |end: &str| {
+            let whole = name.strip_prefix('.')?.strip_suffix(end)?;
+            step_of(whole).map(|_| whole)
+        };
+        let partial = name == WEIGHTS_PARTIAL || checkpoint(".partial").is_some();
+        if partial && path.is_dir() {
             fs::remove_dir_all(&path)?;
-        } else if let Some(whole) = name.strip_suffix(".old") {
+        } else if let Some(whole) = checkpoint(".old") {
             let place = folder.join(whole);
             if place.exists() {
                 fs::remove_dir_all(&path)?;
@@ -253,9 +280,47 @@ mod tests {
             fs::create_dir(at(name)).unwrap();
         }
         fs::write(at(".trainer_state.json.partial"), "").unwrap();
+        // The user's own.
+        for name in [".cache.partial", ".git.old", ".checkpoint-best.old"] {
+            fs::create_dir(at(name)).unwrap();
+        }
         tidy(folder.path()).unwrap();
+        assert!(at(".cache.partial").exists() && at(".git.old").exists());
+        assert!(at(".checkpoint-best.old").exists());
         assert_eq!(steps(folder.path()), [2, 4]);
         assert!(!at(".checkpoint-6.partial").exists() && !at(".checkpoint-2.old").exists());
+    }
+
+    #[test]
+    fn a_state_that_no_run_has_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "model_name_or_path: m\ndataset: d\ntemplate: qwen\noutput_dir: o\n";
+        let job = Job::parse("job.yaml", text, &[]).unwrap();
+        let order = Order::of(&job, &[], 1);
+        let progress = Progress {
+            step: 2,
+            losses: vec![1.0, 1.0],
+            logged: 2,
+            ..Progress::default()
+        };
+        let read = |change: &dyn Fn(&mut Progress), threads: usize| {
+            let mut progress = progress.clone();
+            change(&mut progress);
+            let _ = fs::remove_file(folder.path().join(STATE));
+            write_state(folder.path(), &progress, &order, threads).unwrap();
+            Point::read(folder.path())
+        };
+        assert_eq!(read(&|_| {}, 4).unwrap().step(), 2);
+        let wrong: [(fn(&mut Progress), usize); 4] = [
+            (|progress| progress.logged = 3, 4),
+            (|progress| progress.skipped = 3, 4),
+            (|_| {}, 0),
+            (|_| {}, usize::MAX),
+        ];
+        for (change, threads) in wrong {
+            let error = read(&change, threads).unwrap_err();
+            assert!(matches!(error, TrainError::BadCheckpoint { .. }), "{error}");
+        }
     }
 
     #[test]

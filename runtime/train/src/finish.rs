@@ -66,10 +66,15 @@ impl Course<'_> {
         })
     }
 
+    /// The step with the least evaluation loss, where the job asks for its weights.
+    pub(crate) fn kept_best(&self) -> Option<(u64, f64)> {
+        self.progress.best.filter(|_| self.job.evaluation.keep_best)
+    }
+
     /// Goes back to the best checkpoint's weights where the job asks for that. Returns its step.
     fn take_best(&mut self, trainer: &mut dyn Trainer) -> Result<Option<u64>, TrainError> {
-        let best = self.progress.best.map(|(step, _)| step);
-        let best = best.filter(|step| self.job.evaluation.keep_best && self.output.has(*step));
+        let best = self.kept_best().map(|(step, _)| step);
+        let best = best.filter(|step| self.output.has(*step));
         if let Some(step) = best {
             trainer.load(&self.output.path_of(step), false)?;
         }
@@ -103,10 +108,12 @@ impl Course<'_> {
         let losses = self.progress.losses.iter().copied();
         let points: Vec<(u64, f64)> = (1..).zip(losses).collect();
         self.plot("training_loss", &points)?;
-        if self.progress.evaluations.is_empty() {
+        let evaluations = self.progress.evaluations.iter().copied();
+        let points: Vec<(u64, f64)> = evaluations.filter(|(_, loss)| loss.is_finite()).collect();
+        if points.is_empty() {
             return Ok(());
         }
-        self.plot("training_eval_loss", &self.progress.evaluations)
+        self.plot("training_eval_loss", &points)
     }
 
     fn plot(&self, name: &str, points: &[(u64, f64)]) -> Result<(), TrainError> {
@@ -147,11 +154,10 @@ impl Course<'_> {
     /// The content of `trainer_state.json`.
     pub(crate) fn state(&self) -> Value {
         let steps = |when: When| match when {
-            When::Steps(every) => Some(every),
+            When::Steps(every) => Some(every.of(self.steps.total)),
             When::Never | When::Epochs => None,
         };
-        let best = self.progress.best;
-        let kept = best.filter(|_| self.job.evaluation.keep_best);
+        let kept = self.kept_best();
         json!({
             "best_global_step": kept.map(|(step, _)| step),
             "best_metric": kept.map(|(_, loss)| loss),
@@ -163,7 +169,7 @@ impl Course<'_> {
             "is_local_process_zero": true,
             "is_world_process_zero": true,
             "log_history": self.progress.history,
-            "logging_steps": self.job.logging_steps,
+            "logging_steps": self.job.logging_steps.of(self.steps.total),
             "max_steps": self.steps.total,
             "num_input_tokens_seen": self.progress.tokens,
             "num_train_epochs": self.steps.total.div_ceil(self.steps.in_epoch),

@@ -27,7 +27,7 @@ mod trainer;
 
 pub use checkpoint::Point;
 pub use job::{
-    Asked, ChatJob, DataSettings, EvalJob, Evaluation, ExamJob, ExportJob, ExportNumbers,
+    Asked, ChatJob, DataSettings, EvalJob, Evaluation, Every, ExamJob, ExportJob, ExportNumbers,
     FeedbackSettings, FineTuning, FreezeSettings, Generation, Job, JobError, Length, LoraSettings,
     LossJob, Numeric, Objective, PredictJob, PreferenceLoss, PreferenceSettings, Quantization,
     Resume, Saving, UsedModel, When, Wording,
@@ -42,7 +42,7 @@ pub use run_folder::{
     Failure, HANDED_JOB, HANDED_LOG, OTHER_MACHINE, Record, RunFolder, State, ask_to_stop,
     is_asked_to_stop,
 };
-pub use schedule::Scheduler;
+pub use schedule::{Curve, Plateau, Scheduler, Stages};
 pub use shape::{ModelShape, ShapeError};
 pub use steps::Steps;
 pub use stretch::{Reach, Stretch, StretchRule};

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
-use crate::checkpoint::{self, PREFIX, remove_if_there};
+use crate::checkpoint::{self, PREFIX, WEIGHTS_PARTIAL, remove_if_there};
 use crate::run_folder::is_record;
 use crate::trainer::{TrainError, Trainer};
 
@@ -173,7 +173,7 @@ impl Output {
         if self.log.is_none() {
             return Ok(());
         }
-        let beside = self.folder.join(".weights.partial");
+        let beside = self.folder.join(WEIGHTS_PARTIAL);
         let fault = |source| TrainError::Write {
             path: self.folder.clone(),
             source,

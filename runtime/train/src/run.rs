@@ -9,12 +9,12 @@ use train_data::{Batch, Item, Streamed};
 
 use crate::checkpoint::{self, Point};
 use crate::deal::Deal;
-use crate::job::{Job, When};
+use crate::job::Job;
 use crate::order::Order;
 use crate::output::{Output, Start};
 use crate::peers::Peers;
 use crate::progress::Progress;
-use crate::run_folder::RunFolder;
+use crate::run_folder::{RunFolder, State};
 use crate::steps::Steps;
 use crate::trainer::{StepReport, TrainError, Trainer};
 
@@ -137,8 +137,19 @@ pub fn run(
     peers.meet()?;
     let (folder, output) = if peers.writes() {
         let folder = RunFolder::take(&job.output_dir, progress.step, steps.total)?;
-        let output = Output::open(&job.output_dir, start)?;
-        output.json("job.json", &job.settings, 2)?;
+        let opened = Output::open(&job.output_dir, start);
+        let opened = opened.and_then(|output| {
+            output.json("job.json", &job.settings, 2)?;
+            Ok(output)
+        });
+        let output = match opened {
+            Ok(output) => output,
+            Err(error) => {
+                // Whoever watches would take it for a run that was cut off. The first error is the one to tell.
+                let _untold = folder.end(State::Failed, Some(&error));
+                return Err(error);
+            }
+        };
         peers.meet()?;
         (Some(folder), output)
     } else {
@@ -162,6 +173,9 @@ pub fn run(
     let left = folder.map_or(Ok(()), |folder| folder.leave(&ended));
     ended.and_then(|summary| left.map(|()| summary))
 }
+
+/// By how much chosen answers are rewarded more, as the original logs it.
+const MARGINS: &str = "rewards/margins";
 
 /// A run under way.
 pub(crate) struct Course<'a> {
@@ -239,9 +253,10 @@ impl Course<'_> {
         let job = self.job;
         let Steps { warmup, total, .. } = self.steps;
         let scheduled = self.progress.step - self.progress.skipped;
+        let seen = &self.progress.evaluations;
         let rate = job
             .scheduler
-            .rate(job.learning_rate, warmup, total, scheduled);
+            .rate(job.learning_rate, warmup, total, scheduled, seen);
         let began = Instant::now();
         let report = trainer.step(batches, rate)?;
         let progress = &mut self.progress;
@@ -266,7 +281,7 @@ impl Course<'_> {
         });
         progress.gather(&report);
         let first = progress.step == 1 && job.logging_first_step;
-        if first || progress.step.is_multiple_of(job.logging_steps) {
+        if first || progress.step.is_multiple_of(job.logging_steps.of(total)) {
             self.log_point(&report, rate)?;
         }
         Ok(())
@@ -290,6 +305,13 @@ impl Course<'_> {
             }
             point.insert(name, value.into());
         }
+        let of = |name: &str| point.get(name).and_then(Value::as_f64);
+        if !point.contains_key(MARGINS)
+            && let (Some(chosen), Some(rejected)) = (of("rewards/chosen"), of("rewards/rejected"))
+        {
+            // Judgements are no pairs: the margin is that of the means.
+            point.insert(MARGINS.into(), (chosen - rejected).into());
+        }
         point.insert("step".into(), progress.step.into());
         progress.history.push(Value::Object(point));
         let line = self.line(line);
@@ -307,7 +329,8 @@ impl Course<'_> {
         let job = self.job;
         let (step, total) = (self.progress.step, self.steps.total);
         let mut ends = false;
-        if job.evaluation.when.is_now(step, ends_epoch) && !material.eval_items.is_empty() {
+        let evaluates = job.evaluation.when.is_now(step, total, ends_epoch);
+        if evaluates && !material.eval_items.is_empty() {
             let (loss, _) = self.evaluate(material, trainer, sink)?;
             self.progress.judge(loss);
             ends = job
@@ -315,11 +338,10 @@ impl Course<'_> {
                 .patience
                 .is_some_and(|patience| self.progress.misses >= patience);
         }
-        let last = step == total && job.saving.when != When::Never;
-        if last || job.saving.when.is_now(step, ends_epoch) {
+        if job.saving.when.is_now(step, total, ends_epoch) {
             self.save(trainer)?;
         }
-        Ok(ends)
+        Ok(ends && step < total)
     }
 
     /// Computes the loss over the evaluation items: the mean of the micro-batches, weighed as in the original.
@@ -355,9 +377,11 @@ impl Course<'_> {
             let (mut part, mut weights) = ([0.0], 0);
             // The micro-batches are those of one process, dealt round; so their mean is the same.
             for (number, rows) in items[done..done + count].chunks(size).enumerate() {
-                let weight = self.job.data.batch_weight(rows.len(), size);
+                // Where every answer was cut off nothing can be told; in the original the loss is no number then.
+                let says = rows.iter().any(|item| item.labels() > 0);
+                let weight = self.job.data.batch_weight(rows.len(), size) * usize::from(says);
                 weights += weight;
-                if number % peers.count() == peers.rank() {
+                if says && number % peers.count() == peers.rank() {
                     let rows: Vec<&Item> = rows.iter().collect();
                     let batch = Batch::of(&rows, material.padding_id);
                     part[0] += trainer.evaluate(&batch)? * weight as f64;
@@ -392,7 +416,7 @@ impl Course<'_> {
         progress.seconds += self.started.elapsed().as_secs_f64();
         let state = self.state();
         let (order, threads) = (&self.order, self.threads);
-        let best = progress.best.map(|(step, _)| step);
+        let best = self.kept_best().map(|(step, _)| step);
         self.output
             .checkpoint(progress.step, saving.limit, best, |folder| {
                 trainer.save(folder)?;

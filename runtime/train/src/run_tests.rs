@@ -192,6 +192,19 @@ fn a_folder_of_something_else_is_not_taken() {
 }
 
 #[test]
+fn a_run_that_cannot_begin_to_write_is_seen_to_have_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    fs::create_dir_all(out.join("trainer_log.jsonl")).unwrap();
+    let job = job(folder.path(), "overwrite_output_dir: true\n");
+    let error = train(&job, 11, &mut Fake::default()).unwrap_err();
+    assert!(matches!(error, TrainError::Write { .. }), "{error}");
+    let record = crate::Record::of(&out).unwrap().unwrap();
+    assert_eq!(record.state, crate::State::Failed);
+    assert_eq!(record.failure.unwrap().code, "train.write");
+}
+
+#[test]
 fn a_partial_epoch_and_max_steps_end_on_time() {
     let folder = tempfile::tempdir().unwrap();
     let job = job(folder.path(), "max_steps: 4\nsave_strategy: 'no'\n");
@@ -389,6 +402,84 @@ fn the_best_checkpoint_is_kept_and_waiting_ends() {
     );
 }
 
+#[test]
+fn the_end_of_a_run_is_evaluated_and_may_be_the_best() {
+    for (how, evaluated) in [
+        (
+            "eval_strategy: steps\neval_steps: 2\nsave_steps: 2\n",
+            vec![2, 4, 5],
+        ),
+        // Five steps are an epoch and a half.
+        ("eval_strategy: epoch\nsave_strategy: epoch\n", vec![3, 5]),
+        (
+            "eval_strategy: steps\neval_steps: 0.3\nsave_steps: 0.6\n",
+            vec![2, 4, 5],
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let more = format!("max_steps: 5\nval_size: 3\nload_best_model_at_end: true\n{how}");
+        let mut losses = vec![3.0; evaluated.len()];
+        *losses.last_mut().unwrap() = 2.0;
+        let mut fake = Fake {
+            evaluations: losses,
+            ..Fake::default()
+        };
+        let summary = train(&job(folder.path(), &more), 11, &mut fake).unwrap();
+        let steps: Vec<u64> = summary.evaluations.iter().map(|(step, _)| *step).collect();
+        // And once more when all is done.
+        assert_eq!(steps[..evaluated.len()], evaluated, "{how}");
+        assert_eq!(
+            (summary.best_step, summary.ending),
+            (Some(5), Ending::Done),
+            "{how}"
+        );
+        assert_eq!(checkpoints(folder.path()).last(), Some(&5), "{how}");
+    }
+}
+
+#[test]
+fn a_best_checkpoint_that_nobody_asked_for_takes_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "max_steps: 6\nsave_steps: 2\nsave_total_limit: 1\neval_strategy: steps\neval_steps: 2\nval_size: 3\n";
+    let mut fake = Fake {
+        evaluations: vec![1.0, 2.0, 3.0],
+        ..Fake::default()
+    };
+    train(&job(folder.path(), more), 11, &mut fake).unwrap();
+    assert_eq!(checkpoints(folder.path()), [6]);
+}
+
+#[test]
+fn a_rate_that_waits_for_the_loss_falls_and_is_remembered() {
+    let more = "max_steps: 12\nsave_steps: 4\neval_strategy: steps\neval_steps: 2\nval_size: 3\nlearning_rate: 1.0\n\
+                lr_scheduler_type: reduce_lr_on_plateau\nlr_scheduler_kwargs: {patience: 0, factor: 0.5}\n";
+    let seen = |from: usize| Fake {
+        evaluations: [3.0, 4.0, 2.0, 2.0, 1.0, 1.0][from..].to_vec(),
+        ..Fake::default()
+    };
+    let whole = tempfile::tempdir().unwrap();
+    let mut fake = seen(0);
+    train(&job(whole.path(), more), 11, &mut fake).unwrap();
+    assert_eq!(
+        fake.rates,
+        [
+            1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25
+        ]
+    );
+    let cut = tempfile::tempdir().unwrap();
+    let mut first = Fake {
+        nan_at: Some(9),
+        ..seen(0)
+    };
+    train(&job(cut.path(), more), 11, &mut first).unwrap_err();
+    let mut rest = seen(4);
+    let summary = train(&job(cut.path(), more), 11, &mut rest).unwrap();
+    assert_eq!(
+        (summary.resumed_at, &rest.rates[8..]),
+        (8, &fake.rates[8..])
+    );
+}
+
 /// Trains on a stream of `records` records with a buffer of eight.
 fn train_streamed(
     job: &Job,
@@ -496,6 +587,37 @@ fn a_stream_without_examples_ends_with_an_error() {
     assert!(matches!(error, TrainError::NoExamples), "{error}");
     let error = train_streamed(&job, folder.path(), 0, &mut Fake::default()).unwrap_err();
     assert!(matches!(error, TrainError::Data(_)), "{error}");
+}
+
+#[test]
+fn a_batch_without_labels_does_not_better_the_evaluation_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let more =
+        "val_size: 3\neval_strategy: epoch\nnum_train_epochs: 1\nper_device_eval_batch_size: 1\n";
+    let mut fake = Fake {
+        evaluations: vec![4.0, 2.0],
+        ..Fake::default()
+    };
+    let mut eval_items = examples(3);
+    eval_items[1] = Item::Single(Example {
+        input_ids: vec![1, 2],
+        labels: vec![train_data::IGNORED; 2],
+        packed: None,
+    });
+    let never = AtomicBool::new(false);
+    let material = Material {
+        items: &examples(4),
+        stream: None,
+        eval_items: &eval_items,
+        eval_parts: &[],
+        padding_id: 0,
+        threads: 1,
+        stop: &never,
+        peers: &crate::Alone,
+    };
+    let job = job(folder.path(), more);
+    let summary = run(&job, &material, &mut fake, &Recorder::default()).unwrap();
+    assert_eq!(summary.evaluations[0].1, 3.0);
 }
 
 #[test]

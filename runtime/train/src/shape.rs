@@ -1,6 +1,7 @@
 //! The shape of a model as its `config.json` tells it: enough to foresee what a run needs, without its weights.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use report::{Args, Diagnose, Outcome};
@@ -128,7 +129,7 @@ impl ModelShape {
     /// Reads `config.json` in a model's folder.
     pub fn read(folder: &Path) -> Result<Self, ShapeError> {
         let path = folder.join("config.json");
-        let text = fs::read(&path).map_err(|source| ShapeError::Unreadable {
+        let text = bounded(&path).map_err(|source| ShapeError::Unreadable {
             path: path.clone(),
             source,
         })?;
@@ -223,6 +224,17 @@ impl ModelShape {
     }
 }
 
+/// The content of a configuration: a few kilobytes, and more than the largest is none.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    const LARGEST: u64 = 4 << 20;
+    let mut text = Vec::new();
+    File::open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
 /// Which layers have experts: each that `step` hits, but for those named as dense.
 fn sparse_layers(config: &Value, layers: u64, step: u64) -> Vec<bool> {
     let dense = config["mlp_only_layers"].as_array();
@@ -236,6 +248,8 @@ fn sparse_layers(config: &Value, layers: u64, step: u64) -> Vec<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::job::{FineTuning, FreezeSettings, LoraSettings};
 
@@ -299,6 +313,16 @@ mod tests {
         assert_eq!(some, 4 * 8 * (64 + 64 + 64 + 32));
         let error = shape.trainable(&lora(Some(&["query"]))).unwrap_err();
         assert!(error.to_string().contains("q_proj, k_proj"), "{error}");
+    }
+
+    #[test]
+    fn a_configuration_without_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("config.json")).unwrap();
+        // Takes no room on the disk.
+        file.set_len(1 << 40).unwrap();
+        let error = ModelShape::read(folder.path()).unwrap_err();
+        assert!(matches!(error, ShapeError::Unreadable { .. }), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::JobError;
 
@@ -167,6 +167,17 @@ impl Fields {
             .map(str::trim)
             .filter(|word| !word.is_empty());
         Ok(words.map(str::to_owned).collect())
+    }
+
+    /// Settings by name: a mapping, or the text of one.
+    pub(super) fn map(&self, key: &str) -> Result<Map<String, Value>, JobError> {
+        let map = match self.value(key) {
+            None => Some(Map::new()),
+            Some(Value::Object(map)) => Some(map.clone()),
+            Some(Value::String(text)) => serde_json::from_str(text).ok(),
+            Some(_) => None,
+        };
+        map.ok_or_else(|| self.wrong(key, "settings by name"))
     }
 
     pub(super) fn flag(&self, key: &str) -> Result<bool, JobError> {

@@ -14,6 +14,7 @@ mod objective;
 mod parse;
 mod positions;
 mod predict;
+mod rate;
 mod tuning;
 mod used;
 
@@ -22,7 +23,7 @@ pub use error::JobError;
 pub use eval::{EvalJob, ExamJob, LossJob};
 pub use export::{ExportJob, ExportNumbers};
 pub use generation::{Generation, Length};
-pub use moments::{Evaluation, Resume, Saving, When};
+pub use moments::{Evaluation, Every, Resume, Saving, When};
 pub use objective::{FeedbackSettings, Objective, PreferenceLoss, PreferenceSettings};
 pub use predict::PredictJob;
 pub use tuning::{FineTuning, FreezeSettings, LoraSettings, Numeric, Quantization};
@@ -74,7 +75,7 @@ pub struct Job {
     pub max_steps: Option<u64>,
     /// Shape of the learning rate.
     pub scheduler: Scheduler,
-    /// Warmup in steps; overrides `warmup_ratio`.
+    /// Warmup in steps; zero: a part of them.
     pub warmup_steps: u64,
     /// Warmup as a part of all steps.
     pub warmup_ratio: f64,
@@ -95,7 +96,7 @@ pub struct Job {
     /// Examples keep the order of the files.
     pub disable_shuffling: bool,
     /// Optimizer steps between two log lines.
-    pub logging_steps: u64,
+    pub logging_steps: Every,
     /// The first step is logged, too.
     pub logging_first_step: bool,
     /// Whether the run goes on from a checkpoint.

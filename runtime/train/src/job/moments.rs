@@ -6,26 +6,68 @@ use train_data::HeldOut;
 
 use super::error::JobError;
 use super::fields::Fields;
+use super::tuning::signed;
 
-/// When something is done during a run.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// How many optimizer steps lie between two moments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Every {
+    /// So many.
+    Steps(u64),
+    /// This part of all steps of the run.
+    Part(f64),
+}
+
+impl Every {
+    /// The number of steps in a run of `total`; at least one.
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Part(part) => (total as f64 * part).ceil() as u64,
+        }
+        .max(1)
+    }
+
+    /// Whether each of these moments is one of `other`'s, too.
+    fn is_multiple_of(self, other: Self) -> bool {
+        // As exact as the original takes parts.
+        const FINE: f64 = 1e6;
+        match (self, other) {
+            (Self::Steps(own), Self::Steps(other)) => own.is_multiple_of(other),
+            (Self::Part(own), Self::Part(other)) => {
+                let [own, other] = [own, other].map(|part| (part * FINE).round().max(1.0) as u64);
+                own.is_multiple_of(other)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Default for Every {
+    fn default() -> Self {
+        Self::Steps(500)
+    }
+}
+
+/// When something is done during a run: unless never, also at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum When {
     /// Never.
     #[default]
     Never,
     /// After every so many optimizer steps.
-    Steps(u64),
+    Steps(Every),
     /// After every epoch.
     Epochs,
 }
 
 impl When {
-    /// Whether it is time after step `step`, which does or does not end an epoch.
-    pub fn is_now(self, step: u64, ends_epoch: bool) -> bool {
+    /// Whether it is time after step `step` of `total`, which does or does not end an epoch.
+    pub fn is_now(self, step: u64, total: u64, ends_epoch: bool) -> bool {
+        let ends = step == total;
         match self {
             Self::Never => false,
-            Self::Steps(every) => step.is_multiple_of(every),
-            Self::Epochs => ends_epoch,
+            Self::Steps(every) => ends || step.is_multiple_of(every.of(total)),
+            Self::Epochs => ends || ends_epoch,
         }
     }
 }
@@ -52,11 +94,11 @@ pub struct Evaluation {
 }
 
 /// When and how checkpoints are kept.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Saving {
-    /// When; unless never, also at the end.
+    /// When.
     pub when: When,
-    /// At most this many are kept, the newest and the best.
+    /// At most this many are kept: the newest, and the best where that is asked for.
     pub limit: Option<usize>,
     /// Without what is needed to go on.
     pub only_model: bool,
@@ -94,9 +136,9 @@ pub(super) fn evaluation(fields: &Fields) -> Result<Evaluation, JobError> {
     if !names.is_empty() && held_out != HeldOut::Nothing {
         return Err(fields.conflict("val_size", "eval_dataset"));
     }
-    let every = match fields.whole("eval_steps", 1)? {
+    let every = match every(fields, "eval_steps")? {
         Some(every) => every,
-        None => fields.whole("logging_steps", 1)?.unwrap_or(500),
+        None => every(fields, "logging_steps")?.unwrap_or_default(),
     };
     let when = when(fields, "eval_strategy", every)?.unwrap_or_default();
     let nothing = names.is_empty() && held_out == HeldOut::Nothing;
@@ -140,7 +182,7 @@ fn check_metric(fields: &Fields) -> Result<(), JobError> {
 }
 
 pub(super) fn saving(fields: &Fields, evaluation: &Evaluation) -> Result<Saving, JobError> {
-    let every = fields.whole("save_steps", 1)?.unwrap_or(500);
+    let every = every(fields, "save_steps")?.unwrap_or_default();
     let when = when(fields, "save_strategy", every)?.unwrap_or(When::Steps(every));
     if evaluation.keep_best {
         // A checkpoint that was never evaluated cannot be the best.
@@ -157,9 +199,10 @@ pub(super) fn saving(fields: &Fields, evaluation: &Evaluation) -> Result<Saving,
     }
     Ok(Saving {
         when,
-        limit: fields
-            .whole("save_total_limit", 1)?
-            .map(|limit| limit as usize),
+        // As in the original, zero or less is no limit.
+        limit: signed(fields, "save_total_limit")?
+            .and_then(|limit| usize::try_from(limit).ok())
+            .filter(|limit| *limit > 0),
         only_model: fields.flag("save_only_model")?,
     })
 }
@@ -175,8 +218,16 @@ pub(super) fn resume(fields: &Fields) -> Result<Resume, JobError> {
     }
 }
 
+/// A number of steps, or, below one, a part of all of them.
+pub(super) fn every(fields: &Fields, key: &str) -> Result<Option<Every>, JobError> {
+    match fields.number(key, 1.0, 1e12) {
+        Ok(part) if part > 0.0 && part < 1.0 => Ok(Some(Every::Part(part))),
+        _ => Ok(fields.whole(key, 1)?.map(Every::Steps)),
+    }
+}
+
 /// `steps`, `epoch` or `no`.
-fn when(fields: &Fields, key: &str, every: u64) -> Result<Option<When>, JobError> {
+fn when(fields: &Fields, key: &str, every: Every) -> Result<Option<When>, JobError> {
     match fields.text(key) {
         Ok(None) => Ok(None),
         Ok(Some(name)) if name == "steps" => Ok(Some(When::Steps(every))),
@@ -194,14 +245,38 @@ mod tests {
 
     #[test]
     fn moments_come_as_asked() {
+        let steps = |every| When::Steps(Every::Steps(every));
+        let part = |part| When::Steps(Every::Part(part));
         for (when, step, ends, expected) in [
             (When::Never, 4, true, false),
-            (When::Steps(2), 4, false, true),
-            (When::Steps(3), 4, true, false),
+            (When::Never, 10, true, false),
+            (steps(2), 4, false, true),
+            (steps(3), 4, true, false),
+            (steps(3), 10, true, true),
+            (part(0.25), 3, false, true),
+            (part(0.25), 4, false, false),
+            (part(1e-9), 4, false, true),
             (When::Epochs, 4, true, true),
             (When::Epochs, 4, false, false),
+            (When::Epochs, 10, false, true),
         ] {
-            assert_eq!(when.is_now(step, ends), expected, "{when:?} {step} {ends}");
+            let now = when.is_now(step, 10, ends);
+            assert_eq!(now, expected, "{when:?} {step} {ends}");
+        }
+    }
+
+    #[test]
+    fn each_save_must_be_an_evaluation() {
+        use Every::{Part, Steps};
+        for (save, eval, fits) in [
+            (Steps(4), Steps(2), true),
+            (Steps(3), Steps(2), false),
+            (Part(0.2), Part(0.1), true),
+            (Part(0.3), Part(0.1), true),
+            (Part(0.25), Part(0.1), false),
+            (Part(0.5), Steps(1), false),
+        ] {
+            assert_eq!(save.is_multiple_of(eval), fits, "{save:?} {eval:?}");
         }
     }
 }

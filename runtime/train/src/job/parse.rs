@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::error::JobError;
 use super::fields::Fields;
 use super::keys::{Usage, nearest, usage};
-use super::{FineTuning, Job, Objective, data, moments, objective, positions, predict, tuning};
-use crate::schedule::Scheduler;
+use super::{
+    FineTuning, Job, Objective, When, data, moments, objective, positions, predict, rate, tuning,
+};
 
 impl Job {
     /// Reads a job as LLaMA-Factory writes it, in YAML or JSON, with `key=value` overrides.
@@ -35,6 +36,8 @@ impl Job {
         reference_is_left(&fields, objective, &fine_tuning)?;
         let router_loss = fields.number("moe_aux_loss_coef", 0.0, 1e3)?;
         let max_steps = max_steps(&fields)?;
+        let learning_rate = fields.number("learning_rate", 5e-5, 1e3)?;
+        let scheduler = rate::scheduler(&fields, learning_rate, evaluation.when != When::Never)?;
         if data.streaming.is_some() && max_steps.is_none() {
             let reason =
                 "set `max_steps`: nobody knows how many records there are before they are read";
@@ -55,10 +58,10 @@ impl Job {
             overwrite_output_dir: fields.flag("overwrite_output_dir")?,
             batch_size: count("per_device_train_batch_size", 8)?,
             gradient_accumulation_steps: count("gradient_accumulation_steps", 1)?,
-            learning_rate: fields.number("learning_rate", 5e-5, 1e3)?,
+            learning_rate,
             epochs: fields.number("num_train_epochs", 3.0, 1e6)?,
             max_steps,
-            scheduler: scheduler(&fields)?,
+            scheduler,
             warmup_steps,
             warmup_ratio,
             adam_beta1: fields.number("adam_beta1", 0.9, 1.0)?,
@@ -69,7 +72,7 @@ impl Job {
             seed,
             data_seed: fields.whole("data_seed", 0)?.unwrap_or(seed),
             disable_shuffling: fields.flag("disable_shuffling")?,
-            logging_steps: fields.whole("logging_steps", 1)?.unwrap_or(500),
+            logging_steps: moments::every(&fields, "logging_steps")?.unwrap_or_default(),
             logging_first_step: fields.flag("logging_first_step")?,
             resume: moments::resume(&fields)?,
             plot_loss: fields.flag("plot_loss")?,
@@ -217,14 +220,18 @@ impl Fields {
     }
 }
 
-/// Warmup as steps and as a part; a number of steps under one is a part, as in transformers 5.
+/// Warmup as steps or as a part. As in transformers 5 the part counts where both are given, and a number of steps under one
+/// is a part.
 fn warmup(fields: &Fields) -> Result<(u64, f64), JobError> {
     let ratio = fields.number("warmup_ratio", 0.0, 1.0)?;
     let steps = fields.number("warmup_steps", 0.0, 1e12)?;
-    if steps > 0.0 && steps < 1.0 {
+    if fields.text("warmup_ratio")?.is_some() {
+        return Ok((0, ratio));
+    }
+    if steps < 1.0 {
         return Ok((0, steps));
     }
-    Ok((steps as u64, ratio))
+    Ok((steps as u64, 0.0))
 }
 
 /// A negative number means none, which is the original's default.
@@ -236,17 +243,6 @@ fn max_steps(fields: &Fields) -> Result<Option<u64>, JobError> {
         Some(..=0) => Ok(None),
         _ => fields.whole("max_steps", 1),
     }
-}
-
-fn scheduler(fields: &Fields) -> Result<Scheduler, JobError> {
-    let Some(name) = fields.text("lr_scheduler_type")? else {
-        return Ok(Scheduler::default());
-    };
-    let found = Scheduler::NAMES.iter().find(|(known, _)| *known == name);
-    found.map(|(_, scheduler)| *scheduler).ok_or_else(|| {
-        let known = Scheduler::NAMES.map(|(known, _)| known).join(", ");
-        fields.wrong("lr_scheduler_type", &format!("one of {known}"))
-    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use train_data::{HeldOut, Mix, Packing, Stage, Streaming, ToolFormat};
 
-use super::super::{FineTuning, Objective, PreferenceLoss, Resume, When};
+use super::super::{Every, FineTuning, Objective, PreferenceLoss, Resume, When};
 use super::*;
+use crate::schedule::Scheduler;
 
 const LEAST: &str =
     "model_name_or_path: m\ndataset: a, b\ntemplate: qwen\noutput_dir: o\nreport_to: none\n";
@@ -22,7 +23,8 @@ fn the_golden_jobs_are_understood() {
         (job.data.cutoff_len, job.max_steps, job.saving.when),
         (192, Some(20), When::Never)
     );
-    assert_eq!((job.scheduler, job.warmup_steps), (Scheduler::Cosine, 2));
+    let half = Scheduler::Cosine { cycles: 0.5 };
+    assert_eq!((job.scheduler, job.warmup_steps), (half, 2));
     let FineTuning::Lora(lora) = &job.fine_tuning else {
         panic!("not LoRA");
     };
@@ -41,7 +43,7 @@ fn defaults_are_the_originals() {
     );
     assert_eq!(
         (job.logging_steps, job.saving.when),
-        (500, When::Steps(500))
+        (Every::Steps(500), When::Steps(Every::Steps(500)))
     );
     assert!((job.learning_rate - 5e-5).abs() < 1e-12 && (job.epochs - 3.0).abs() < 1e-12);
     assert_eq!(
@@ -113,7 +115,6 @@ fn a_wrong_job_names_line_key_and_reason() {
             "cannot be used with `stage: dpo`",
         ),
         ("bf16: true\nfp16: true", "`fp16` must be false"),
-        ("lr_scheduler_type: wobbly", "one of linear, cosine"),
         ("plot_loss: 7", "`plot_loss` must be true or false"),
         ("do_train: false", "use a model as it is"),
         ("save_strategy: often", "only `steps`, `epoch` and `no`"),
@@ -167,7 +168,7 @@ fn what_is_read_and_when_comes_as_asked() {
     );
     assert_eq!(job.evaluation.held_out, HeldOut::Part(0.25));
     // As in the original: as often as log lines.
-    assert_eq!(job.evaluation.when, When::Steps(500));
+    assert_eq!(job.evaluation.when, When::Steps(Every::Steps(500)));
     let job = parse("stage: pt\nval_size: 12\nsave_strategy: epoch\n", &[]).unwrap();
     assert_eq!(
         (job.data.stage, job.data.packing),
@@ -194,6 +195,32 @@ fn what_is_read_and_when_comes_as_asked() {
             asked,
             "{text}"
         );
+    }
+}
+
+#[test]
+fn steps_may_be_parts_of_the_run() {
+    let job = parse(
+        "val_size: 1\neval_strategy: steps\neval_steps: 0.1\nsave_steps: 0.2\nlogging_steps: 2.5e-2\n\
+         load_best_model_at_end: true\nsave_total_limit: 0\n",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(job.logging_steps.of(41), 2);
+    assert_eq!(job.evaluation.when, When::Steps(Every::Part(0.1)));
+    assert_eq!(job.saving.when, When::Steps(Every::Part(0.2)));
+    assert_eq!(job.saving.limit, None);
+    let error = parse("save_steps: 1.5", &[]).unwrap_err().to_string();
+    assert!(error.contains("`save_steps` must be"), "{error}");
+    for (more, steps, part) in [
+        ("warmup_steps: 7", 7, 0.0),
+        ("warmup_steps: 0.5", 0, 0.5),
+        ("warmup_steps: 7\nwarmup_ratio: 0.1", 0, 0.1),
+        ("warmup_steps: 7\nwarmup_ratio: null", 7, 0.0),
+    ] {
+        let job = parse(more, &[]).unwrap();
+        let right = job.warmup_steps == steps && (job.warmup_ratio - part).abs() < 1e-12;
+        assert!(right, "{more}");
     }
 }
 
