@@ -45,7 +45,18 @@ struct Saved {
     use_qalora: bool,
     #[serde(default)]
     lora_bias: bool,
+    #[serde(default)]
+    init_lora_weights: Value,
+    #[serde(default)]
+    alora_invocation_tokens: Value,
+    #[serde(default)]
+    arrow_config: Value,
+    #[serde(default)]
+    layer_replication: Value,
 }
+
+/// Starts that change the base model's weights, too, so that the adapter fits the changed ones alone.
+const CHANGES_BASE: [&str; 4] = ["pissa", "corda", "olora", "loftq"];
 
 impl Saved {
     fn read(path: &Path) -> Result<Self, BackendError> {
@@ -70,6 +81,7 @@ impl Saved {
         let empty = |value: &Value| {
             value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
         };
+        let given = |value: &Value| (!value.is_null()).then(|| value.to_string());
         let unusual = [
             (
                 "rank_pattern",
@@ -86,6 +98,23 @@ impl Saved {
             ("use_qalora", saved.use_qalora.then(|| "true".to_owned())),
             ("lora_bias", saved.lora_bias.then(|| "true".to_owned())),
             ("bias", saved.bias.clone().filter(|bias| bias != "none")),
+            (
+                "init_lora_weights",
+                saved
+                    .init_lora_weights
+                    .as_str()
+                    .map(str::to_owned)
+                    .filter(|start| {
+                        let start = start.to_ascii_lowercase();
+                        CHANGES_BASE.iter().any(|name| start.starts_with(name))
+                    }),
+            ),
+            (
+                "alora_invocation_tokens",
+                given(&saved.alora_invocation_tokens),
+            ),
+            ("arrow_config", given(&saved.arrow_config)),
+            ("layer_replication", given(&saved.layer_replication)),
         ];
         match unusual
             .into_iter()
@@ -301,6 +330,19 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// A or B as training had it, from a file of [`Model::differences`]: the half before what `PiSSA` made.
+pub(crate) fn read_now(
+    weights: &mut TensorFiles,
+    name: &str,
+    shape: &[i64],
+) -> Result<Tensor, BackendError> {
+    let side = usize::from(name.ends_with("lora_B.weight"));
+    let (mut both, rank) = (shape.to_vec(), shape[side]);
+    both[side] = 2 * rank;
+    let both = weights.read_finite(name, &both)?;
+    Ok(both.f_narrow(side as i64, 0, rank)?)
 }
 
 /// PEFT writes whole strengths as integers, and readers of other languages expect them so.

@@ -69,7 +69,6 @@ impl ModelFiles {
         sink: &dyn Sink,
     ) -> Result<Exported, BackendError> {
         let config = self.shape()?;
-        let tied = config.tied;
         let mut model = Model::load_stored(config, &mut TensorFiles::open_folder(self.folder())?)?;
         if model.is_packed() {
             return Err(BackendError::NotOnPacked { what: "an export" });
@@ -90,7 +89,7 @@ impl ModelFiles {
         let tensors = tensors(&model, kind, options.quantization)?;
         let shards = shards(&tensors, options.shard_size);
         // An adapter that brings an output layer unties the model.
-        let unties = tied && model.output.is_some();
+        let unties = model.is_untied();
         let mut exported = Exported {
             files: Vec::new(),
             bytes: 0,

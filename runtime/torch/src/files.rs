@@ -212,11 +212,11 @@ impl TensorFiles {
         Self::of_shards(path, vec![Shard::open(path)?])
     }
 
-    /// Opens the weights in a model folder.
+    /// Opens the weights in a model folder. As in transformers a whole file counts more than a list of shards.
     pub(crate) fn open_folder(folder: &Path) -> Result<Self, BackendError> {
-        let index = folder.join(INDEX);
-        if !index.is_file() {
-            return Self::open_file(&folder.join("model.safetensors"));
+        let (whole, index) = (folder.join("model.safetensors"), folder.join(INDEX));
+        if whole.is_file() || !index.is_file() {
+            return Self::open_file(&whole);
         }
         let text = bounded(&index, LARGEST_INDEX)?;
         let parsed: ShardIndex = serde_json::from_slice(&text)
@@ -509,6 +509,26 @@ mod tests {
         }
         let error = files.mapped("a.weight", &[4], Kind::Float).unwrap_err();
         assert_eq!(report::Diagnose::code(&error), "torch.wrong-shape");
+    }
+
+    #[test]
+    fn a_whole_file_counts_more_than_a_list_of_shards() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, number: f32| {
+            let tensor = Tensor::from_slice(&[number]);
+            write(&folder.path().join(name), [("a", &tensor)]).unwrap();
+        };
+        file("model-00001-of-00001.safetensors", 1.0);
+        let index = r#"{"weight_map": {"a": "model-00001-of-00001.safetensors"}}"#;
+        fs::write(folder.path().join(INDEX), index).unwrap();
+        let read = || {
+            let mut files = TensorFiles::open_folder(folder.path()).unwrap();
+            files.read("a", &[1]).unwrap().double_value(&[0])
+        };
+        assert!((read() - 1.0).abs() < 1e-9);
+        // Written later, into the folder of an older model.
+        file("model.safetensors", 2.0);
+        assert!((read() - 2.0).abs() < 1e-9);
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub(crate) fn lay_out_up_to(batch: &Batch, whole: bool) -> Result<(Pass, Vec<i64
         return Err(bad("its columns differ in length"));
     }
     let (mut pass, mut targets) = (Pass::default(), Vec::new());
+    if batch.positions.is_empty() {
+        // In the original a row is as long as its padding makes it.
+        pass.reach = batch.columns as i64;
+    }
     for row in 0..batch.rows {
         let cells = row * batch.columns..(row + 1) * batch.columns;
         let labels = &batch.labels[cells.clone()];
@@ -82,6 +86,7 @@ pub(crate) mod tests {
         .unwrap();
         assert_eq!(pass.tokens, [10, 11, 14]);
         assert_eq!(pass.segments, [2, 1]);
+        assert_eq!(pass.reach, 4, "as the original sees it");
         assert_eq!((pass.wanted, targets), (vec![1, 2], vec![12, 15]));
     }
 

@@ -48,6 +48,18 @@ impl Reader<'_> {
         Ok(self.holding.place.put(&tensor)?)
     }
 
+    /// Whether the files have both tensors, and not the same in both. As in transformers 5 that counts more than what
+    /// `config.json` says.
+    fn differ(&mut self, one: &str, other: &str, shape: &[i64]) -> Result<bool, BackendError> {
+        if !self.files.has(other) {
+            return Ok(false);
+        }
+        let kinds = (self.files.kind(one)?, self.files.kind(other)?);
+        let one = self.files.mapped(one, shape, kinds.0)?;
+        let other = self.files.mapped(other, shape, kinds.1)?;
+        Ok(kinds.0 != kinds.1 || !one.f_equal(&other)?)
+    }
+
     fn norm(&mut self, name: String, width: i64) -> Result<Norm, BackendError> {
         Ok(Norm {
             weight: self.tensor(&format!("{name}.weight"), &[width])?,
@@ -185,7 +197,7 @@ impl Model {
             .map(|number| reader.block(number, &config))
             .collect::<Result<Vec<_>, _>>()?;
         let norm = reader.norm(FINAL_NORM.to_owned(), config.hidden)?;
-        let output = if config.tied {
+        let output = if config.tied && !reader.differ(EMBEDDING, OUTPUT, &table)? {
             None
         } else {
             Some(reader.tensor(OUTPUT, &table)?)

@@ -33,6 +33,9 @@ pub struct Pass {
     pub wanted: Vec<i64>,
     /// Place of each token in its text; empty: counted from zero in each segment.
     pub positions: Vec<i64>,
+    /// How long the texts are taken to be by a rule that stretches positions by that, such as with their padding; no less
+    /// than the last position says.
+    pub reach: i64,
 }
 
 impl Pass {
@@ -43,6 +46,7 @@ impl Pass {
             segments: vec![tokens.len() as i64],
             wanted: (0..tokens.len() as i64).collect(),
             positions: Vec::new(),
+            reach: 0,
         }
     }
 }
@@ -125,6 +129,11 @@ impl Model {
     /// Whether any matrix is packed into four bits.
     pub(crate) fn is_packed(&self) -> bool {
         self.linears().any(|layer| layer.weight.is_packed())
+    }
+
+    /// Whether the output layer has weights of its own although `config.json` says that it is the embedding.
+    pub(crate) fn is_untied(&self) -> bool {
+        self.config.tied && self.output.is_some()
     }
 
     /// The matrix of the output layer, `[vocabulary, hidden]`.
@@ -271,6 +280,7 @@ impl Model {
             pass.positions.iter().map(|at| *at as f32).collect()
         };
         let longest = positions.iter().copied().fold(0.0, f32::max) as i64 + 1;
+        let longest = longest.max(pass.reach);
         let (steps, factor) =
             self.config
                 .rope

@@ -173,17 +173,14 @@ impl AdamW {
         })
     }
 
-    /// Takes the parameters whose names do or do not start with `prefix`, as `with` says, from `weights`.
+    /// Takes the parameters as `read` finds them by name and shape.
     pub(crate) fn load_parameters(
         &mut self,
-        weights: &mut TensorFiles,
-        prefix: &str,
-        with: bool,
+        read: &mut dyn FnMut(&str, &[i64]) -> Result<Tensor, BackendError>,
     ) -> Result<(), BackendError> {
         tch::no_grad(|| {
-            let chosen = |slot: &&mut Slot| slot.name.starts_with(prefix) == with;
-            for slot in self.slots.iter_mut().filter(chosen) {
-                let saved = weights.read_finite(&slot.name, &slot.parameter.size())?;
+            for slot in &mut self.slots {
+                let saved = read(&slot.name, &slot.parameter.size())?;
                 slot.parameter.f_copy_(&saved)?;
             }
             Ok(())

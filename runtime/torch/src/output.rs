@@ -57,13 +57,15 @@ fn take_place(fresh: &Path, path: &Path) -> std::io::Result<()> {
     match renameat_with(CWD, fresh, CWD, path, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
         Err(Errno::NOENT) => fs::rename(fresh, path),
-        // A file system that cannot swap two names.
-        Err(_) => {
+        // A file system, or a kernel, that cannot swap two names. With any other error nothing is touched: of a folder that
+        // another file system is mounted on, the content would go and the folder stay.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             if path.exists() {
                 fs::remove_dir_all(path)?;
             }
             fs::rename(fresh, path)
         }
+        Err(error) => Err(error.into()),
     }
 }
 

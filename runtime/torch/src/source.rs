@@ -124,11 +124,6 @@ impl ModelFiles {
         self.folder.join("config.json")
     }
 
-    /// Writes `config.json` for weights saved as `f32`, and copies the generation settings.
-    pub(crate) fn copy_config(&self, folder: &Path) -> Result<(), BackendError> {
-        self.write_config(folder, "float32", false, None)
-    }
-
     /// Writes `config.json` for weights in the named number format, with an output layer of its own where it is `untied`,
     /// and what it says of `packed` ones, and copies the generation settings.
     pub(crate) fn write_config(

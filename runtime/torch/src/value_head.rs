@@ -3,7 +3,6 @@
 //! The head is a linear layer beside the model, kept as `value_head.safetensors` as the original keeps it. As in trl,
 //! training drops a tenth of its inputs unless the model's `config.json` has another `summary_dropout_prob`.
 
-use std::fs;
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
@@ -62,7 +61,7 @@ impl ValueHead {
         Ok(Self {
             weight: place.put(&weight)?,
             bias: place.put(&bias)?,
-            dropout: dropout(&source.folder().join("config.json"))?,
+            dropout: dropout(source)?,
         })
     }
 
@@ -115,6 +114,7 @@ impl ValueHead {
             return Err(bad("its answers are no pairs"));
         }
         let (mut pass, mut last) = (Pass::default(), Vec::new());
+        pass.reach = batch.columns as i64;
         let masks = batch.attention_mask.chunks(batch.columns.max(1));
         for (ids, mask) in batch.input_ids.chunks(batch.columns.max(1)).zip(masks) {
             let length = mask.iter().take_while(|on| **on != 0).count();
@@ -143,18 +143,16 @@ impl ValueHead {
     }
 }
 
-fn dropout(config: &Path) -> Result<f64, BackendError> {
-    let text = fs::read(config).map_err(BackendError::reading(config))?;
-    let settings: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|error| BackendError::malformed(config, error.to_string(), "JSON"))?;
-    match &settings["summary_dropout_prob"] {
+fn dropout(source: &ModelFiles) -> Result<f64, BackendError> {
+    match &source.config()?["summary_dropout_prob"] {
         serde_json::Value::Null => Ok(USUAL_DROPOUT),
         value => value
             .as_f64()
             .filter(|part| (0.0..1.0).contains(part))
             .ok_or_else(|| {
                 let found = format!("`summary_dropout_prob`: {value}");
-                BackendError::malformed(config, found, "a number from 0 to below 1")
+                let config = source.folder().join("config.json");
+                BackendError::malformed(&config, found, "a number from 0 to below 1")
             }),
     }
 }

@@ -288,10 +288,10 @@ pub(super) fn in_halves(
     name: &str,
 ) -> Result<Vec<f32>, BackendError> {
     let rows = shape[0];
-    if heads < 1 || rows % (2 * heads) != 0 {
+    if heads < 1 || rows % (2 * heads) != 0 || values.is_empty() {
         return Err(BackendError::malformed(
             path,
-            format!("`{name}` with {rows} rows"),
+            format!("`{name}` of {shape:?}"),
             format!("rows for {heads} heads of even width"),
         ));
     }
@@ -325,7 +325,11 @@ mod tests {
         let rows = in_halves(&stored, &[8, 2], 2, Path::new("m.gguf"), "q").unwrap();
         let first: Vec<f32> = rows.chunks(2).map(|row| row[0]).collect();
         assert_eq!(first, [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0]);
-        assert!(in_halves(&stored, &[8, 2], 3, Path::new("m.gguf"), "q").is_err());
+        for (values, shape, heads) in [(&stored[..], [8, 2], 3), (&[], [0, 2], 2), (&[], [8, 0], 2)]
+        {
+            let ordered = in_halves(values, &shape, heads, Path::new("m.gguf"), "q");
+            assert!(ordered.is_err(), "{shape:?}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::settings::{Holding, LoraSettings, Method, Precision, Tuning};
 use crate::source::ModelFiles;
 use crate::trainable::Trained;
 use crate::value_head::{self, ValueHead};
-use crate::{BackendError, adapter, files, output};
+use crate::{BackendError, adapter, files, output, trainable};
 
 /// Means and squares of the gradients, in a checkpoint.
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -176,18 +176,27 @@ impl LibtorchTrainer {
     }
 
     fn try_load(&mut self, folder: &Path, state: bool) -> Result<(), BackendError> {
-        let mut weights = if self.lora.is_some() {
+        let lora = self.lora.is_some();
+        let mut weights = if lora {
             TensorFiles::open_file(&folder.join(adapter::WEIGHTS))?
         } else {
             TensorFiles::open_folder(folder)?
         };
-        self.optimizer
-            .load_parameters(&mut weights, value_head::PREFIX, false)?;
-        if self.value_head.is_some() {
-            let mut head = TensorFiles::open_file(&folder.join(value_head::FILE))?;
-            self.optimizer
-                .load_parameters(&mut head, value_head::PREFIX, true)?;
-        }
+        let head = self.value_head.is_some();
+        let head = head.then(|| TensorFiles::open_file(&folder.join(value_head::FILE)));
+        let mut head = head.transpose()?;
+        let (own, split) = (&self.own, self.start.is_some());
+        self.optimizer.load_parameters(&mut |name, shape| {
+            match &mut head {
+                Some(head) if name.starts_with(value_head::PREFIX) => head.read_finite(name, shape),
+                // In an adapter's file all names are PEFT's.
+                _ if lora && own.contains(name) => {
+                    weights.read_finite(&format!("{}{name}", trainable::PREFIX), shape)
+                }
+                _ if split => adapter::read_now(&mut weights, name, shape),
+                _ => weights.read_finite(name, shape),
+            }
+        })?;
         if state {
             let scaler = self.scaler.as_mut();
             let begun = self.optimizer.load(&folder.join(OPTIMIZER), scaler)?;
@@ -207,7 +216,8 @@ impl LibtorchTrainer {
             output::placed(&folder.join("model.safetensors"), |fresh| {
                 files::write(fresh, tensors.iter().map(|(name, t)| (name.as_str(), *t)))
             })?;
-            self.source.copy_config(folder)?;
+            let untied = self.model.is_untied();
+            self.source.write_config(folder, "float32", untied, None)?;
         }
         if let Some(head) = &self.value_head {
             head.save(folder)?;

@@ -182,6 +182,11 @@ impl LibtorchTrainer {
             let compared = tch::no_grad(|| self.compare(batch, false))?;
             return Ok(compared.loss.f_double_value(&[])?);
         }
+        if self.model.balance().is_none() {
+            // As in the original a label that nothing predicts counts, too.
+            let (sum, _) = self.model.text_loss(batch)?;
+            return Ok(sum / batch.label_tokens().max(1) as f64);
+        }
         let (pass, targets) = self.lay_out(batch)?;
         if targets.is_empty() {
             return Ok(0.0);

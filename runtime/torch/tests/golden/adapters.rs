@@ -41,6 +41,42 @@ fn dora_follows_the_trace() {
     assert_final("sft_dora", &saved, 1e-4);
 }
 
+#[test]
+fn an_adapter_that_would_mean_something_else_here_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = ended(place.path(), "odd", 1.0);
+    let usual = json("traces/sft_lora/adapter_config.json");
+    for (name, value, refused) in [
+        // They fit a base whose weights PEFT changes as it loads them.
+        ("init_lora_weights", "pissa_niter_16".into(), true),
+        ("init_lora_weights", "OLoRA".into(), true),
+        ("init_lora_weights", "gaussian".into(), false),
+        ("init_lora_weights", false.into(), false),
+        // At work only behind these tokens.
+        ("alora_invocation_tokens", vec![3, 4].into(), true),
+        (
+            "layer_replication",
+            serde_json::json!([[0, 2], [1, 4]]),
+            true,
+        ),
+        ("somebody_elses_field", 7.into(), false),
+    ] {
+        let mut config = usual.clone();
+        config[name] = value;
+        fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
+        let loaded = source().load().unwrap().load_adapter(&folder, 0.0);
+        match loaded {
+            Err(error) => {
+                assert!(refused, "{name}: {error}");
+                let code = report::Diagnose::code(&error);
+                assert_eq!(code, "torch.unsupported-setting", "{error}");
+                assert!(error.to_string().contains(name), "{error}");
+            }
+            Ok(_) => assert!(!refused, "{name}"),
+        }
+    }
+}
+
 /// The end of the trace `sft_lora` as an adapter, its strength times `factor`: what some runs started from.
 fn ended(place: &Path, name: &str, factor: f64) -> PathBuf {
     let folder = place.join(name);

@@ -1,9 +1,12 @@
 //! What a model says: logits and greedy text.
 
-use tch::Tensor;
-use torch_backend::{LoraSettings, Pass};
+use std::fs;
 
-use crate::replay::{assert_greedy, batches, golden, largest_gap, source};
+use tch::Tensor;
+use torch_backend::{AdamSettings, LibtorchTrainer, LoraSettings, Method, Pass};
+use train::Trainer as _;
+
+use crate::replay::{assert_greedy, batches, golden, largest_gap, source, source_of};
 
 #[test]
 fn logits_are_the_original_ones() {
@@ -20,6 +23,46 @@ fn logits_are_the_original_ones() {
         println!("row {row}: logits off by {gap:.1e}");
         assert!(gap < 1e-4, "row {row}: logits off by {gap}");
     }
+}
+
+#[test]
+fn an_output_layer_beside_a_tied_embedding_counts_where_it_differs() {
+    let place = tempfile::tempdir().unwrap();
+    fs::copy(
+        golden("model/config.json"),
+        place.path().join("config.json"),
+    )
+    .unwrap();
+    let weights = Tensor::read_safetensors(golden("model/model.safetensors")).unwrap();
+    let (_, table) = &weights[weights
+        .iter()
+        .position(|(name, _)| name == "model.embed_tokens.weight")
+        .unwrap()];
+    let pass = Pass::of_text(&[766, 305, 198]);
+    let logits = |factor: f64| {
+        let mut all: Vec<(&str, Tensor)> = weights
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor.shallow_clone()))
+            .collect();
+        all.push(("lm_head.weight", table * factor));
+        Tensor::write_safetensors(&all, place.path().join("model.safetensors")).unwrap();
+        let model = source_of(place.path()).load().unwrap();
+        tch::no_grad(|| model.logits(&pass, false)).unwrap()
+    };
+    let plain = source().load().unwrap();
+    let plain = tch::no_grad(|| plain.logits(&pass, false)).unwrap();
+    assert_eq!(logits(1.0), plain);
+    assert!(largest_gap(&logits(2.0), &(&plain * 2.0)) < 1e-4);
+    // Trained whole, such a model says that it is not tied.
+    let adam = AdamSettings::default();
+    let trainer = LibtorchTrainer::new(source_of(place.path()), "m", Method::Full.into(), adam, 1);
+    let saved = tempfile::tempdir().unwrap();
+    trainer.unwrap().save(saved.path()).unwrap();
+    let config = fs::read_to_string(saved.path().join("config.json")).unwrap();
+    assert!(
+        config.contains("\"tie_word_embeddings\": false"),
+        "{config}"
+    );
 }
 
 #[test]

@@ -67,6 +67,89 @@ fn recomputed_activations_change_no_bit() {
     assert!(kept[0] != kept[1]);
 }
 
+/// Two steps, or one, a checkpoint, and another one in a trainer that was made anew: the same bits.
+fn goes_on_to_the_same_bits(name: &str, method: &Method) {
+    let made = || {
+        let adam = AdamSettings {
+            weight_decay: 0.01,
+            ..AdamSettings::default()
+        };
+        LibtorchTrainer::new(source(), "model", method.clone().into(), adam, 5).unwrap()
+    };
+    let batches = batches("sft_lora");
+    let mut steps = batches.chunks(2);
+    let (first, second) = (steps.next().unwrap(), steps.next().unwrap());
+    let (folder, ends) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut whole = made();
+    whole.step(first, 1e-3).unwrap();
+    whole.save(folder.path()).unwrap();
+    whole.save_state(folder.path()).unwrap();
+    let expected = whole.step(second, 1e-3).unwrap();
+    let mut resumed = made();
+    resumed.load(folder.path(), true).unwrap_or_else(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        panic!("{name}: {error}: {cause:?}")
+    });
+    assert_eq!(resumed.step(second, 1e-3).unwrap(), expected, "{name}");
+    let weights = |trainer: &mut LibtorchTrainer, to: &str| {
+        let to = ends.path().join(to);
+        std::fs::create_dir(&to).unwrap();
+        trainer.save(&to).unwrap();
+        let file = ["adapter_model.safetensors", "model.safetensors"].map(|name| to.join(name));
+        std::fs::read(file.iter().find(|file| file.exists()).unwrap()).unwrap()
+    };
+    assert!(
+        weights(&mut whole, "whole") == weights(&mut resumed, "resumed"),
+        "{name}"
+    );
+}
+
+#[test]
+fn every_method_goes_on_from_a_checkpoint_to_the_same_bits() {
+    let settings = LoraSettings {
+        dropout: 0.2,
+        ..LoraSettings::of_rank(4)
+    };
+    let of = |change: &dyn Fn(&mut LoraSettings)| {
+        let mut settings = settings.clone();
+        change(&mut settings);
+        fresh(settings)
+    };
+    for (name, method) in [
+        ("lora", of(&|_| {})),
+        ("dora", of(&|settings| settings.dora = true)),
+        ("pissa", of(&|settings| settings.pissa = Some(None))),
+        (
+            "pissa, approximate",
+            of(&|settings| settings.pissa = Some(Some(4))),
+        ),
+        (
+            "whole modules",
+            of(&|settings| {
+                settings.whole_modules = vec!["embed_tokens".to_owned(), "norm".to_owned()]
+            }),
+        ),
+        (
+            "whole modules beside pissa",
+            of(&|settings| {
+                settings.pissa = Some(None);
+                settings.whole_modules = vec!["lm_head".to_owned()];
+            }),
+        ),
+        ("full", Method::Full),
+        (
+            "freeze",
+            Method::Freeze(FreezeSettings {
+                layers: -1,
+                modules: vec!["self_attn".to_owned()],
+                extra_modules: vec!["norm".to_owned()],
+            }),
+        ),
+    ] {
+        goes_on_to_the_same_bits(name, &method);
+    }
+}
+
 #[test]
 fn full_tuning_follows_the_trace_and_ends_at_the_same_weights() {
     let mut trainer = replay(Replay::exact("sft_full", Method::Full));
