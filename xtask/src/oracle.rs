@@ -11,6 +11,7 @@ use crate::{bench, demo, libtorch, paths, programs, shell};
 mod engines;
 mod papers;
 mod registry;
+mod ropes;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -29,6 +30,8 @@ enum Check {
     Peft,
     /// One job through both engines gives the same losses.
     Engines,
+    /// A model with each rule for stretched positions trains to the same losses in both engines.
+    Ropes,
     /// transformers loads a model exported in four bits, with bitsandbytes' own bytes.
     Packed,
     /// transformers finds an installed model by its hub name.
@@ -54,6 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if asked(Check::Engines) {
         engines::agree(&bench::python(args.python.as_deref())?, &place)?;
+    }
+    if asked(Check::Ropes) {
+        ropes::agree(&bench::python(args.python.as_deref())?, &place)?;
     }
     if asked(Check::Packed) {
         packed(&bench::python(args.python.as_deref())?, &place)?;

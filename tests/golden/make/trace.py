@@ -1,6 +1,8 @@
-"""Runs LLaMA-Factory on configs/NAME.yaml and keeps what it computed in traces/NAME.
+"""Runs LLaMA-Factory on configs/NAME.yaml and keeps what it computed in traces/NAME, or in FOLDER/NAME.
 
-usage: trace.py NAME ...
+usage: trace.py [--out FOLDER] NAME ...
+
+NAME-RULE is the same job on a model whose configuration has that rule of ropes.json for positions.
 """
 
 import glob
@@ -47,6 +49,7 @@ os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 # Where runs write, and what some of them start from.
 SCRATCH = "/tmp/golden_out"
+TRACES = "traces"
 
 
 def prepare():
@@ -63,6 +66,10 @@ def prepare():
     shutil.copytree("model", f"{SCRATCH}/model_bf16", dirs_exist_ok=True)
     weights = {name: tensor.bfloat16() for name, tensor in load_file("model/model.safetensors").items()}
     save_file(weights, f"{SCRATCH}/model_bf16/model.safetensors", metadata={"format": "pt"})
+    for rule, fields in json.load(open("ropes.json")).items():
+        shutil.copytree("model", f"{SCRATCH}/model-{rule}", dirs_exist_ok=True)
+        config = json.load(open("model/config.json")) | fields
+        json.dump(config, open(f"{SCRATCH}/model-{rule}/config.json", "w"), indent=1)
 
 
 class Recorder(TrainerCallback):
@@ -92,7 +99,10 @@ class Recorder(TrainerCallback):
 
 
 def run(name):
-    config = yaml.safe_load(open(f"configs/{name}.yaml"))
+    job, _, rule = name.partition("-")
+    config = yaml.safe_load(open(f"configs/{job}.yaml"))
+    if rule:
+        config["model_name_or_path"] = f"{SCRATCH}/model-{rule}"
     recorder = Recorder()
     original = transformers.Trainer.training_step
 
@@ -107,7 +117,7 @@ def run(name):
         run_exp(dict(config), callbacks=[recorder])
     finally:
         transformers.Trainer.training_step = original
-    out = f"traces/{name}"
+    out = f"{TRACES}/{name}"
     shutil.rmtree(out, ignore_errors=True)
     os.makedirs(out)
     versions = {m: __import__(m).__version__ for m in ("torch", "transformers", "peft", "trl", "accelerate")}
@@ -131,6 +141,9 @@ def run(name):
     print("==", name, [round(s["logged"]["loss"], 5) for s in recorder.steps], flush=True)
 
 
+names = sys.argv[1:]
+if names[:1] == ["--out"]:
+    TRACES, names = os.path.abspath(names[1]), names[2:]
 prepare()
-for name in sys.argv[1:]:
+for name in names:
     run(name)
