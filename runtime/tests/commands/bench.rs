@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "native")]
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A job folder: `model/`, `data/` and `job.yaml`. The program runs in it, so its messages hold relative paths.
@@ -50,6 +52,16 @@ pub fn golden(rest: &str) -> PathBuf {
         .join(rest)
 }
 
+/// Runs a command that must succeed, and returns the result that it ends with.
+#[cfg(feature = "native")]
+pub fn result(command: &mut Command) -> Value {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    serde_json::from_str(said.lines().last().unwrap()).unwrap()
+}
+
 /// A bench with the golden data in `data/`.
 #[cfg(feature = "native")]
 pub fn with_golden_data() -> Bench {
@@ -85,12 +97,7 @@ impl Bench {
     /// The golden data and the job of a golden run.
     #[cfg(feature = "native")]
     pub fn golden(run: &str) -> Self {
-        let bench = Self::new();
-        for entry in fs::read_dir(golden("data")).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            bench.write(&format!("data/{name}"), fs::read(&path).unwrap());
-        }
+        let bench = with_golden_data();
         bench.write(
             "job.yaml",
             fs::read(golden(&format!("configs/{run}.yaml"))).unwrap(),

@@ -4,18 +4,14 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::bench::{Bench, golden, with_golden_data};
+use crate::bench::{Bench, golden, result, with_golden_data};
 use crate::devices::{command, said};
 
 /// Runs a command on a device, or on the processor, and returns its result.
 fn run(bench: &Bench, arguments: &[&str], device: Option<&str>) -> Value {
     let mut all = [&["--json"], arguments].concat();
     all.extend(device.iter().flat_map(|device| ["--device", device]));
-    let output = command(bench, &all).output().unwrap();
-    let success = output.status.success();
-    let said = said(output);
-    assert!(success, "{said}");
-    let result: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let result = result(&mut command(bench, &all));
     assert_eq!(result["device"], device.unwrap_or("cpu"));
     result
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, result};
 
 /// The command with the stand-in's library where the program looks.
 pub(crate) fn command(bench: &Bench, arguments: &[&str]) -> Command {
@@ -26,11 +26,7 @@ pub(crate) fn said(output: Output) -> String {
 fn train(bench: &Bench, arguments: &[&str]) -> Vec<(f64, f64)> {
     let mut all = vec!["--json", "train", "job.yaml", "output_dir=out"];
     all.extend(arguments);
-    let output = command(bench, &all).output().unwrap();
-    let success = output.status.success();
-    let said = said(output);
-    assert!(success, "{said}");
-    let result: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let result = result(&mut command(bench, &all));
     let at = arguments
         .iter()
         .position(|argument| *argument == "--device");

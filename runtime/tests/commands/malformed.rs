@@ -128,7 +128,7 @@ fn an_index_leads_nowhere_but_to_its_own_folder() {
         ),
         (
             "a folder above",
-            index("../model/model.safetensors"),
+            index("../model/part.safetensors"),
             "torch.malformed",
         ),
         ("two dots alone", index(".."), "torch.malformed"),
@@ -138,11 +138,14 @@ fn an_index_leads_nowhere_but_to_its_own_folder() {
         ("no JSON", "[".to_owned(), "torch.malformed"),
         (
             "a tensor that its shard lacks",
-            json!({"weight_map": {"model.none": "model.safetensors"}}).to_string(),
+            json!({"weight_map": {"model.none": "part.safetensors"}}).to_string(),
             "torch.missing-tensor",
         ),
     ] {
         let bench = Bench::new();
+        // A whole file would count more than the index.
+        let part = bench.path("model/part.safetensors");
+        fs::rename(bench.path("model/model.safetensors"), part).unwrap();
         bench.write("model/model.safetensors.index.json", text);
         assert_eq!(train(&bench, &[]), wanted, "{case}");
     }

@@ -7,18 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::bench::Bench;
-
-pub(crate) fn run(command: &mut Command) -> Value {
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{said}");
-    serde_json::from_str(said.lines().last().unwrap()).unwrap()
-}
+use crate::bench::{Bench, result};
 
 pub(crate) fn train(bench: &Bench, more: &[&str]) -> Value {
     let all = [&["--json", "train", "job.yaml", "output_dir=out"], more].concat();
-    run(&mut bench.command(&all))
+    result(&mut bench.command(&all))
 }
 
 /// Loss, gradient norm and other figures of each log point, and evaluation losses.
@@ -284,9 +277,10 @@ fn processes_on_devices_of_their_own_give_the_same_losses() {
         "2",
     ];
     let double = [&double[..], &["per_device_train_batch_size=2"], &same].concat();
-    run(two
-        .command(&double)
-        .env("FERRY_DEVICE_LIBRARIES", host_npu::folder()));
+    result(
+        two.command(&double)
+            .env("FERRY_DEVICE_LIBRARIES", host_npu::folder()),
+    );
     near("npu", &two, &one);
 }
 

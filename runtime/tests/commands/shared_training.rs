@@ -6,9 +6,9 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use crate::bench::{Bench, golden};
+use crate::bench::{Bench, golden, result};
 use crate::devices::command;
-use crate::processes::{near, near_within, points, run, train};
+use crate::processes::{near, near_within, points, train};
 
 const TWO: [&str; 3] = ["--processes", "2", "per_device_train_batch_size=2"];
 
@@ -56,9 +56,9 @@ fn a_scaled_loss_is_that_of_one_process() {
         "max_steps=6",
     ];
     let whole = [&same[..], &["gradient_accumulation_steps=2"]].concat();
-    run(&mut command(&one, &whole));
+    result(&mut command(&one, &whole));
     let both = [&same[..], &TWO[..], &["gradient_accumulation_steps=1"]].concat();
-    run(&mut command(&two, &both));
+    result(&mut command(&two, &both));
     near("fp16", &two, &one);
 }
 
@@ -156,7 +156,7 @@ fn a_bridge_adds_up_what_is_on_devices() {
     .concat();
     let mut both = two.command(&both);
     both.env("FERRY_DEVICE_LIBRARIES", two.path("lib"));
-    assert_eq!(run(&mut both)["collective"], "hccl");
+    assert_eq!(result(&mut both)["collective"], "hccl");
     near_within("bridge", &two, &one, 2e-5);
     // One that is no bridge ends all of it, and says why.
     fs::remove_file(two.path("lib/libferry_hccl.so")).unwrap();
