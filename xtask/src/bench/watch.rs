@@ -64,6 +64,17 @@ fn cpu_seconds(process: u32) -> Option<f64> {
     Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
 }
 
+/// Processor time of all programs that have ended and been waited for, with what they started.
+pub(crate) fn children_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace());
+    let ticks = fields.into_iter().flatten().skip(13).take(2);
+    let ticks = ticks.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
 /// `USER_HZ`, which Linux shows to programs on every architecture that we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
