@@ -26,7 +26,7 @@ mod wizard;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use console::{Flags, View};
+use console::{Flags, View, arguments};
 use report::{Outcome, Trouble};
 
 /// Pack models, datasets and backends into one signed bundle for machines without a network
@@ -63,7 +63,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match arguments(|command| command) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let view = View::from_flags(&cli.flags);
     let result: Result<Outcome, Trouble> = match cli.command {
         Command::Init(args) => args.run(&view),

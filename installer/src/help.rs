@@ -1,26 +1,6 @@
 //! `--help` in Chinese: the same commands and flags, with the texts of [`TEXTS`] in place of the English ones.
 
 use clap::{Arg, ArgAction, Command};
-use console::Language;
-
-/// The language that help is shown in: `--lang` where it stands among the words, else the locale's. The words are
-/// looked at before they are parsed, since a mistake in them is explained in that language too.
-pub(crate) fn language(words: &[String], locale: Language) -> Language {
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let named = match word.strip_prefix("--lang") {
-            Some("") => words.next().map(String::as_str),
-            Some(rest) => rest.strip_prefix('='),
-            None => continue,
-        };
-        match named {
-            Some("zh") => return Language::Zh,
-            Some("en") => return Language::En,
-            _ => {}
-        }
-    }
-    locale
-}
 
 /// Puts Chinese texts into a command and all below it.
 pub(crate) fn in_chinese(command: Command) -> Command {
@@ -243,6 +223,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::CommandFactory as _;
+    use console::mistake_in_chinese;
 
     use super::*;
     use crate::cli::Cli;
@@ -296,17 +277,48 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_decides_before_the_locale() {
-        for (words, expected) in [
-            (&["install", "--lang", "zh"][..], Language::Zh),
-            (&["--lang=zh", "install"], Language::Zh),
-            (&["--lang", "en"], Language::En),
-            (&["--lang"], Language::Zh),
-            (&["--language", "en"], Language::Zh),
-            (&[], Language::Zh),
+    fn what_is_wrong_and_what_is_close_to_it_are_named() {
+        for (line, said, help) in [
+            ("instal", "没有 `instal` 这个命令", "`uninstall`、`install`"),
+            ("install", "缺少参数 `<BUNDLE>...`", "install <BUNDLE>..."),
+            (
+                "install x --prefx /",
+                "没有 `--prefx` 这个参数",
+                "`--prefix`",
+            ),
+            (
+                "install x --prefix",
+                "参数 `--prefix <DIR>` 缺少值",
+                "--help",
+            ),
+            (
+                "verify x --prefix / --prefix /",
+                "参数 `--prefix <DIR>` 只能给出一次",
+                "--help",
+            ),
+            (
+                "status --lang fr",
+                "`fr` 不是参数 `--lang <LANG>` 的有效值",
+                "`zh`、`en`",
+            ),
+            (
+                "verify x --trust-root 1",
+                "`1` 不是参数 `--trust-root <FINGERPRINT>` 的有效值\n  原因: ",
+                "--help",
+            ),
+            (
+                "install --resume x",
+                "参数 `--resume` 不能与 `[BUNDLE]...` 同时使用",
+                "--help",
+            ),
         ] {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            assert_eq!(language(&words, Language::Zh), expected, "{words:?}");
+            let words = std::iter::once("ferry-installer").chain(line.split(' '));
+            let command = in_chinese(Cli::command());
+            let error = command.try_get_matches_from(words).unwrap_err();
+            let text = mistake_in_chinese(&error).unwrap_or_else(|| panic!("{line}: {error}"));
+            assert!(text.starts_with(&format!("错误: {said}")), "{line}: {text}");
+            let hint = text.split("建议: ").nth(1).unwrap();
+            assert!(hint.contains(help), "{line}: {text}");
         }
     }
 }

@@ -217,7 +217,10 @@ impl<'a> Packages<'a> {
         otherwise: &dyn Fn(),
     ) -> Result<bool, Trouble> {
         let none: &[(&str, String)] = &[];
-        let said = manager.preview().inspect_err(|_| otherwise())?;
+        let step = Step::start(view, "install.working.packages", "", None, "steps");
+        let said = manager.preview(&|| step.progress(0));
+        let said = said.inspect_err(|_| otherwise())?;
+        step.finish();
         view.note(
             "installer.packages-preview",
             &[("said", said.trim_end().to_owned())],
@@ -227,7 +230,7 @@ impl<'a> Packages<'a> {
             return Ok(false);
         }
         let step = Step::start(view, "install.working.packages", "", None, "steps");
-        let installed = manager.install_all(&RealDisk, guard, self.prefix);
+        let installed = manager.install_all(&RealDisk, guard, self.prefix, &|| step.progress(0));
         installed.inspect_err(|_| otherwise())?;
         step.finish();
         let args = [("packages", manager.wanted().join(" "))];

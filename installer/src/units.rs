@@ -1,9 +1,11 @@
 //! `--systemd` on the command line: which folder, the links, and systemd told to read them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use console::View;
+use host_probe::run_within;
 use install_steps::{Guard, InstallPlan, Prefix, RealDisk, UnitFolder};
 use report::{Event, Sink as _, Trouble};
 
@@ -113,9 +115,9 @@ fn reload(view: &View, root: &Path, user: bool) {
     };
     let mut command = Command::new(&program);
     command.args(user.then_some("--user")).arg("daemon-reload");
-    command.env("FERRY_MACHINE", root).stdin(Stdio::null());
-    let ended = command.output();
-    if !ended.is_ok_and(|output| output.status.success()) {
+    command.env("FERRY_MACHINE", root);
+    let ended = run_within(&mut command, Some(RELOAD_LIMIT), &|| ());
+    if !ended.is_ok_and(|ran| ran.status.success()) {
         let flag = if user { " --user" } else { "" };
         view.emit(&Event::Warned {
             code: "installer.units-not-read".to_owned(),
@@ -139,3 +141,6 @@ fn systemctl(root: &Path) -> Option<PathBuf> {
         .map(|folder| root.join(folder).join("systemctl"));
     found.into_iter().find(|path| path.is_file())
 }
+
+/// systemd reads its units in a moment, or does not answer at all.
+const RELOAD_LIMIT: Duration = Duration::from_mins(1);

@@ -173,7 +173,10 @@ struct StopArguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match console::arguments(|command| command) {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
     start_as_the_device_needs(&arguments.command);
     let view = View::from_flags(&arguments.flags);
     match run(&arguments.command, &view) {

@@ -7,6 +7,7 @@
 
 #[path = "../attacks/mod.rs"]
 mod attacks;
+mod broken_prefix;
 mod code_on_load;
 mod commands;
 mod emulated;
@@ -21,6 +22,7 @@ mod install_script;
 mod layer_packages;
 mod manage;
 mod media;
+mod mistakes;
 mod packages;
 mod places;
 mod probe;

@@ -121,6 +121,94 @@ fn a_mount_that_cannot_take_an_install_is_named_and_nothing_is_left_on_it() {
 }
 
 #[test]
+fn a_prefix_of_which_a_part_is_another_disk_is_refused_before_anything_is_written() {
+    for part in ["store", "releases", "store/sha256"] {
+        let site = Site::new();
+        let prefix = site.folder().join("prefix");
+        let Some(mounted) = Mounted::with(&prefix.join(part), "size=64m") else {
+            return;
+        };
+        assert_eq!(
+            complaints(&site, &prefix),
+            ["install.place-apart"],
+            "{part}"
+        );
+        let before = site.listing();
+        let said = install(&site, &prefix, "1").ended_with(5);
+        assert!(said.words.contains("install.place-apart"), "{said:?}");
+        let point = prefix.join(part).display().to_string();
+        assert!(said.words.contains(&point), "{said:?}");
+        assert_eq!(before, site.listing(), "{part}");
+        drop(mounted);
+        let _ = install(&site, &prefix, "1").ended_with(0);
+    }
+}
+
+#[test]
+fn what_lies_in_the_lower_layer_of_an_overlay_is_replaced_and_removed() {
+    let site = Site::new();
+    let Some(disk) = Mounted::with(&site.folder().join("disk"), "size=64m") else {
+        return;
+    };
+    let part = |name: &str| {
+        let folder = disk.0.join(name);
+        fs::create_dir(&folder).unwrap();
+        folder
+    };
+    let [lower, upper, work, both] = ["lower", "upper", "work", "both"].map(part);
+    // One path for both: units name it.
+    let mount = |words: &[&str]| Command::new("mount").args(words).arg(&both).status();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    assert!(
+        mount(&["--bind", &lower.display().to_string()])
+            .unwrap()
+            .success()
+    );
+    let bound = Mounted(both.clone());
+    let prefix = both.join("ferry");
+    let _ = install(&site, &prefix, "1").ended_with(0);
+    drop(bound);
+    if !mount(&["-t", "overlay", "-o", &options, "overlay"]).is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no overlay can be mounted here");
+        return;
+    }
+    let _overlay = Mounted(both.clone());
+    let _ = at(&site, &prefix, &["audit", "--deep"]).ended_with(0);
+    let _ = install(&site, &prefix, "2").ended_with(0);
+    let _ = at(&site, &prefix, &["audit", "--deep"]).ended_with(0);
+    let _ = at(&site, &prefix, &["rollback"]).ended_with(0);
+    let _ = at(&site, &prefix, &["uninstall", "--yes"]).ended_with(0);
+    assert!(!prefix.join("releases").exists());
+    assert!(lower.join("ferry/releases").exists());
+}
+
+#[test]
+fn a_disk_that_became_read_only_is_called_so() {
+    let site = Site::new();
+    let Some(mounted) = Mounted::with(&site.folder().join("disk"), "size=64m") else {
+        return;
+    };
+    let prefix = mounted.0.join("ferry");
+    let _ = install(&site, &prefix, "1").ended_with(0);
+    let mut remount = Command::new("mount");
+    remount.args(["-o", "remount,ro"]).arg(&mounted.0);
+    assert!(remount.status().unwrap().success());
+    for words in [
+        &["uninstall", "--yes"][..],
+        &["trust", "add", &"0".repeat(64)],
+    ] {
+        let said = at(&site, &prefix, words).ended_with(5);
+        assert!(said.words.contains("install.disk-read-only"), "{said:?}");
+    }
+    let _ = at(&site, &prefix, &["audit"]).ended_with(0);
+}
+
+#[test]
 fn a_mount_where_no_program_runs_takes_what_has_none() {
     let data = [("data.json", b"[]\n".to_vec())];
     let site = Site::of(bundle_format::fake::Fake::with_dataset("demo", 1, &data));

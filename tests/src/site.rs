@@ -174,7 +174,9 @@ impl Site {
                     let target = fs::read_link(&path).expect("a link can be read");
                     lines.push(format!("{} -> {}", name.display(), target.display()));
                 } else if path != self.prefix().join("lock") {
-                    let digest = Digest::of(&fs::read(&path).unwrap_or_default());
+                    // A pipe that somebody put there would keep whoever reads it.
+                    let bytes = kind.is_file().then(|| fs::read(&path).unwrap_or_default());
+                    let digest = Digest::of(&bytes.unwrap_or_default());
                     lines.push(format!("{} {}", name.display(), digest.hex()));
                 }
             }

@@ -11,6 +11,7 @@ use std::path::Path;
 use manifest_schema::{Digest, KeyId, Profiles, Provenance};
 
 use crate::layout::{self, MAX_METADATA, PROFILES, PROVENANCE, Role, STATEMENT, SUMS};
+use crate::plain_file::open_plain;
 use crate::signatures::{chain_of, held_in, still_enough};
 use crate::statement::Statement;
 use crate::trusted::TrustedRoots;
@@ -144,7 +145,7 @@ fn read(release: &Path, name: &str) -> Result<Vec<u8>, VerifyError> {
     let path = release.join(name);
     let mut bytes = Vec::new();
     let taken =
-        fs::File::open(&path).and_then(|file| file.take(MAX_METADATA + 1).read_to_end(&mut bytes));
+        open_plain(&path).and_then(|file| file.take(MAX_METADATA + 1).read_to_end(&mut bytes));
     match taken {
         Ok(_) if bytes.len() as u64 <= MAX_METADATA => Ok(bytes),
         Ok(_) => {

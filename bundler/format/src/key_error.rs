@@ -26,6 +26,14 @@ pub enum KeyError {
         /// What is wrong.
         cause: String,
     },
+    /// A file of a folder of trusted roots is not the root that its name says.
+    #[error("`{path}` is not the trust root that its name says: {cause}")]
+    Kept {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
     /// A root does not follow from the one before it.
     #[error(transparent)]
     Chain(#[from] ChainFault),
@@ -45,6 +53,7 @@ impl Diagnose for KeyError {
             Self::Malformed { .. } => "bundle.key-malformed",
             Self::Password => "bundle.key-password",
             Self::Root { .. } => "bundle.root-malformed",
+            Self::Kept { .. } => "bundle.root-kept-malformed",
             Self::Chain(fault) => fault.code(),
             Self::Unreadable { .. } => "bundle.root-unreadable",
         }
@@ -54,6 +63,12 @@ impl Diagnose for KeyError {
         match self {
             Self::Malformed { cause } | Self::Root { cause } => vec![("cause", cause.clone())],
             Self::Password => Args::new(),
+            Self::Kept { path, cause } => {
+                vec![
+                    ("path", path.display().to_string()),
+                    ("cause", cause.clone()),
+                ]
+            }
             Self::Chain(fault) => fault.args(),
             Self::Unreadable { path, .. } => vec![("path", path.display().to_string())],
         }
@@ -63,7 +78,7 @@ impl Diagnose for KeyError {
         match self {
             Self::Unreadable { .. } => Outcome::HostFault,
             Self::Malformed { .. } | Self::Password => Outcome::Usage,
-            Self::Root { .. } | Self::Chain(_) => Outcome::Untrusted,
+            Self::Root { .. } | Self::Kept { .. } | Self::Chain(_) => Outcome::Untrusted,
         }
     }
 }

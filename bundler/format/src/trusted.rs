@@ -7,9 +7,9 @@ use std::{fs, io};
 use manifest_schema::Digest;
 
 use crate::chain::{ChainFault, RootChain, SignedRoot, follow};
-use crate::key_error::{KeyError, refused};
-use crate::layout::MAX_ROOT;
+use crate::key_error::KeyError;
 use crate::root::RootDocument;
+use crate::trust_file::TrustFile;
 use crate::verify_error::Fault;
 
 /// The roots that a person has accepted, and those that followed from them.
@@ -49,30 +49,12 @@ impl TrustedRoots {
         let mut roots = Self::default();
         for entry in entries {
             let path = entry.map_err(unreadable(folder))?.path();
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            match path.extension().and_then(|ending| ending.to_str()) {
-                Some("json") => {
-                    let size = fs::metadata(&path).map_err(unreadable(&path))?.len();
-                    if size > MAX_ROOT {
-                        return Err(refused(format!("`{}` has {size} bytes", path.display())));
-                    }
-                    let bytes = fs::read(&path).map_err(unreadable(&path))?;
-                    let fingerprint = roots.trust_document(&bytes)?;
-                    if stem != fingerprint.hex() {
-                        return Err(refused(format!(
-                            "`{}` has the fingerprint {}",
-                            path.display(),
-                            fingerprint.hex()
-                        )));
-                    }
+            match TrustFile::read(&path)? {
+                Some(TrustFile::Root(bytes)) => {
+                    roots.trust_document(&bytes)?;
                 }
-                Some("expected") => {
-                    let fingerprint = Digest::parse_hex(&stem);
-                    roots.trust(fingerprint.map_err(|_| {
-                        refused(format!("`{}` names no fingerprint", path.display()))
-                    })?);
-                }
-                _ => {}
+                Some(TrustFile::Named(fingerprint)) => roots.trust(fingerprint),
+                None => {}
             }
         }
         Ok(roots)

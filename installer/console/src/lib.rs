@@ -3,10 +3,12 @@
 //! Standard output is for data, standard error for people. With `--json` every event is one line on
 //! standard output and the last line is the result or the error.
 
+mod arguments;
 mod catalog;
 mod flags;
 mod form;
 mod han;
+mod mistake;
 mod pages;
 mod phrase;
 mod progress;
@@ -14,8 +16,10 @@ mod prompt;
 mod qr;
 mod view;
 
+pub use arguments::arguments;
 pub use catalog::{Language, Text, display_width, text};
 pub use flags::{ColorChoice, Flags};
+pub use mistake::mistake_in_chinese;
 pub use prompt::PromptError;
 pub use qr::{LEAST_COLUMNS, LEAST_LINES, QrSize, TooSmall};
 pub use view::View;

@@ -130,6 +130,14 @@ impl View {
         ExitCode::from(error.outcome().status())
     }
 
+    /// Shows an error that did not end the command: the rest was done, and a program finds it in the result.
+    pub fn complain(&self, trouble: &Trouble) {
+        if !self.json {
+            let text = self.explain(trouble);
+            self.with_progress(|progress| progress.line(&text));
+        }
+    }
+
     /// The whole text of an error: what happened, because of what, what to do.
     pub fn explain(&self, trouble: &Trouble) -> String {
         let error = trouble.diagnose();

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::child::run_within;
 
 /// Everything the probe may ask of a machine. Answers are bounded, and text that is not UTF-8 is mended.
 pub trait Host {
@@ -204,71 +205,16 @@ fn words(program: &str, args: &[&str]) -> Vec<String> {
     words.map(|word| (*word).to_owned()).collect()
 }
 
-fn run_bounded(mut command: Command) -> io::Result<String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let stdout = drain(child.stdout.take());
-    let stderr = drain(child.stderr.take());
-    wait_or_kill(&mut child)?;
-    let mut bytes = all_of(&stdout);
-    bytes.extend(all_of(&stderr));
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn drain<R: Read + Send + 'static>(pipe: Option<R>) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        let Some(pipe) = pipe else { return };
-        let (mut pipe, mut run) = (pipe.take(READ_LIMIT), vec![0; 64 * 1024]);
-        // A pipe that breaks ends the text; what came before is still worth reading.
-        while let Ok(count @ 1..) = pipe.read(&mut run) {
-            if sender.send(run[..count].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-/// What came through a pipe whose program has ended. Something that it left running may hold the pipe open for ever:
-/// that is not waited for.
-fn all_of(pipe: &Receiver<Vec<u8>>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while let Ok(run) = pipe.recv_timeout(AFTER_THE_END) {
-        bytes.extend(run);
-    }
-    bytes
-}
-
 /// A tool hangs when its driver does, so it gets a time limit.
-fn wait_or_kill(child: &mut Child) -> io::Result<()> {
-    let deadline = Instant::now() + RUN_LIMIT;
-    // Most programs are done in a moment.
-    let mut pause = Duration::from_micros(250);
-    while child.try_wait()?.is_none() {
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no answer within {} s", RUN_LIMIT.as_secs()),
-            ));
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(10));
-    }
-    Ok(())
+fn run_bounded(mut command: Command) -> io::Result<String> {
+    let ran = run_within(&mut command, Some(RUN_LIMIT), &|| ())?;
+    Ok(ran.said())
 }
 
-/// Bytes of the longest answer; what is longer is cut.
+/// Bytes of the longest file that is read; what is longer is cut.
 pub(crate) const READ_LIMIT: u64 = 4 * 1024 * 1024;
 const LIST_LIMIT: usize = 65_536;
 const RUN_LIMIT: Duration = Duration::from_secs(20);
-/// Longest silence of a pipe whose program has ended.
-const AFTER_THE_END: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -295,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_program_that_leaves_another_one_running_is_not_waited_for() {
-        let began = Instant::now();
+        let began = std::time::Instant::now();
         let host = RealHost::default();
         let said = host.run("sh", &["-c", "sleep 60 & echo out"], &[]).unwrap();
         assert_eq!(said, "out\n");

@@ -8,6 +8,7 @@
 //! functions of a [`Site`](manifest_schema::site::Site). So every accelerator is tested on any laptop.
 
 mod accelerator;
+mod child;
 mod fit;
 mod host;
 mod installed;
@@ -23,6 +24,7 @@ mod tool;
 mod versions;
 
 pub use accelerator::accelerators;
+pub use child::{Ran, end_with_all, run_within, wait_within};
 pub use fit::{
     Check, Kinship, Planned, Verdict, fit, fit_packages, fit_planned, kinship, packages_for,
     system_of,

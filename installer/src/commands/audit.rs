@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::{audit_report, log};
 use crate::cli::At;
+use crate::unread::Unread;
 use crate::write::write_new;
 
 #[derive(clap::Args, Debug)]
@@ -47,11 +48,18 @@ enum Form {
 }
 
 /// All that was found.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Findings {
     pub(super) audits: Vec<Audit>,
     pub(super) unlogged: Vec<Unlogged>,
     pub(super) loose: Vec<Loose>,
+    /// What could not be looked at.
+    #[serde(serialize_with = "as_errors")]
+    pub(super) unread: Unread,
+}
+
+fn as_errors<S: serde::Serializer>(unread: &Unread, to: S) -> Result<S::Ok, S::Error> {
+    unread.to_json().serialize(to)
 }
 
 impl Findings {
@@ -71,17 +79,23 @@ impl Args {
     pub(crate) fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
         let names = self.names(&prefix)?;
-        let mut findings = Findings {
-            audits: vec![],
-            unlogged: vec![],
-            loose: vec![],
-        };
+        let mut findings = Findings::default();
+        let unread = &mut findings.unread;
+        let journal = unread.take(Journal::read(&prefix));
         for name in &names {
-            findings.audits.push(audit(&prefix, name, view)?);
+            let found = audit(&prefix, name, journal.as_ref(), view);
+            if self.deep {
+                findings.audits.extend(unread.take(found));
+            } else {
+                findings.audits.push(found?);
+            }
         }
         if self.deep {
-            findings.unlogged = unlogged(&prefix, &Journal::read(&prefix)?)?;
-            findings.loose = loose(&prefix)?;
+            if let Some(journal) = &journal {
+                let found = unread.take(unlogged(&prefix, journal));
+                findings.unlogged = found.unwrap_or_default();
+            }
+            findings.loose = unread.take(loose(&prefix)).unwrap_or_default();
         }
         let mut shown = Vec::new();
         for audit in &findings.audits {
@@ -105,16 +119,18 @@ impl Args {
         }
         let wrong = findings.wrong();
         let value = json!({
-            "good": wrong == 0, "wrong": wrong, "audit": findings.audits.first(),
+            "good": wrong == 0 && findings.unread.is_empty(), "wrong": wrong, "audit": findings.audits.first(),
             "audits": if self.deep { json!(findings.audits) } else { json!(null) },
             "unlogged": findings.unlogged, "loose": findings.loose, "report": written,
+            "unread": findings.unread.to_json(),
         });
         view.result(&value, &shown.join("\n"));
-        Ok(if wrong == 0 {
+        let outcome = if wrong == 0 {
             Outcome::Done
         } else {
             Outcome::Untrusted
-        })
+        };
+        Ok(findings.unread.end(view, outcome))
     }
 
     fn names(&self, prefix: &Prefix) -> Result<Vec<ReleaseName>, Trouble> {
@@ -160,14 +176,18 @@ pub(super) fn summary(view: &View, audit: &Audit) -> String {
         ("wrong", wrong.to_string()),
         ("keys", keys.join(", ")),
         ("root", audit.root.hex()),
-        ("entries", audit.log_entries.to_string()),
     ];
     let code = if wrong == 0 {
         "installer.audit-good"
     } else {
         "installer.audit-bad"
     };
-    view.text(code, &args)
+    let said = view.text(code, &args);
+    let Some(entries) = audit.log_entries else {
+        return said;
+    };
+    let log = view.text("installer.audit-log", &[("entries", entries.to_string())]);
+    format!("{said}\n  {log}")
 }
 
 /// A line for each file; unless `--verbose` is given, one for all good files of a wheel, which can be thousands,
@@ -249,6 +269,7 @@ pub(super) fn standing(standing: Standing) -> &'static str {
         Standing::Missing => "installer.standing.missing",
         Standing::Changed => "installer.standing.changed",
         Standing::NotExecutable => "installer.standing.not-executable",
+        Standing::Unreadable => "installer.standing.unreadable",
         Standing::Unsigned => "installer.standing.unsigned",
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn page(view: &View, findings: &Findings) -> String {
             .iter()
             .map(|loose| format!("✗ {}  {}", loose.path, view.text(loose.how.code(), none))),
     );
+    others.extend(findings.unread.lines(view));
     if !others.is_empty() {
         let _ = writeln!(
             page,

@@ -10,6 +10,7 @@ use manifest_schema::site::{Interpreter, Inventory, Site};
 use report::{Event, Outcome, Sink as _, Trouble};
 
 use crate::cli::At;
+use crate::unread::Unread;
 use crate::write::write_new;
 
 #[derive(clap::Args, Debug)]
@@ -26,10 +27,11 @@ impl Args {
         let prefix = self.at.prefix()?;
         let host = RealHost::default();
         let site = probe(&host);
-        let inventory = gather(view, &prefix, &host, site)?;
+        let mut unread = Unread::default();
+        let inventory = gather(view, &prefix, &host, site, &mut unread)?;
         let Some(path) = self.output else {
             show(view, &inventory);
-            return Ok(Outcome::Done);
+            return Ok(unread.end(view, Outcome::Done));
         };
         let blobs = inventory.blobs.len();
         let (bytes, key) = match site_key(&RealDisk, &prefix) {
@@ -47,7 +49,7 @@ impl Args {
         let digest = Digest::of(&bytes).hex();
         write_new(&path, &bytes)?;
         let value = serde_json::json!({
-            "path": path, "blobs": blobs, "sha256": digest, "site_key": key,
+            "path": path, "blobs": blobs, "sha256": digest, "site_key": key, "unread": unread.to_json(),
         });
         let mut args = vec![
             ("path", path.display().to_string()),
@@ -60,7 +62,7 @@ impl Args {
             text = format!("{text}\n{}", view.text("installer.inventory-signed", &args));
         }
         view.result(&value, &text);
-        Ok(Outcome::Done)
+        Ok(unread.end(view, Outcome::Done))
     }
 }
 
@@ -79,17 +81,27 @@ fn plain(inventory: &Inventory) -> Vec<u8> {
     text
 }
 
-fn gather(view: &View, prefix: &Prefix, host: &dyn Host, site: Site) -> Result<Inventory, Trouble> {
+/// What cannot be read is left out: then the bundle that is made by this list brings it once more.
+fn gather(
+    view: &View,
+    prefix: &Prefix,
+    host: &dyn Host,
+    site: Site,
+    unread: &mut Unread,
+) -> Result<Inventory, Trouble> {
     let mut releases = Vec::new();
     for name in prefix.installed()? {
-        releases.push(ReleaseRecord::read(prefix, &name)?.statement);
+        let record = unread.take(ReleaseRecord::read(prefix, &name));
+        releases.extend(record.map(|record| record.statement));
     }
+    let stored = stored_blobs(prefix, view)?;
+    unread.extend(stored.unread);
     Ok(Inventory {
         format: 1,
         interpreters: interpreters(host, &site),
         site,
         releases,
-        blobs: stored_blobs(prefix, view)?,
+        blobs: stored.blobs,
         key: None,
         os_packages: installed_packages(host),
     })

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::At;
 use crate::trust::fingerprint;
+use crate::unread::Unread;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -63,7 +64,9 @@ impl Args {
 }
 
 fn show(view: &View, prefix: &Prefix) -> Result<Outcome, Trouble> {
-    let journal = Journal::read(prefix)?;
+    let (journal, broken) = Journal::read_as_far(prefix)?;
+    let mut unread = Unread::default();
+    unread.extend(broken);
     let mut lines: Vec<String> = journal
         .entries()
         .iter()
@@ -75,15 +78,17 @@ fn show(view: &View, prefix: &Prefix) -> Result<Outcome, Trouble> {
             )
         })
         .collect();
-    lines.push(if journal.entries().is_empty() {
+    if journal.entries().is_empty() && unread.is_empty() {
         let args = [("prefix", prefix.path().display().to_string())];
-        view.text("installer.log-empty", &args)
-    } else {
-        view.text("installer.log-head", &[("head", journal.head().hex())])
+        lines.push(view.text("installer.log-empty", &args));
+    } else if unread.is_empty() {
+        lines.push(view.text("installer.log-head", &[("head", journal.head().hex())]));
+    }
+    let value = json!({
+        "entries": journal.entries(), "head": journal.head(), "unread": unread.to_json(),
     });
-    let value = json!({ "entries": journal.entries(), "head": journal.head() });
     view.result(&value, &lines.join("\n"));
-    Ok(Outcome::Done)
+    Ok(unread.end(view, Outcome::Done))
 }
 
 impl Verify {

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::cli::At;
 use crate::trust::{compare, fingerprint, must_be_readable};
+use crate::unread::Unread;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
@@ -189,19 +190,23 @@ fn complete(bytes: &[u8]) -> Result<RootChain, KeyError> {
 impl List {
     fn run(self, view: &View) -> Result<Outcome, Trouble> {
         let prefix = self.at.prefix()?;
-        let list = trusted_roots(&prefix)?;
+        let (list, broken) = trusted_roots(&prefix);
+        let mut unread = Unread::default();
+        unread.extend(broken);
         let mut lines: Vec<String> = list.roots.iter().map(|root| line(view, root)).collect();
         for expected in &list.expected {
             let args = [("fingerprint", expected.hex())];
             lines.push(view.text("installer.root-expected-line", &args));
         }
-        if lines.is_empty() {
+        if lines.is_empty() && unread.is_empty() {
             let args = [("prefix", prefix.path().display().to_string())];
             lines.push(view.text("installer.no-roots", &args));
         }
-        let value = json!({ "roots": list.roots, "expected": list.expected });
+        let value = json!({
+            "roots": list.roots, "expected": list.expected, "unread": unread.to_json(),
+        });
         view.result(&value, &lines.join("\n"));
-        Ok(Outcome::Done)
+        Ok(unread.end(view, Outcome::Done))
     }
 }
 

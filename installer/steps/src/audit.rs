@@ -3,267 +3,43 @@
 //! An audit trusts the roots in `trust.d/` and nothing else: it checks the release's signatures again, computes
 //! the tree that follows from them, and reads every file that is there. Whatever is left over is named.
 
+mod error;
+mod finding;
+mod installed;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use bundle_format::{KeyError, SignedMetadata, VerifyError};
-use manifest_schema::{Backend, CodeOnLoad, Digest, KeyId, Origin};
-use report::{Args, Diagnose, Outcome, Sink, Step};
-use serde::Serialize;
+use manifest_schema::Digest;
+use report::{Sink, Step};
 
-use crate::check::{Wrong, check_file};
+pub use error::AuditError;
+pub use finding::{Audit, AuditedFile, Standing};
+pub(crate) use installed::Installed;
+
+use crate::check::check_file;
 use crate::converted;
 use crate::disk::DiskError;
 use crate::environment::{FromWheels, digest_of, walk};
-use crate::journal::{Journal, JournalError};
-use crate::plan::PlanError;
+use crate::journal::Journal;
 use crate::prefix::{Prefix, ReleaseName};
-use crate::release::{RECORD, ReleaseRecord};
-use crate::roots::roots;
+use crate::release::RECORD;
 use crate::store::hash_file;
-use crate::tree::{File, Tree, tree};
+use crate::tree::File;
 
-/// Nothing can be said about an installed release.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuditError {
-    /// Nothing is installed.
-    #[error("nothing is installed below `{prefix}`")]
-    NothingInstalled {
-        /// Where.
-        prefix: std::path::PathBuf,
-    },
-    /// There is no such release.
-    #[error("release `{release}` is not installed")]
-    NoRelease {
-        /// What was asked for.
-        release: ReleaseName,
-    },
-    /// The release's record does not agree with what was signed.
-    #[error("`release.json` of `{release}` does not agree with the signed metadata beside it")]
-    Record {
-        /// Which.
-        release: ReleaseName,
-    },
-    /// The release's metadata is not signed.
-    #[error(transparent)]
-    Metadata(#[from] VerifyError),
-    /// The trusted roots cannot be read.
-    #[error(transparent)]
-    Roots(#[from] KeyError),
-    /// The tree cannot be computed.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The log is damaged.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The disk failed.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-}
-
-impl Diagnose for AuditError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NothingInstalled { .. } => "install.nothing-installed",
-            Self::NoRelease { .. } => "install.no-release",
-            Self::Record { .. } => "install.record-differs",
-            Self::Metadata(error) => error.code(),
-            Self::Roots(error) => error.code(),
-            Self::Plan(error) => error.code(),
-            Self::Journal(error) => error.code(),
-            Self::Disk(error) => error.code(),
-        }
-    }
-
-    fn args(&self) -> Args {
-        match self {
-            Self::NothingInstalled { prefix } => vec![("prefix", prefix.display().to_string())],
-            Self::NoRelease { release } | Self::Record { release } => {
-                vec![("release", release.to_string())]
-            }
-            Self::Metadata(error) => error.args(),
-            Self::Roots(error) => error.args(),
-            Self::Plan(error) => error.args(),
-            Self::Journal(error) => error.args(),
-            Self::Disk(error) => error.args(),
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::NothingInstalled { .. } | Self::NoRelease { .. } => Outcome::Failed,
-            Self::Record { .. } => Outcome::Untrusted,
-            Self::Metadata(error) => error.outcome(),
-            Self::Roots(error) => error.outcome(),
-            Self::Plan(error) => error.outcome(),
-            Self::Journal(error) => error.outcome(),
-            Self::Disk(error) => error.outcome(),
-        }
-    }
-}
-
-/// What is known of one release.
-#[derive(Clone, Debug, Serialize)]
-pub struct Audit {
-    /// Its name.
-    pub release: ReleaseName,
-    /// SHA-256 of the signed statement.
-    pub statement: Digest,
-    /// SHA-256 of the trust root.
-    pub root: Digest,
-    /// Keys whose signatures hold.
-    pub keys: Vec<KeyId>,
-    /// Every file that is there or should be, by its path below the prefix.
-    pub files: Vec<AuditedFile>,
-    /// Entries of the log, whose chain holds.
-    pub log_entries: usize,
-}
-
-impl Audit {
-    /// The files that are not as they should be.
-    pub fn problems(&self) -> impl Iterator<Item = &AuditedFile> {
-        self.files.iter().filter(|file| file.standing.is_wrong())
-    }
-}
-
-/// One file of an audit.
-#[derive(Clone, Debug, Serialize)]
-pub struct AuditedFile {
-    /// Where, below the prefix.
-    pub path: String,
-    /// Whether it is as it should be, and by what right.
-    pub standing: Standing,
-    /// SHA-256 of what was signed, where it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// Where it came from, or the template that it was made from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub origin: Option<Origin>,
-    /// What it was made from on site: a wheel, a blob.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub made_from: Option<String>,
-    /// Its licence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub license: Option<String>,
-    /// How it runs code when it is loaded, and what allows it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code_on_load: Option<CodeOnLoad>,
-}
-
-/// How a file stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// The signed digest, byte for byte.
-    Signed,
-    /// Follows from signed metadata, byte for byte.
-    Derived,
-    /// A member of a signed wheel, byte for byte.
-    FromWheel,
-    /// Made on site by a named program, and unchanged since.
-    MadeOnSite,
-    /// Should be there and is not.
-    Missing,
-    /// There, but not what it should be.
-    Changed,
-    /// Should be runnable and is not.
-    NotExecutable,
-    /// Nobody signed it.
-    Unsigned,
-}
-
-impl Standing {
-    /// Whether the file is not as it should be.
-    pub fn is_wrong(self) -> bool {
-        matches!(
-            self,
-            Self::Missing | Self::Changed | Self::NotExecutable | Self::Unsigned
-        )
-    }
-
-    fn or_wrong(self, wrong: Option<Wrong>) -> Self {
-        match wrong {
-            None => self,
-            Some(Wrong::Missing) => Self::Missing,
-            Some(Wrong::Changed) => Self::Changed,
-            Some(Wrong::NotExecutable) => Self::NotExecutable,
-        }
-    }
-}
-
-/// An installed release whose metadata is signed under a trusted root.
-pub(crate) struct Installed {
-    pub(crate) signed: SignedMetadata,
-    pub(crate) record: ReleaseRecord,
-    pub(crate) tree: Tree,
-    backend: Option<Backend>,
-}
-
-impl Installed {
-    /// Opens `name` and checks its metadata.
-    pub(crate) fn open(prefix: &Prefix, name: &ReleaseName) -> Result<Self, AuditError> {
-        let folder = prefix.release(name);
-        if !folder.is_dir() {
-            let release = name.clone();
-            return Err(AuditError::NoRelease { release });
-        }
-        let roots = roots(prefix)?;
-        let signed = SignedMetadata::read(&folder, &roots)?;
-        let record = ReleaseRecord::read(prefix, name)?;
-        let differs = || AuditError::Record {
-            release: name.clone(),
-        };
-        let backend = match &record.backend {
-            None => None,
-            Some(wanted) => {
-                let known = &signed.profiles.backends;
-                let found = known.iter().find(|backend| &backend.name == wanted);
-                Some(found.ok_or_else(differs)?.clone())
-            }
-        };
-        let os_packages = match &record.os_packages {
-            None => None,
-            Some(wanted) => {
-                let known = &signed.profiles.os_packages;
-                let found = known.iter().find(|set| &set.name == wanted);
-                Some(found.ok_or_else(differs)?.clone())
-            }
-        };
-        let right = ReleaseName::of(
-            &signed.profiles,
-            &signed.statement,
-            record.backend.as_ref(),
-            record.os_packages.as_ref(),
-        );
-        if right != *name || record.statement != signed.statement {
-            return Err(differs());
-        }
-        let tree = tree(
-            &signed.profiles,
-            backend.as_ref(),
-            record.arch,
-            os_packages.as_ref(),
-            prefix.path(),
-        )
-        .map_err(|clash| PlanError::Clash { path: clash.path })?;
-        Ok(Self {
-            signed,
-            record,
-            tree,
-            backend,
-        })
-    }
-}
-
-/// Checks every file of `name`, of the conversion cache, and of the prefix itself.
+/// Checks every file of `name`, of the conversion cache, and of the prefix itself. Without a log that holds, nothing
+/// vouches for the release's record.
 ///
 /// # Errors
-/// When the release's metadata is not signed under a trusted root, or the disk fails. Files that are not as
-/// they should be are no error: they are in the report.
-pub fn audit(prefix: &Prefix, name: &ReleaseName, sink: &dyn Sink) -> Result<Audit, AuditError> {
-    let journal = Journal::read(prefix)?;
+/// When the release's metadata is not signed under a trusted root, its record cannot be read, or a folder cannot be
+/// listed. Files that are not as they should be, or cannot be read, are no error: they are in the report.
+pub fn audit(
+    prefix: &Prefix,
+    name: &ReleaseName,
+    journal: Option<&Journal>,
+    sink: &dyn Sink,
+) -> Result<Audit, AuditError> {
     let installed = Installed::open(prefix, name)?;
     let mut work = Work {
         prefix,
@@ -273,9 +49,9 @@ pub fn audit(prefix: &Prefix, name: &ReleaseName, sink: &dyn Sink) -> Result<Aud
     };
     let total = Some(installed.tree.len() as u64);
     let step = Step::start(sink, "install.working.check", "", total, "files");
-    work.tree(&step)?;
+    work.tree(&step);
     step.finish();
-    work.metadata(&journal)?;
+    work.metadata(journal)?;
     work.environment()?;
     work.leftovers()?;
     work.converted()?;
@@ -288,7 +64,7 @@ pub fn audit(prefix: &Prefix, name: &ReleaseName, sink: &dyn Sink) -> Result<Aud
         root: installed.signed.root,
         keys: installed.signed.key_ids,
         files,
-        log_entries: journal.entries().len(),
+        log_entries: journal.map(|journal| journal.entries().len()),
     })
 }
 
@@ -318,15 +94,15 @@ impl Work<'_> {
         &mut self.files[position]
     }
 
-    fn tree(&mut self, step: &Step<'_>) -> Result<(), AuditError> {
+    fn tree(&mut self, step: &Step<'_>) {
         let installed = self.installed;
         let folder = self.prefix.release(self.name);
         for (count, (path, file)) in installed.tree.iter().enumerate() {
-            let wrong = check_file(&folder.join(path), file)?;
+            let found = check_file(&folder.join(path), file);
             let path = self.path(path);
             match file {
                 File::Derived { .. } => {
-                    self.add(path, Standing::Derived.or_wrong(wrong));
+                    self.add(path, Standing::Derived.unless(found));
                 }
                 File::Signed { placed, owner } => {
                     let provenance = &installed.signed.provenance;
@@ -334,7 +110,7 @@ impl Work<'_> {
                     let code = owner.as_ref().and_then(|owner| {
                         provenance.code_of(owner.kind, &owner.name, &placed.path)
                     });
-                    let entry = self.add(path, Standing::Signed.or_wrong(wrong));
+                    let entry = self.add(path, Standing::Signed.unless(found));
                     entry.digest = Some(placed.digest);
                     entry.code_on_load = code.cloned();
                     entry.license = owner
@@ -347,32 +123,30 @@ impl Work<'_> {
             }
             step.progress(count as u64 + 1);
         }
-        Ok(())
     }
 
-    fn metadata(&mut self, journal: &Journal) -> Result<(), AuditError> {
+    fn metadata(&mut self, journal: Option<&Journal>) -> Result<(), AuditError> {
         let installed = self.installed;
         let folder = self.prefix.release(self.name);
         let there = walk(&folder.join("meta"))?;
         let there: Vec<String> = there.iter().map(|path| format!("meta/{path}")).collect();
         for path in &there {
-            let found = digest_of(&folder.join(path))?;
-            let standing = match installed.signed.files.get(path) {
-                Some(digest) if *digest == found => Standing::Signed,
-                Some(_) => Standing::Changed,
-                None => Standing::Unsigned,
-            };
+            let found = digest_of(&folder.join(path));
+            let expected = installed.signed.files.get(path).copied();
+            let standing = Standing::of(Standing::Signed, expected, found);
             self.add(self.path(path), standing);
         }
         let signed = installed.signed.files.keys();
         for path in signed.filter(|path| !there.contains(path)) {
             self.add(self.path(path), Standing::Missing);
         }
-        let record = digest_of(&folder.join(RECORD))?;
-        let standing = if journal.record_of(self.name) == Some(record) {
-            Standing::MadeOnSite
-        } else {
-            Standing::Changed
+        let logged = journal.and_then(|journal| journal.record_of(self.name));
+        let standing = match logged {
+            None => Standing::Changed,
+            logged => {
+                let found = digest_of(&folder.join(RECORD));
+                Standing::of(Standing::MadeOnSite, logged, found)
+            }
         };
         let path = self.path(RECORD);
         self.add(path, standing).made_from = Some("ferry-installer".to_owned());
@@ -403,7 +177,7 @@ impl Work<'_> {
         let env = folder.join("env");
         let there = walk(&env)?;
         for path in &there {
-            let found = digest_of(&env.join(path))?;
+            let found = digest_of(&env.join(path));
             let (expected, made_from, right) = match from_wheels.files.get(path) {
                 Some((digest, wheel)) => (Some(*digest), wheel.clone(), Standing::FromWheel),
                 None => (
@@ -412,11 +186,7 @@ impl Work<'_> {
                     Standing::MadeOnSite,
                 ),
             };
-            let standing = match expected {
-                Some(digest) if digest == found => right,
-                Some(_) => Standing::Changed,
-                None => Standing::Unsigned,
-            };
+            let standing = Standing::of(right, expected, found);
             let path = self.path(&format!("env/{path}"));
             let entry = self.add(path, standing);
             entry.digest = expected;
@@ -484,12 +254,12 @@ impl Work<'_> {
         }
         let store = self.prefix.store();
         for path in walk(&store)? {
-            let standing = match Digest::parse_hex(&path) {
-                Ok(digest) if hash_file_or_link(&store.join(&path))? == digest => continue,
-                Ok(_) => Standing::Changed,
-                Err(_) => Standing::Unsigned,
-            };
-            self.add(format!("store/sha256/{path}"), standing);
+            let expected = Digest::parse_hex(&path).ok();
+            let found = hash_file_or_link(&store.join(&path));
+            let standing = Standing::of(Standing::Signed, expected, found);
+            if standing.is_wrong() {
+                self.add(format!("store/sha256/{path}"), standing);
+            }
         }
         Ok(())
     }

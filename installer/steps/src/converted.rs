@@ -68,10 +68,11 @@ pub(crate) fn check(prefix: &Prefix, signed: &[Digest]) -> Result<Vec<AuditedFil
         for path in &there {
             let expected = known.get(path).map(|made| made.digest);
             let standing = match expected {
-                Some(digest) if digest == digest_of(&folder.join(path))? => Standing::MadeOnSite,
-                Some(_) => Standing::Changed,
                 None if path == "origin.json" && made_from.is_some() => Standing::MadeOnSite,
-                None => Standing::Unsigned,
+                expected => {
+                    let found = digest_of(&folder.join(path));
+                    Standing::of(Standing::MadeOnSite, expected, found)
+                }
             };
             let path = format!("cache/converted/{name}/{path}");
             files.push(file(

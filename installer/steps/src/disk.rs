@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use bundle_format::{Direct, Extent, make_room, share_blocks, write_all_at};
+use bundle_format::{Direct, Extent, make_room, open_plain, share_blocks, write_all_at};
 use report::{Args, Diagnose, Outcome};
 
 /// One file operation that the machine refused.
@@ -47,10 +47,12 @@ impl Diagnose for DiskError {
     fn code(&self) -> &'static str {
         if self.is_full() {
             "install.disk-full"
-        } else if self.source.kind() == io::ErrorKind::PermissionDenied {
-            "install.permission-denied"
         } else {
-            "install.disk-failed"
+            match self.source.kind() {
+                io::ErrorKind::PermissionDenied => "install.permission-denied",
+                io::ErrorKind::ReadOnlyFilesystem => "install.disk-read-only",
+                _ => "install.disk-failed",
+            }
         }
     }
 
@@ -286,7 +288,7 @@ pub(crate) fn write_new(
 pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, DiskError> {
     use io::Read as _;
     let mut bytes = Vec::new();
-    File::open(path)
+    open_plain(path)
         .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
         .map_err(DiskError::of("read", path))?;
     if bytes.len() as u64 > limit {

@@ -5,9 +5,12 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use bundle_format::plain;
 use report::{Args, Diagnose, Outcome};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, DiskError};
@@ -98,7 +101,10 @@ impl Guard {
             .write(true)
             .create(true)
             .truncate(false)
+            // A link would have another file written, and a pipe would keep whoever reads it.
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(&path)
+            .and_then(plain)
             .map_err(DiskError::of("open", &path))?;
         let locked = file.try_lock();
         let mut text = String::new();

@@ -11,7 +11,7 @@ use manifest_schema::Digest;
 use report::{Args, Diagnose, Outcome, Sink};
 use vendor_signature::VendorSignatureError;
 
-use crate::check::{Problem, check_tree};
+use crate::check::check_tree;
 use crate::disk::{Disk, DiskError, write_new_unsynced};
 use crate::environment::FromWheels;
 use crate::fill::fill;
@@ -20,8 +20,9 @@ use crate::journal::{Action, Journal, JournalError};
 use crate::lay_out::lay_out;
 use crate::plan::{InstallPlan, Step};
 use crate::prefix::{Prefix, ReleaseName, switch_current};
-use crate::python::{self, ProgramError, UV_CACHE};
-use crate::release::RECORD;
+use crate::program::ProgramError;
+use crate::python::{self, UV_CACHE};
+use crate::release::{RECORD, ReleaseRecord};
 use crate::roots::keep_root;
 use crate::store::hash_file;
 use crate::vendor;
@@ -176,13 +177,13 @@ impl Run<'_> {
             }
             Step::MakeEnvironment { .. } => {
                 let working = working("install.working.environment");
-                self.make_environment()?;
+                self.make_environment(&|| working.progress(0))?;
                 working.finish();
                 Ok(())
             }
             Step::SmokeTest => {
                 let working = working("install.working.smoke-test");
-                python::smoke_test(&self.staging())?;
+                python::smoke_test(&self.staging(), &|| working.progress(0))?;
                 working.finish();
                 Ok(())
             }
@@ -237,12 +238,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn make_environment(&self) -> Result<(), InstallError> {
+    fn make_environment(&self, tick: &dyn Fn()) -> Result<(), InstallError> {
         let environment = self.plan.backend.as_ref().and_then(|b| b.python.as_ref());
         if let Some(environment) = environment {
             let staging = self.staging();
-            let result =
-                python::make_environment(&staging, environment, &self.plan.program_folders);
+            let folders = &self.plan.program_folders;
+            let result = python::make_environment(&staging, environment, folders, tick);
             self.disk.remove_tree(&staging.join(UV_CACHE))?;
             result?;
         }
@@ -266,14 +267,29 @@ impl Run<'_> {
 
     fn check_release(&self, release: &ReleaseName) -> Result<(), InstallError> {
         let problems = check_tree(&self.prefix.release(release), &self.plan.tree, self.sink)?;
-        match problems.first() {
+        let mut wrong: Vec<&str> = problems.iter().map(|problem| &*problem.path).collect();
+        if !self.has_its_record(release)? {
+            wrong.push(RECORD);
+        }
+        match wrong.first() {
             None => Ok(()),
-            Some(Problem { path, .. }) => Err(InstallError::Damaged {
+            Some(first) => Err(InstallError::Damaged {
                 release: release.clone(),
-                count: problems.len(),
-                first: path.clone(),
+                count: wrong.len(),
+                first: (*first).to_owned(),
             }),
         }
+    }
+
+    /// Whether the record of a release that is there is the one that the log names; where power went before the log
+    /// named it, whether it says what this plan does.
+    fn has_its_record(&self, release: &ReleaseName) -> Result<bool, InstallError> {
+        if let Some(logged) = Journal::read(self.prefix)?.record_of(release) {
+            let found = hash_file(&self.prefix.release(release).join(RECORD));
+            return Ok(found.is_ok_and(|found| found == logged));
+        }
+        let found = ReleaseRecord::read(self.prefix, release);
+        Ok(found.is_ok_and(|found| found.agrees_with(&self.plan.record)))
     }
 
     fn trust(&self, action: Action) -> Result<(), InstallError> {

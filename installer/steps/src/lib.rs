@@ -27,6 +27,7 @@ mod packages;
 mod place;
 mod plan;
 mod prefix;
+mod program;
 mod python;
 mod release;
 mod repository;
@@ -55,15 +56,16 @@ pub use packages::{Manager, PackagesError};
 pub use place::{Obstacle, Place, PlaceError};
 pub use plan::{Choices, InstallPlan, PlanError, Step};
 pub use prefix::{Prefix, ReleaseName};
-pub use python::{ProgramError, find_python};
-pub use release::ReleaseRecord;
+pub use program::ProgramError;
+pub use python::find_python;
+pub use release::{RecordError, ReleaseRecord};
 pub use repository::{stage_packages, unstage_packages};
 pub use roots::{
     Acceptance, RootError, RootList, TrustedRoot, add_chain, add_root, expect_root, removable_root,
     remove_root, roots, trusted_roots,
 };
 pub use site_key::{SiteKeyError, site_key};
-pub use store::stored_blobs;
+pub use store::{Stored, stored_blobs};
 pub use sweep::Garbage;
 pub use terms::{Term, TermsError, accept_terms, pending_terms};
 pub use units::{UnitFolder, UnitsError};

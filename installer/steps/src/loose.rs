@@ -127,7 +127,7 @@ pub fn unlogged(prefix: &Prefix, journal: &Journal) -> Result<Vec<Unlogged>, Aud
     for name in prefix.installed()? {
         match journal.record_of(&name) {
             None => found.push(Unlogged::Release { name }),
-            Some(logged) if hash_file(&prefix.release(&name).join(RECORD))? != logged => {
+            Some(logged) if hash_file(&prefix.release(&name).join(RECORD)).ok() != Some(logged) => {
                 found.push(Unlogged::Record { name });
             }
             Some(_) => {}

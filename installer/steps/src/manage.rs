@@ -1,5 +1,7 @@
 //! What can be done with releases that are installed: go back, remove.
 
+use std::io;
+
 use report::{Args, Diagnose, Outcome, Sink};
 
 use crate::audit::{AuditError, Installed};
@@ -245,7 +247,14 @@ fn told<T>(
 fn take_away(disk: &dyn Disk, prefix: &Prefix, name: &ReleaseName) -> Result<(), DiskError> {
     let staging = prefix.staging(name);
     disk.remove_tree(&staging)?;
-    disk.rename(&prefix.release(name), &staging)?;
+    match disk.rename(&prefix.release(name), &staging) {
+        // An overlay does not rename the folders of its lower layer. What a cut leaves of the release then is found damaged.
+        Err(error) if error.source.kind() == io::ErrorKind::CrossesDevices => {
+            disk.remove_tree(&prefix.release(name))?;
+            return disk.sync_dir(&prefix.releases());
+        }
+        other => other?,
+    }
     disk.sync_dir(&prefix.releases())?;
     disk.remove_tree(&staging)
 }

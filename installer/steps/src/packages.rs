@@ -3,7 +3,8 @@
 //! It decides and resolves, from this repository alone; it is never told to ignore a dependency.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use manifest_schema::{OsPackages, PackageFormat, PackageSetName};
 
@@ -11,7 +12,8 @@ use crate::disk::Disk;
 use crate::guard::Guard;
 use crate::journal::{Action, Journal, JournalError};
 use crate::prefix::Prefix;
-use crate::python::{ProgramError, is_executable};
+use crate::program::{Ended, ProgramError};
+use crate::python::is_executable;
 use crate::repository::{LIST, folder_of};
 
 /// A package manager, told to install a set.
@@ -97,30 +99,33 @@ impl Manager {
     ///
     /// # Errors
     /// When it cannot install the packages.
-    pub fn preview(&self) -> Result<String, ProgramError> {
+    pub fn preview(&self, tick: &dyn Fn()) -> Result<String, ProgramError> {
+        let run = |args: &[String]| self.run(args, Some(PREVIEW_LIMIT), tick);
         match self.format {
             PackageFormat::Rpm => {
-                let ran = self.run(&self.install(&["--assumeno"]))?;
+                let ran = run(&self.install(&["--assumeno"]))?;
+                let said = ran.said();
                 // Having said no for us, it ends with an error, whatever it would have done.
-                let refused = ran.said.lines().any(|line| {
+                let refused = said.lines().any(|line| {
                     ["Error:", "No package ", "No match for"]
                         .iter()
                         .any(|mark| line.starts_with(mark))
                 });
-                if ran.good || !refused {
-                    Ok(ran.said)
+                if ran.is_good() || !refused {
+                    Ok(said)
                 } else {
                     Err(ran.failed())
                 }
             }
             PackageFormat::Deb => {
-                self.run(&self.update())?.checked()?;
-                self.run(&self.install(&["--simulate"]))?.checked()
+                run(&self.update())?.checked()?;
+                Ok(run(&self.install(&["--simulate"]))?.checked()?.said())
             }
         }
     }
 
-    /// Lets the package manager install, and logs that: once before, once with how it ended.
+    /// Lets the package manager install, and logs that: once before, once with how it ended. It takes as long as it does:
+    /// one that is stopped leaves packages half installed.
     ///
     /// # Errors
     /// When it fails, or the log cannot be written: then nothing is installed.
@@ -129,6 +134,7 @@ impl Manager {
         disk: &dyn Disk,
         _guard: &Guard,
         prefix: &Prefix,
+        tick: &dyn Fn(),
     ) -> Result<(), PackagesError> {
         let log = |result: &str| {
             Journal::read(prefix)?.add(
@@ -143,11 +149,12 @@ impl Manager {
             )
         };
         log("begun")?;
-        let result = match self.format {
-            PackageFormat::Rpm => self.run(&self.install(&["--assumeyes"])),
-            PackageFormat::Deb => self.run(&self.install(&["--assume-yes"])),
+        let yes = match self.format {
+            PackageFormat::Rpm => "--assumeyes",
+            PackageFormat::Deb => "--assume-yes",
         };
-        let result = result.and_then(Ran::checked);
+        let result = self.run(&self.install(&[yes]), None, tick);
+        let result = result.and_then(Ended::checked);
         log(match &result {
             Ok(_) => "done",
             Err(_) => "failed",
@@ -196,25 +203,18 @@ impl Manager {
         }
     }
 
-    fn run(&self, args: &[String]) -> Result<Ran, ProgramError> {
-        let output = Command::new(&self.program)
+    fn run(
+        &self,
+        args: &[String],
+        limit: Option<Duration>,
+        tick: &dyn Fn(),
+    ) -> Result<Ended, ProgramError> {
+        let mut command = Command::new(&self.program);
+        command
             .args(args)
             .env("LC_ALL", "C")
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|source| ProgramError::Start {
-                program: self.program.clone(),
-                source,
-            })?;
-        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-        said.push_str(&String::from_utf8_lossy(&output.stderr));
-        Ok(Ran {
-            command: self.program.display().to_string() + " " + &args.join(" "),
-            good: output.status.success(),
-            status: output.status.to_string(),
-            said,
-        })
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        Ended::of(&mut command, limit, tick)
     }
 }
 
@@ -252,33 +252,6 @@ impl report::Diagnose for PackagesError {
     }
 }
 
-/// How a run ended.
-struct Ran {
-    command: String,
-    good: bool,
-    status: String,
-    said: String,
-}
-
-impl Ran {
-    fn checked(self) -> Result<String, ProgramError> {
-        if self.good {
-            Ok(self.said)
-        } else {
-            Err(self.failed())
-        }
-    }
-
-    fn failed(self) -> ProgramError {
-        let lines: Vec<&str> = self.said.lines().rev().take(SAID_LINES).collect();
-        ProgramError::Failed {
-            program: self.command,
-            status: self.status,
-            said: lines.into_iter().rev().collect::<Vec<_>>().join("\n"),
-        }
-    }
-}
-
 /// A word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~+=:,".contains(&byte);
@@ -288,7 +261,8 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-const SAID_LINES: usize = 12;
+/// What a package manager reads before it says what it would do is on this disk; another one that works keeps it waiting.
+const PREVIEW_LIMIT: Duration = Duration::from_mins(10);
 
 #[cfg(test)]
 mod tests {
@@ -342,7 +316,7 @@ mod tests {
         let folders = [folder.path().to_owned()];
         let preview = |said: &str| {
             program(folder.path(), "dnf", &format!("echo '{said}'; exit 1"));
-            Manager::find(&set(PackageFormat::Rpm), &prefix, &folders).preview()
+            Manager::find(&set(PackageFormat::Rpm), &prefix, &folders).preview(&|| ())
         };
         assert!(
             preview("Installing: gcc\nOperation aborted.")
@@ -369,7 +343,7 @@ mod tests {
                 &format!("echo \"$@\" > {}/args; {end}", folder.path().display()),
             );
             let manager = Manager::find(&set(PackageFormat::Deb), &prefix, &folders);
-            let result = manager.install_all(&RealDisk, &guard, &prefix);
+            let result = manager.install_all(&RealDisk, &guard, &prefix, &|| ());
             assert_eq!(result.is_ok(), expected == "done");
             let journal = Journal::read(&prefix).unwrap();
             let results = journal

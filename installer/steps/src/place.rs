@@ -1,6 +1,7 @@
 //! The disk below the prefix: what kind of file system, and what it does not allow.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use report::{Args, Diagnose, Outcome};
@@ -30,6 +31,8 @@ pub enum Obstacle {
     NoPrograms,
     /// It knows no links, or no permission bits.
     NoLinks,
+    /// A part of it is another file system, and no file can have a name in both.
+    Apart,
     /// This user may not write there.
     NotPermitted,
 }
@@ -41,6 +44,7 @@ impl Obstacle {
             Self::ReadOnly => "install.place-read-only",
             Self::NoPrograms => "install.place-no-programs",
             Self::NoLinks => "install.place-no-links",
+            Self::Apart => "install.place-apart",
             Self::NotPermitted => "install.place-not-permitted",
         }
     }
@@ -56,6 +60,11 @@ impl Place {
         let mounts = Path::new("/proc/self/mounts");
         let text = fs::read_to_string(mounts).map_err(DiskError::of("read", mounts))?;
         let mut place = find(&text, there);
+        if place.obstacle.is_none()
+            && let Some(part) = part_elsewhere(&text, prefix, &place.mount)
+        {
+            place = part;
+        }
         let writable = rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok();
         if place.obstacle.is_none() && !writable {
             place.obstacle = Some(Obstacle::NotPermitted);
@@ -109,6 +118,25 @@ fn nearest(path: &Path) -> &Path {
     path.ancestors()
         .find(|candidate| candidate.exists())
         .unwrap_or(Path::new("/"))
+}
+
+/// The mount that has only one of the store and the releases, which are links to each other's files. The same disk behind
+/// two mounts is two here.
+fn part_elsewhere(mounts: &str, prefix: &Prefix, home: &Path) -> Option<Place> {
+    let parts = [prefix.store(), prefix.releases()];
+    let [store, releases] = parts.each_ref().map(|part| nearest(part));
+    let [of_store, of_releases] = [store, releases].map(|part| find(mounts, part));
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    if of_store.mount == of_releases.mount && device(store) == device(releases) {
+        return None;
+    }
+    let mut part = if of_store.mount == home {
+        of_releases
+    } else {
+        of_store
+    };
+    part.obstacle = Some(Obstacle::Apart);
+    Some(part)
 }
 
 /// The mount that holds `path`: the longest mount point above it, and of equal ones the last, which hides the others.

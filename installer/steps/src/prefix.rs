@@ -18,14 +18,17 @@
 //!
 //! Invariant: `current` is absent or names a release whose every file matched its digest.
 
-use std::ffi::OsString;
-use std::fmt;
+mod follow;
+mod name;
+
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use manifest_schema::{BackendName, Digest, PackageSetName, Profiles};
-use serde::{Deserialize, Serialize};
+use manifest_schema::{Digest, PackageSetName};
+
+use follow::followed;
+pub use name::ReleaseName;
 
 use crate::disk::{Disk, DiskError};
 
@@ -197,72 +200,6 @@ impl Prefix {
     }
 }
 
-/// Name of an installed release: `<bundle>-<release>-<12 hex of the statement digest>`, and `-<backend>`
-/// where the bundle brought one, so that two backends of one bundle are two releases.
-#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ReleaseName(String);
-
-impl ReleaseName {
-    /// The name under which a bundle, a backend of it and the packages of a system are installed.
-    pub fn of(
-        profiles: &Profiles,
-        statement: &Digest,
-        backend: Option<&BackendName>,
-        os_packages: Option<&PackageSetName>,
-    ) -> Self {
-        let mut name = format!(
-            "{}-{}-{}",
-            profiles.name,
-            profiles.release,
-            &statement.hex()[..12]
-        );
-        if let Some(backend) = backend {
-            name.push('-');
-            name.push_str(backend.as_str());
-        }
-        if let Some(set) = os_packages {
-            name.push_str("-os-");
-            name.push_str(set.as_str());
-        }
-        Self(name)
-    }
-
-    /// Takes `text` if it can be the name of a release.
-    pub fn parse(text: &str) -> Option<Self> {
-        let good = (1..=255).contains(&text.len())
-            && !text.starts_with(['.', '-'])
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        good.then(|| Self(text.to_owned()))
-    }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ReleaseName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for ReleaseName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("`{text}` is not the name of a release"))
-    }
-}
-
-impl From<ReleaseName> for String {
-    fn from(name: ReleaseName) -> Self {
-        name.0
-    }
-}
-
 /// Makes `release` the current one, in one step that a power cut cannot halve.
 ///
 /// The caller has synced the release's files and `releases/` itself. A reader of `current` sees the old
@@ -277,54 +214,6 @@ pub(crate) fn switch_current(
     disk.symlink(&Path::new("releases").join(release.as_str()), &next)?;
     disk.rename(&next, &prefix.current_link())?;
     disk.sync_dir(prefix.path())
-}
-
-/// `path` without links and `..`, as far as it is there; what is not there yet has no links.
-fn followed(path: &Path) -> io::Result<PathBuf> {
-    let mut rest: Vec<OsString> = parts_of(path);
-    let mut found = PathBuf::from("/");
-    let mut links = 0;
-    while let Some(part) = rest.pop() {
-        if part == ".." {
-            found.pop();
-            continue;
-        }
-        let next = found.join(&part);
-        match fs::read_link(&next) {
-            Ok(target) => {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(io::Error::other("too many links"));
-                }
-                if target.is_absolute() {
-                    found = PathBuf::from("/");
-                }
-                rest.extend(parts_of(&target));
-            }
-            // No link: it is there, or it is not.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
-                ) =>
-            {
-                found = next;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
-}
-
-/// The parts of a path but its root, the last first.
-fn parts_of(path: &Path) -> Vec<OsString> {
-    let parts = path.components().filter_map(|part| match part {
-        Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
-        _ => None,
-    });
-    let mut parts: Vec<OsString> = parts.collect();
-    parts.reverse();
-    parts
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
@@ -344,25 +233,10 @@ fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
 const SYSTEM_TRUST: &str = "/etc/ferry/trust.d";
 const STAGING: &str = ".staging-";
 const UNFINISHED: &str = ".part-";
-/// As many as the kernel follows.
-const MOST_LINKS: usize = 40;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_release_name_cannot_leave_its_folder() {
-        for (text, good) in [
-            ("demo-1-0123456789ab-cpu", true),
-            ("..", false),
-            (".staging-demo", false),
-            ("a/b", false),
-            ("", false),
-        ] {
-            assert_eq!(ReleaseName::parse(text).is_some(), good, "{text:?}");
-        }
-    }
 
     #[test]
     fn a_prefix_has_one_name_before_it_is_made_and_after() {

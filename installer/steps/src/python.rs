@@ -4,81 +4,15 @@
 //! environment is relocatable, since the staging folder is renamed when everything has held.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use host_probe::run_within;
 use manifest_schema::PythonEnvironment;
-use report::{Args, Diagnose, Outcome};
 
-/// A program that the installer ran did not do its work.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProgramError {
-    /// The program could not be started.
-    #[error("cannot run `{program}`")]
-    Start {
-        /// Which.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The program ended with an error.
-    #[error("`{program}` ended with {status}: {said}")]
-    Failed {
-        /// Which, with its arguments.
-        program: String,
-        /// Its exit status.
-        status: String,
-        /// The end of what it said.
-        said: String,
-    },
-    /// The machine has no such Python, and the bundle brings none.
-    #[error("the backend needs Python {version}, and neither the bundle nor this machine has it")]
-    NoPython {
-        /// Such as `3.11`.
-        version: String,
-    },
-    /// The backend has a Python environment but no uv to make it with.
-    #[error("the backend brings a Python environment but not `bin/uv` to make it with")]
-    NoUv,
-}
-
-impl Diagnose for ProgramError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Start { .. } => "install.program-not-started",
-            Self::Failed { .. } => "install.program-failed",
-            Self::NoPython { .. } => "install.no-python",
-            Self::NoUv => "install.no-uv",
-        }
-    }
-
-    fn args(&self) -> Args {
-        match self {
-            Self::Start { program, .. } => vec![("program", program.display().to_string())],
-            Self::Failed {
-                program,
-                status,
-                said,
-            } => vec![
-                ("program", program.clone()),
-                ("status", status.clone()),
-                ("said", said.clone()),
-            ],
-            Self::NoPython { version } => vec![("version", version.clone())],
-            Self::NoUv => Args::new(),
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::NoPython { .. } => Outcome::HardwareUnfit,
-            _ => Outcome::Failed,
-        }
-    }
-}
+use crate::program::{Ended, ProgramError};
 
 /// Finds Python `version` (such as `3.11`) in `folders`, in their order: the first program of that name that
 /// runs and says it is that version.
@@ -89,16 +23,13 @@ pub fn find_python(version: &str, folders: &[PathBuf]) -> Option<PathBuf> {
         .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
         .filter(|program| is_executable(program))
         .find(|program| {
-            let asked = Command::new(program)
-                .args([
-                    "-I",
-                    "-S",
-                    "-c",
-                    "import sys; print('%d.%d' % sys.version_info[:2])",
-                ])
-                .output();
+            let mut command = Command::new(program);
+            let question = "import sys; print('%d.%d' % sys.version_info[:2])";
+            command.args(["-I", "-S", "-c", question]);
+            // One that hangs is not the one that is looked for.
+            let asked = run_within(&mut command, Some(PYTHON_LIMIT), &|| ());
             asked.is_ok_and(|answer| {
-                answer.status.success() && answer.stdout.trim_ascii() == version.as_bytes()
+                answer.status.success() && answer.output.trim_ascii() == version.as_bytes()
             })
         })
 }
@@ -114,6 +45,7 @@ pub(crate) fn make_environment(
     staging: &Path,
     environment: &PythonEnvironment,
     folders: &[PathBuf],
+    tick: &dyn Fn(),
 ) -> Result<(), ProgramError> {
     let uv = staging.join("backend/bin/uv");
     if !is_executable(&uv) {
@@ -126,26 +58,34 @@ pub(crate) fn make_environment(
         version: version.clone(),
     })?;
     let target = staging.join("env");
-    run(uv_command(&uv, staging)
-        .args(["venv", "--relocatable", "--no-project", "--python"])
-        .arg(&python)
-        .arg(&target))?;
+    run(
+        uv_command(&uv, staging)
+            .args(["venv", "--relocatable", "--no-project", "--python"])
+            .arg(&python)
+            .arg(&target),
+        UV_LIMIT,
+        tick,
+    )?;
     if !environment.requirements.is_empty() {
-        run(uv_command(&uv, staging)
-            .args([
-                "pip",
-                "install",
-                "--offline",
-                "--no-index",
-                "--no-deps",
-                "--no-build",
-            ])
-            .arg("--find-links")
-            .arg(staging.join("wheels"))
-            .arg("--python")
-            .arg(target.join("bin/python"))
-            .arg("--")
-            .args(&environment.requirements))?;
+        run(
+            uv_command(&uv, staging)
+                .args([
+                    "pip",
+                    "install",
+                    "--offline",
+                    "--no-index",
+                    "--no-deps",
+                    "--no-build",
+                ])
+                .arg("--find-links")
+                .arg(staging.join("wheels"))
+                .arg("--python")
+                .arg(target.join("bin/python"))
+                .arg("--")
+                .args(&environment.requirements),
+            UV_LIMIT,
+            tick,
+        )?;
     }
     Ok(())
 }
@@ -169,47 +109,29 @@ fn uv_command(uv: &Path, staging: &Path) -> Command {
 }
 
 /// Asks the release that is still in staging whether it works on this machine.
-pub(crate) fn smoke_test(staging: &Path) -> Result<(), ProgramError> {
-    run(Command::new(staging.join("bin/ferry-runtime"))
-        .arg("doctor")
-        .current_dir(staging))
+pub(crate) fn smoke_test(staging: &Path, tick: &dyn Fn()) -> Result<(), ProgramError> {
+    run(
+        Command::new(staging.join("bin/ferry-runtime"))
+            .arg("doctor")
+            .current_dir(staging),
+        SMOKE_TEST_LIMIT,
+        tick,
+    )
 }
 
-fn run(command: &mut Command) -> Result<(), ProgramError> {
-    let program = PathBuf::from(command.get_program());
-    let output = command
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|source| ProgramError::Start {
-            program: program.clone(),
-            source,
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let mut words = vec![program.display().to_string()];
-    words.extend(
-        command
-            .get_args()
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
-    let said = if output.stderr.is_empty() {
-        &output.stdout
-    } else {
-        &output.stderr
-    };
-    let said = String::from_utf8_lossy(said);
-    let said: Vec<&str> = said.lines().rev().take(SAID_LINES).collect();
-    Err(ProgramError::Failed {
-        program: words.join(" "),
-        status: output.status.to_string(),
-        said: said.into_iter().rev().collect::<Vec<_>>().join("\n"),
-    })
+fn run(command: &mut Command, limit: Duration, tick: &dyn Fn()) -> Result<(), ProgramError> {
+    Ended::of(command, Some(limit), tick)?.checked()?;
+    Ok(())
 }
 
 /// uv's cache while it works; removed with everything in it before the release is complete.
 pub(crate) const UV_CACHE: &str = ".uv-cache";
-const SAID_LINES: usize = 12;
+/// A Python answers at once; on a disk that sleeps, or in an emulator, after a while.
+const PYTHON_LIMIT: Duration = Duration::from_mins(1);
+/// Unpacking some gigabytes of wheels to a slow disk takes minutes.
+const UV_LIMIT: Duration = Duration::from_hours(1);
+/// The runtime loads libraries of some gigabytes, and asks the device.
+const SMOKE_TEST_LIMIT: Duration = Duration::from_mins(10);
 
 #[cfg(test)]
 mod tests {
@@ -243,7 +165,7 @@ mod tests {
             "bin/ferry-runtime",
             "#!/bin/sh\necho no chip >&2\nexit 3\n",
         );
-        let error = smoke_test(folder.path()).unwrap_err();
+        let error = smoke_test(folder.path(), &|| ()).unwrap_err();
         assert!(
             error.to_string().contains("no chip") && error.to_string().contains("doctor"),
             "{error}"

@@ -7,10 +7,35 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use manifest_schema::{Arch, BackendName, BundleName, Digest, KeyId, PackageSetName};
+use report::{Args, Diagnose, Outcome};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{DiskError, read_small};
 use crate::prefix::{Prefix, ReleaseName};
+
+/// The record of a release cannot be read, or is none.
+#[derive(Debug, thiserror::Error)]
+#[error("`release.json` of `{release}` cannot be read")]
+pub struct RecordError {
+    /// Which.
+    pub release: ReleaseName,
+    /// Why: the file is not there, is none, or is no record.
+    pub source: DiskError,
+}
+
+impl Diagnose for RecordError {
+    fn code(&self) -> &'static str {
+        "install.record-unreadable"
+    }
+
+    fn args(&self) -> Args {
+        vec![("release", self.release.to_string())]
+    }
+
+    fn outcome(&self) -> Outcome {
+        self.source.outcome()
+    }
+}
 
 /// What `release.json` says.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -50,14 +75,27 @@ impl ReleaseRecord {
     ///
     /// # Errors
     /// When the file is missing or is not a record.
-    pub fn read(prefix: &Prefix, name: &ReleaseName) -> Result<Self, DiskError> {
-        Self::read_from(&prefix.release(name))
+    pub fn read(prefix: &Prefix, name: &ReleaseName) -> Result<Self, RecordError> {
+        Self::read_from(&prefix.release(name)).map_err(|source| RecordError {
+            release: name.clone(),
+            source,
+        })
     }
 
-    pub(crate) fn read_from(release: &Path) -> Result<Self, DiskError> {
+    fn read_from(release: &Path) -> Result<Self, DiskError> {
         let path = release.join(RECORD);
         let bytes = read_small(&path, LONGEST_RECORD)?;
         serde_json::from_slice(&bytes).map_err(|error| DiskError::of("parse", &path)(error.into()))
+    }
+
+    /// Whether both are of one bundle with the same choices; another version of the installer may have written it.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        let choices = |record: &Self| Self {
+            installer: String::new(),
+            made_on_site: BTreeMap::new(),
+            ..record.clone()
+        };
+        choices(self) == choices(other)
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {

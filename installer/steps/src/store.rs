@@ -1,10 +1,11 @@
 //! The content store: every blob once. [`fill`](crate::fill) puts them there.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use bundle_format::open_plain;
 use manifest_schema::{Digest, MadeFrom};
 use report::{Sink, Step};
 use sha2::{Digest as _, Sha256};
@@ -33,11 +34,20 @@ pub(crate) fn fill_template(
     Ok(bytes)
 }
 
-/// Every blob of the store that is whole, by its digest: each is read. One that is not is left out.
+/// What of a store is whole.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// The blobs whose bytes are those that their names say.
+    pub blobs: Vec<Digest>,
+    /// Why others could not be read.
+    pub unread: Vec<DiskError>,
+}
+
+/// Every blob of the store that is whole: each is read. One that is not is left out.
 ///
 /// # Errors
-/// When the store cannot be listed or read.
-pub fn stored_blobs(prefix: &Prefix, sink: &dyn Sink) -> Result<Vec<Digest>, DiskError> {
+/// When the store cannot be listed.
+pub fn stored_blobs(prefix: &Prefix, sink: &dyn Sink) -> Result<Stored, DiskError> {
     let store = prefix.store();
     let mut names = crate::environment::walk(&store)?;
     names.retain(|name| Digest::parse_hex(name).is_ok());
@@ -48,16 +58,17 @@ pub fn stored_blobs(prefix: &Prefix, sink: &dyn Sink) -> Result<Vec<Digest>, Dis
         Some(names.len() as u64),
         "files",
     );
-    let mut blobs = Vec::new();
+    let mut stored = Stored::default();
     for (count, name) in names.iter().enumerate() {
-        let found = hash_file(&store.join(name))?;
-        if found.hex() == *name {
-            blobs.push(found);
+        match hash_file(&store.join(name)) {
+            Ok(found) if found.hex() == *name => stored.blobs.push(found),
+            Ok(_) => {}
+            Err(error) => stored.unread.push(error),
         }
         step.progress(count as u64 + 1);
     }
     step.finish();
-    Ok(blobs)
+    Ok(stored)
 }
 
 /// Removes blobs that no release links to any more. Returns how many.
@@ -88,7 +99,7 @@ pub(crate) fn collect_garbage(disk: &dyn Disk, prefix: &Prefix) -> Result<usize,
 pub(crate) fn hash_file(path: &Path) -> Result<Digest, DiskError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1024 * 1024];
-    let mut file = File::open(path).map_err(DiskError::of("read", path))?;
+    let mut file = open_plain(path).map_err(DiskError::of("read", path))?;
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(Digest::from_bytes(hasher.finalize().into())),

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use bundle_format::Sealed;
 use bundle_format::fake::Fake;
-use install_steps::{Choices, Guard, InstallPlan, Prefix, RealDisk, audit, install};
+use install_steps::{Choices, Guard, InstallPlan, Journal, Prefix, RealDisk, audit, install};
 use manifest_schema::Digest;
 use report::{Silent, Trouble};
 
@@ -94,7 +94,8 @@ impl World {
 
     fn assert_whole(&self) {
         let name = self.prefix.current().unwrap().unwrap();
-        let report = audit(&self.prefix, &name, &Silent).unwrap();
+        let journal = Journal::read(&self.prefix).unwrap();
+        let report = audit(&self.prefix, &name, Some(&journal), &Silent).unwrap();
         assert_eq!(report.problems().count(), 0);
     }
 }

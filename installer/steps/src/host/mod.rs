@@ -17,6 +17,7 @@ mod plan;
 mod remove;
 mod run;
 mod runner;
+mod stage;
 mod state;
 mod step;
 

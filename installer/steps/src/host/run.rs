@@ -12,13 +12,13 @@ use std::time::Duration;
 use bundle_format::Verified;
 use host_probe::{Host, installed_release};
 use manifest_schema::chip::Family;
-use manifest_schema::{Backend, Digest, HostItem, HostKind, PlacedFile};
+use manifest_schema::{Backend, Digest, HostItem, HostKind};
 use report::{Event, Sink};
 
 use super::HostError;
 use super::command::Command;
 use super::error::{After, FailedRun};
-use super::plan::{HostPlan, Work, boot_id, program, staged};
+use super::plan::{HostPlan, Work, boot_id, staged};
 use super::runner::{Ended, Places, Runner};
 use super::state::{Resume, State, Waits};
 use super::step::HostStep;
@@ -26,7 +26,6 @@ use crate::disk::{Disk, DiskError};
 use crate::guard::Guard;
 use crate::journal::{Action, HostEnded, Journal, JournalError};
 use crate::prefix::Prefix;
-use crate::store::hash_file;
 use crate::vendor::check_staged;
 
 /// What [`run_host`] works with.
@@ -242,72 +241,6 @@ impl HostWork<'_> {
         Err(failed(run, ended, recipe.minutes))
     }
 
-    /// Writes the vendor's file below the prefix, each piece checked, and its whole digest once more.
-    fn stage(&self, item: &HostItem<PlacedFile>) -> Result<(), HostError> {
-        let path = staged(self.prefix, item);
-        let expected = item.file.digest;
-        if path.is_file() && hash_file(&path)? == expected {
-            return Ok(());
-        }
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        self.disk.remove_tree(folder)?;
-        self.disk.create_dir(folder)?;
-        let step = report::Step::start(
-            self.sink,
-            "install.working.host-stage",
-            item.kind.as_str(),
-            None,
-            "steps",
-        );
-        let next = folder.join(".part");
-        let mut file = self.disk.create(&next)?;
-        let blob = self.prefix.blob(&expected);
-        let stored = blob.is_file();
-        if self.bundle.blob(&expected).is_some() && !stored {
-            self.bundle.copy_blob(&expected, &mut file)?;
-        } else {
-            let mut source = fs::File::open(&blob).map_err(DiskError::of("read", &blob))?;
-            io::copy(&mut source, &mut file).map_err(DiskError::of("write", &next))?;
-        }
-        file.settle(0o500)?;
-        if hash_file(&next)? != expected {
-            let source = io::Error::other(format!("its bytes are not {expected}"));
-            return Err(DiskError::of("check", &next)(source).into());
-        }
-        self.disk.rename(&next, &path)?;
-        self.disk.sync_dir(folder)?;
-        step.finish();
-        Ok(())
-    }
-
-    /// Takes the installer out of the archive whose signature was checked.
-    fn take_member(&self, item: &HostItem<PlacedFile>) -> Result<(), HostError> {
-        let Some(member) = &item.member else {
-            return Ok(());
-        };
-        let (archive, path) = (staged(self.prefix, item), program(self.prefix, item));
-        let fault = |source| HostError::Member {
-            archive: item.file.path.to_string(),
-            member: member.to_string(),
-            source,
-        };
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        self.disk.remove_tree(folder)?;
-        self.disk.create_dir(folder)?;
-        let source = fs::File::open(&archive).map_err(DiskError::of("read", &archive))?;
-        let mut zip = zip::ZipArchive::new(source).map_err(|e| fault(e.into()))?;
-        let inside = zip.by_name(member.as_str()).map_err(|e| fault(e.into()))?;
-        if !inside.is_file() || inside.size() > LARGEST_MEMBER {
-            let found = format!("it is no file of at most {LARGEST_MEMBER} bytes");
-            return Err(fault(io::Error::other(found)));
-        }
-        let mut file = self.disk.create(&path)?;
-        let mut inside = inside.take(LARGEST_MEMBER);
-        io::copy(&mut inside, &mut file).map_err(fault)?;
-        file.settle(0o500)?;
-        Ok(())
-    }
-
     /// Ends well and shows nothing: then it did not end well.
     fn check_there(&self, one: &Work) -> Result<(), HostError> {
         let Some(family) = Family::of_chip(&self.backend.chip) else {
@@ -439,6 +372,3 @@ fn last_lines(path: &Path) -> io::Result<String> {
     let lines: Vec<&str> = text.lines().rev().take(12).collect();
     Ok(lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
 }
-
-/// The largest installers have some gigabytes.
-const LARGEST_MEMBER: u64 = 32 * 1024 * 1024 * 1024;

@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use host_probe::{end_with_all, wait_within};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::command::Command;
@@ -104,24 +104,18 @@ impl ShellRunner {
 }
 
 fn wait(mut child: Child, limit: Duration) -> io::Result<Ended> {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(match (status.code(), status.signal()) {
-                (Some(code), _) => Ended::Status(code),
-                (None, signal) => Ended::Signal(signal.unwrap_or_default()),
-            });
-        }
-        if Instant::now() >= deadline {
-            // The whole group: installers start others.
-            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            child.wait()?;
-            return Ok(Ended::TimedOut);
-        }
-        thread::sleep(Duration::from_millis(20));
+    if let Some(status) = wait_within(&mut child, Some(limit), &|| ())? {
+        return Ok(match (status.code(), status.signal()) {
+            (Some(code), _) => Ended::Status(code),
+            (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+        });
     }
+    // Installers start others: those that descend from this one, and those that only its group tells of.
+    end_with_all(&mut child);
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    Ok(Ended::TimedOut)
 }
 
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -7,7 +7,7 @@ use report::{Args, Diagnose, Outcome};
 
 use crate::disk::DiskError;
 use crate::journal::JournalError;
-use crate::python::ProgramError;
+use crate::program::ProgramError;
 
 /// No install can be planned.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ use report::{Args, Diagnose, Outcome};
 use crate::disk::DiskError;
 use crate::journal::JournalError;
 use crate::prefix::ReleaseName;
+use crate::release::RecordError;
 
 /// A trusted root could not be added or removed.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,9 @@ pub enum RootError {
     /// The log could not be continued.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The record of a release, which may stand on the root, cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -78,6 +82,7 @@ impl Diagnose for RootError {
             Self::Chain { fault } => fault.code(),
             Self::Root(error) => error.code(),
             Self::Journal(error) => error.code(),
+            Self::Record(error) => error.code(),
             Self::Disk(error) => error.code(),
         }
     }
@@ -95,6 +100,7 @@ impl Diagnose for RootError {
             Self::Chain { fault } => fault.args(),
             Self::Root(error) => error.args(),
             Self::Journal(error) => error.args(),
+            Self::Record(error) => error.args(),
             Self::Disk(error) => error.args(),
         }
     }
@@ -107,6 +113,7 @@ impl Diagnose for RootError {
             Self::Chain { fault } => fault.outcome(),
             Self::Root(error) => error.outcome(),
             Self::Journal(error) => error.outcome(),
+            Self::Record(error) => error.outcome(),
             Self::Disk(error) => error.outcome(),
         }
     }

@@ -4,12 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bundle_format::{Algorithm, KeyError, RootDocument};
+use bundle_format::{Algorithm, KeyError, RootDocument, TrustFile, TrustedRoots};
 use manifest_schema::Digest;
 use serde::Serialize;
 
-use super::{LONGEST_ROOT, RootError, roots};
-use crate::disk::{DiskError, read_small};
+use super::RootError;
+use crate::disk::DiskError;
 use crate::prefix::Prefix;
 
 /// One trusted root.
@@ -46,40 +46,42 @@ pub struct RootList {
     pub expected: Vec<Digest>,
 }
 
-/// Every root that is trusted below `prefix` or by the machine, by fingerprint.
-///
-/// # Errors
-/// When a document cannot be read, or is not the root that its name says.
-pub fn trusted_roots(prefix: &Prefix) -> Result<RootList, RootError> {
+/// Every root that is trusted below `prefix` or by the machine, by fingerprint; and what is wrong with the files that
+/// are none. While there is one of those, nothing is accepted under the others.
+pub fn trusted_roots(prefix: &Prefix) -> (RootList, Vec<RootError>) {
     let mut list = RootList::default();
+    let mut broken = Vec::new();
+    let mut all = TrustedRoots::default();
     let own = prefix.trust();
     for folder in [own.as_path(), prefix.system_trust()] {
-        for path in files_of(folder)? {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let named = Digest::parse_hex(&stem);
-            match path.extension().and_then(|ending| ending.to_str()) {
-                Some("json") => {
-                    let bytes = read_small(&path, LONGEST_ROOT)?;
-                    let found = Digest::of(&bytes);
-                    if let Some(named) = named.ok().filter(|named| *named != found) {
-                        return Err(RootError::Other { found, named });
+        let files = files_of(folder).unwrap_or_else(|error| {
+            broken.push(error.into());
+            Vec::new()
+        });
+        for path in files {
+            match TrustFile::read(&path) {
+                Ok(None) => {}
+                Ok(Some(TrustFile::Named(fingerprint))) => list.expected.push(fingerprint),
+                Ok(Some(TrustFile::Root(bytes))) => {
+                    let described = all.trust_document(&bytes);
+                    match described.and_then(|_| describe(&bytes, path)) {
+                        Ok(mut root) => {
+                            root.system = folder != own;
+                            list.roots.push(root);
+                        }
+                        Err(error) => broken.push(error.into()),
                     }
-                    let mut root = describe(&bytes, path)?;
-                    root.system = folder != own;
-                    list.roots.push(root);
                 }
-                Some("expected") => list.expected.extend(named.ok()),
-                _ => {}
+                Err(error) => broken.push(error.into()),
             }
         }
     }
-    let all = roots(prefix)?;
     for root in &mut list.roots {
         root.superseded = all.newer_than(&root.fingerprint).is_some();
     }
     list.roots
         .sort_by_key(|root| (root.fingerprint.hex(), root.system));
-    Ok(list)
+    (list, broken)
 }
 
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>, DiskError> {

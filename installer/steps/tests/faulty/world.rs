@@ -2,7 +2,7 @@
 
 use bundle_format::Sealed;
 use bundle_format::fake::Fake;
-use install_steps::{Choices, Disk, Guard, InstallPlan, Prefix, audit, install};
+use install_steps::{Choices, Disk, Guard, InstallPlan, Journal, Prefix, audit, install};
 use report::{Silent, Trouble};
 
 /// A prefix and what is installed below it.
@@ -72,7 +72,8 @@ impl World {
     pub(crate) fn whole(&self) -> Option<String> {
         let prefix = self.prefix();
         let name = prefix.current().unwrap()?;
-        let report = audit(&prefix, &name, &Silent).unwrap();
+        let journal = Journal::read(&prefix).unwrap();
+        let report = audit(&prefix, &name, Some(&journal), &Silent).unwrap();
         // Leftovers of the cut install lie in the store; what is current must be whole.
         let wrong: Vec<_> = report
             .problems()
