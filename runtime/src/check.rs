@@ -1,7 +1,6 @@
 //! `check`: what a job will do and need, before anything starts.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use console::View;
 use report::{Event, Sink, Trouble};
@@ -10,10 +9,10 @@ use train::{Job, Memory, ModelShape, Point, Steps, begin};
 use train_data::{Example, Item, Stage};
 
 use crate::device::Chosen;
-use crate::error::RuntimeError;
 use crate::home::Home;
 use crate::job_file;
 use crate::material::{Keep, Ready};
+use crate::model_folder;
 use crate::placed_job::fitted;
 use crate::positions;
 use crate::rules::Applied;
@@ -25,12 +24,7 @@ pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble
     let JobArguments { job, settings } = &arguments.job;
     let read = |settings: &[String]| job_file::read(job, settings, view);
     let (job, applied) = fitted(&mut chosen, settings, view, read)?;
-    let model = home
-        .model(&job.model)
-        .ok_or_else(|| RuntimeError::NoSuchModel {
-            name: job.model.clone(),
-        })?;
-    let folder = folder_of(&model, &home, view)?;
+    let folder = model_folder::find(&job.model, &home, view)?;
     let mut shape = ModelShape::read(&folder)?;
     if let Some(stretch) = job.stretch {
         let reach = stretch.reach(shape.made_for);
@@ -65,23 +59,6 @@ pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble
         &report.lines(view).join("\n"),
     );
     Ok(())
-}
-
-/// The folder with the model's configuration; a GGUF file is converted first, as a run would do.
-#[cfg(feature = "native")]
-fn folder_of(model: &Path, home: &Home, view: &View) -> Result<PathBuf, Trouble> {
-    let files = torch_backend::open(model, &home.cache, view)?;
-    files.shape()?;
-    Ok(files.folder().to_owned())
-}
-
-#[cfg(not(feature = "native"))]
-fn folder_of(model: &Path, _home: &Home, _view: &View) -> Result<PathBuf, Trouble> {
-    // Only libtorch's part of the program converts other kinds of model.
-    if model.is_file() {
-        return Err(RuntimeError::NotNative.into());
-    }
-    Ok(model.to_owned())
 }
 
 /// What no micro-batch of the job can be longer than, for data that nobody has counted.

@@ -9,7 +9,9 @@ mod exit;
 mod home;
 mod job_file;
 mod material;
+mod model_folder;
 mod native;
+mod preview;
 mod rules;
 mod run_log;
 mod signals;
@@ -79,6 +81,8 @@ enum Command {
     Train(TrainArguments),
     /// Say what a job will do and need, before anything starts
     Check(CheckArguments),
+    /// Show the first examples of a job as the model will read them: tokens, labels and their texts
+    Preview(PreviewArguments),
     /// Answer a dataset's questions with a model, and tell how near it comes to the wanted answers
     Predict(PlacedArguments),
     /// Try a model on an exam of multiple choice, or on the loss of datasets
@@ -132,6 +136,22 @@ struct CheckArguments {
     /// Processes of this machine that would train together
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     processes: u16,
+}
+
+/// What `preview` needs.
+#[derive(clap::Args)]
+struct PreviewArguments {
+    #[command(flatten)]
+    job: JobArguments,
+    /// Examples that are shown
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    count: usize,
+    /// Examples that are passed over before
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    skip: usize,
+    /// Show what the job is evaluated on, not what it trains on
+    #[arg(long)]
+    eval: bool,
 }
 
 /// What `train` needs.
@@ -214,7 +234,7 @@ fn start_as_the_device_needs(command: &Command) {
         Command::Chat(arguments) => Some(&arguments.talk.device),
         Command::Api(arguments) => Some(&arguments.talk.device),
         Command::Doctor(arguments) => Some(arguments),
-        Command::Export(_) | Command::Watch(_) | Command::Stop(_) => None,
+        Command::Preview(_) | Command::Export(_) | Command::Watch(_) | Command::Stop(_) => None,
     };
     let chosen = arguments.map_or_else(Chosen::processor, |given| Chosen::by(given, &home));
     start::again_where_needed(chosen.policy, &device::folders(&home));
@@ -226,6 +246,7 @@ fn run(command: &Command, view: &View) -> Result<Outcome, Trouble> {
         Command::Stop(arguments) => watch::stop(arguments, view)?,
         Command::Doctor(arguments) => doctor::run(arguments, view)?,
         Command::Check(arguments) => engine::check(arguments, view)?,
+        Command::Preview(arguments) => preview::run(arguments, view)?,
         Command::Train(arguments) => engine::train(arguments, view)?,
         #[cfg(feature = "native")]
         Command::Predict(arguments) => predict::run(arguments, view)?,

@@ -30,6 +30,7 @@ mod malformed;
 mod memory;
 #[cfg(feature = "native")]
 mod predict;
+mod preview;
 #[cfg(feature = "native")]
 mod processes;
 mod refusals;
