@@ -95,7 +95,10 @@ impl<'a> Room<'a> {
     fn settle(job: &'a ExamJob, files: &ModelFiles, view: &View) -> Result<Self, Trouble> {
         let mut tokenizer = Tokenizer::from_folder(files.folder())?;
         let name = job.wording.template.as_deref();
-        let template = template(name, files.folder(), &tokenizer, view)?;
+        let mut template = template(name, files.folder(), &tokenizer, view)?;
+        if let Some(system) = &job.wording.default_system {
+            template = template.with_default_system(system.clone());
+        }
         tokenizer.adapt_to(&template)?;
         let mut letters = Vec::with_capacity(CHOICES.len());
         for letter in CHOICES {
@@ -152,10 +155,9 @@ impl<'a> Room<'a> {
         let shown: Vec<&ExamQuestion> = first.map(|place| &part.shown[place]).collect();
         let turns = exam_chat(self.job.language, &part.subject, &shown, question);
         let wording = &self.job.wording;
-        let system = wording.default_system.as_deref().unwrap_or("");
         let ids = self.template.open_prompt(
             &self.tokenizer,
-            Opening::system(system),
+            Opening::default(),
             &turns,
             wording.thinking,
         )?;

@@ -116,6 +116,9 @@ impl Ready {
         if let Some(format) = data.tool_format {
             template = template.with_tools(format);
         }
+        if let Some(system) = &data.default_system {
+            template = template.with_default_system(system.clone());
+        }
         tokenizer.adapt_to(&template)?;
         Ok(Self {
             padding_id: tokenizer.padding_id(),
@@ -181,6 +184,7 @@ impl Ready {
             stage: data.stage,
             packing: data.packing,
             chunk: data.chunk,
+            workers: data.workers,
             overlap: data.overlap,
             held_out: sources.held_out,
             text_end: data.text_end(),
@@ -191,7 +195,6 @@ impl Ready {
     fn settings<'a>(&'a self, data: &'a DataSettings) -> EncodeSettings<'a> {
         EncodeSettings {
             template: &self.template,
-            default_system: data.default_system.clone(),
             cutoff_len: data.cutoff_len,
             train_on_prompt: data.train_on_prompt,
             mask_history: data.mask_history,

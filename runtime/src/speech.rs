@@ -48,6 +48,9 @@ impl Speech {
             if let Some(format) = wording.tool_format {
                 template = template.with_tools(format);
             }
+            if let Some(system) = &wording.default_system {
+                template = template.with_default_system(system.clone());
+            }
             tokenizer.adapt_to(&template)?;
             Way::Named(Box::new(template))
         } else {
@@ -85,10 +88,9 @@ impl Speech {
         match &self.way {
             Way::Named(template) => {
                 let (system, turns) = turns(messages)?;
-                let default = self.wording.default_system.as_deref();
                 let tools = tools.map(functions).unwrap_or_default();
                 let opening = Opening {
-                    system: system.or(default).unwrap_or(""),
+                    system: system.unwrap_or(""),
                     tools: &tools,
                     date: &self.wording.tool_date,
                 };

@@ -32,6 +32,9 @@ const MOST_BYTES: u64 = 8 << 30;
 /// What a program that was killed left half-written goes after this time.
 const STALE: Duration = Duration::from_hours(24);
 
+/// Raised whenever the same records become other tokens or labels.
+const RULES: u32 = 2;
+
 /// Name of the examples in a job's own folder.
 const OWN: &str = "examples.ferry";
 
@@ -57,7 +60,7 @@ impl Key {
     pub(crate) fn of_settings(encoder: &Encoder<'_>) -> Self {
         let (request, settings, tokenizer) = (encoder.request, encoder.settings, encoder.tokenizer);
         let how = format!(
-            "{} {:?} {:?} {:?} {} {} {} {} {:?} {:?} {:?} {} {:?} {:?}",
+            "{} {RULES} {:?} {:?} {} {} {} {} {:?} {:?} {:?} {} {} {:?} {:?}",
             env!("CARGO_PKG_VERSION"),
             (
                 tokenizer.end_id(),
@@ -66,7 +69,6 @@ impl Key {
                 tokenizer.adds_begin()
             ),
             settings.template,
-            settings.default_system,
             settings.cutoff_len,
             settings.train_on_prompt,
             settings.mask_history,
@@ -75,6 +77,7 @@ impl Key {
             request.stage,
             request.packing,
             request.chunk,
+            request.workers,
             request.overlap,
             request.text_end,
         );
@@ -186,6 +189,11 @@ impl Cache<'_> {
             let _unordered = file.set_modified(SystemTime::now());
         }
         Some(prepared)
+    }
+
+    /// Whether entries are written.
+    pub(crate) fn keeps(&self) -> bool {
+        self.folder.is_some() && !self.reads_only
     }
 
     /// Keeps an entry. A run does not fail for want of it: a person is told.

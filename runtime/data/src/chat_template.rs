@@ -3,7 +3,6 @@
 //! It is looked for in `chat_template.jinja`, then in `tokenizer_config.json`. Its recursion, its steps and the text
 //! that it writes are bounded; it can open no file and call nothing but what stands here.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,10 +13,14 @@ use serde_json::Map;
 
 use crate::error::DataError;
 use crate::jinja;
+use crate::source::small;
 use crate::tokenizer::Tokenizer;
 
 /// The longest template that is read; real ones have a few kilobytes.
 const LONGEST: u64 = 1 << 20;
+
+/// Bytes of the settings, which may name every special token.
+const LARGEST_SETTINGS: u64 = 64 << 20;
 
 /// Steps of a rendering; a conversation of a thousand turns takes a hundred thousand.
 const FUEL: u64 = 10_000_000;
@@ -166,27 +169,15 @@ impl Write for Bounded {
 }
 
 fn read(path: &Path) -> Result<String, DataError> {
-    let fault = |source| DataError::Read {
+    String::from_utf8(small(path, LONGEST)?).map_err(|source| DataError::Read {
         path: path.to_owned(),
-        source,
-    };
-    if fs::metadata(path).map_err(fault)?.len() > LONGEST {
-        return Err(DataError::Shape {
-            path: path.to_owned(),
-            place: "size".to_owned(),
-            expected: format!("at most {LONGEST} bytes"),
-            found: "more".to_owned(),
-        });
-    }
-    fs::read_to_string(path).map_err(fault)
+        source: io::Error::new(io::ErrorKind::InvalidData, source),
+    })
 }
 
 /// The template in `tokenizer_config.json`: a text, or a list of named ones of which `default` counts.
 fn in_settings(path: &Path) -> Result<Option<String>, DataError> {
-    let text = fs::read(path).map_err(|source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = small(path, LARGEST_SETTINGS)?;
     let settings: serde_json::Value =
         serde_json::from_slice(&text).map_err(|source| DataError::Json {
             path: path.to_owned(),
@@ -206,6 +197,8 @@ fn in_settings(path: &Path) -> Result<Option<String>, DataError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::testing::golden_tokenizer;
 

@@ -39,16 +39,48 @@ impl Columns {
         }
     }
 
+    /// Every name that the list may give a column.
+    pub(crate) const ROLES: [&'static str; 13] = [
+        "prompt", "query", "response", "history", "messages", "system", "tools", "images",
+        "videos", "audios", "chosen", "rejected", "kto_tag",
+    ];
+
+    /// The columns that are named; an empty name is none, as in the original.
+    #[must_use]
+    pub(crate) fn named(mut self) -> Self {
+        let all = [
+            &mut self.prompt,
+            &mut self.query,
+            &mut self.response,
+            &mut self.history,
+            &mut self.messages,
+            &mut self.system,
+            &mut self.tools,
+            &mut self.images,
+            &mut self.videos,
+            &mut self.audios,
+            &mut self.chosen,
+            &mut self.rejected,
+            &mut self.kto_tag,
+        ];
+        for column in all {
+            *column = column.take().filter(|name| !name.is_empty());
+        }
+        self
+    }
+
     /// Whether they hold answers that were called good or bad.
     pub(crate) fn is_judged(&self) -> bool {
         self.kto_tag.is_some()
     }
 
-    /// The columns that some record must have, or the listing is wrong. Turn records are looked at one by one.
+    /// The columns that some record must have, or the listing is wrong; `open`: answers may be missing. Turn records are
+    /// looked at one by one.
     pub(crate) fn essential(
         &self,
         formatting: Formatting,
         stage: Stage,
+        open: bool,
     ) -> Vec<(&'static str, String)> {
         if formatting != Formatting::Alpaca {
             return Vec::new();
@@ -58,6 +90,7 @@ impl Columns {
         };
         let answers = match stage {
             Stage::Pretrain => [None, None],
+            Stage::Supervised if open => [None, None],
             Stage::Supervised | Stage::Feedback => [self.response.clone(), None],
             Stage::Pairwise => [or(&self.chosen, "chosen"), or(&self.rejected, "rejected")],
         };
@@ -92,8 +125,26 @@ pub(crate) struct Tags {
 }
 
 impl Tags {
+    /// Every name that the list may give a tag.
+    pub(crate) const ROLES: [&'static str; 7] = [
+        "role_tag",
+        "content_tag",
+        "user_tag",
+        "assistant_tag",
+        "observation_tag",
+        "function_tag",
+        "system_tag",
+    ];
+}
+
+impl KnownTags {
     /// Fills up what the entry leaves out.
-    pub(crate) fn or_usual(self, formatting: Formatting) -> KnownTags {
+    ///
+    /// As in the original, an entry that names tags names all of them for `sharegpt`: turns with other roles are no turns.
+    /// Where the original cannot do without a tag, or fails on the role as for `openai`, the usual one is meant.
+    pub(crate) fn of_entry(tags: Option<Tags>, formatting: Formatting) -> Self {
+        let closed = tags.is_some() && formatting != Formatting::Openai;
+        let tags = tags.unwrap_or_default();
         let names = match formatting {
             Formatting::Openai => ["role", "content", "user", "assistant", "tool", "function"],
             Formatting::Alpaca | Formatting::Sharegpt => [
@@ -105,29 +156,34 @@ impl Tags {
                 "function_call",
             ],
         };
-        let or = |tag: Option<String>, index: usize| tag.unwrap_or_else(|| names[index].to_owned());
-        KnownTags {
-            role: or(self.role, 0),
-            content: or(self.content, 1),
-            user: or(self.user, 2),
-            assistant: or(self.assistant, 3),
-            observation: or(self.observation, 4),
-            function: or(self.function, 5),
-            system: self.system.unwrap_or_else(|| "system".to_owned()),
+        let given = |tag: Option<String>| tag.filter(|tag| !tag.is_empty());
+        let or = |tag: Option<String>, usual: &str| given(tag).unwrap_or_else(|| usual.to_owned());
+        let maybe = |tag: Option<String>, usual: &str| {
+            given(tag).or_else(|| (!closed).then(|| usual.to_owned()))
+        };
+        Self {
+            role: or(tags.role, names[0]),
+            content: or(tags.content, names[1]),
+            user: or(tags.user, names[2]),
+            assistant: or(tags.assistant, names[3]),
+            observation: maybe(tags.observation, names[4]),
+            function: maybe(tags.function, names[5]),
+            system: maybe(tags.system, "system"),
         }
     }
 }
 
-/// [`Tags`] with every name known.
+/// [`Tags`] as they count.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownTags {
     pub(crate) role: String,
     pub(crate) content: String,
     pub(crate) user: String,
     pub(crate) assistant: String,
-    pub(crate) observation: String,
-    pub(crate) function: String,
-    pub(crate) system: String,
+    /// None: nobody speaks so.
+    pub(crate) observation: Option<String>,
+    pub(crate) function: Option<String>,
+    pub(crate) system: Option<String>,
 }
 
 /// Who speaks in a turn.
@@ -144,13 +200,16 @@ pub(crate) enum Role {
 impl KnownTags {
     /// Whom a tag names.
     pub(crate) fn of(&self, tag: &str) -> Option<Role> {
+        // Of two roles with one name the original takes the later.
         let roles = [
-            (&self.user, Role::User),
-            (&self.assistant, Role::Assistant),
-            (&self.observation, Role::Observation),
-            (&self.function, Role::Function),
+            (self.function.as_ref(), Role::Function),
+            (self.observation.as_ref(), Role::Observation),
+            (Some(&self.assistant), Role::Assistant),
+            (Some(&self.user), Role::User),
         ];
-        let found = roles.into_iter().find(|(name, _)| *name == tag);
+        let found = roles
+            .into_iter()
+            .find(|(name, _)| name.is_some_and(|name| name == tag));
         found.map(|(_, role)| role)
     }
 }

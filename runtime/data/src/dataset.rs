@@ -30,6 +30,8 @@ pub(crate) struct Dataset {
     /// How many records are drawn of it by chance; none: it is taken as it is.
     pub(crate) samples: Option<usize>,
     pub(crate) stage: Stage,
+    /// A record may lack its answer.
+    pub(crate) open: bool,
     /// Its entry, as it is listed.
     pub(crate) entry: String,
 }
@@ -48,9 +50,13 @@ impl Dataset {
             dataset: self,
             files: self.source.files().iter(),
             now: None,
-            unseen: self.columns.essential(self.formatting, self.stage),
+            unseen: self
+                .columns
+                .essential(self.formatting, self.stage, self.open),
             first_keys: Vec::new(),
             count: 0,
+            most: usize::MAX,
+            patience: usize::MAX,
             over: false,
         }
     }
@@ -69,6 +75,10 @@ pub(crate) struct Slots<'a> {
     /// Names of the first record's fields.
     first_keys: Vec<String>,
     count: usize,
+    /// Records that are read.
+    most: usize,
+    /// Records among which every listed column must have been seen.
+    patience: usize,
     over: bool,
 }
 
@@ -86,7 +96,25 @@ impl Iterator for Slots<'_> {
 }
 
 impl Slots<'_> {
+    /// The first `most` of them.
+    pub(crate) fn up_to(mut self, most: usize) -> Self {
+        self.most = most;
+        self
+    }
+
+    /// The same where nobody may come to their end: a listed column must show among the first.
+    pub(crate) fn early(mut self) -> Self {
+        self.patience = EARLY;
+        self
+    }
+
     fn advance(&mut self) -> Result<Option<Slot>, DataError> {
+        if self.count >= self.most {
+            return self.judge().map(|()| None);
+        }
+        if self.count >= self.patience {
+            self.judge()?;
+        }
         loop {
             if let Some((path, records)) = &mut self.now
                 && let Some(record) = records.next()
@@ -119,6 +147,7 @@ impl Slots<'_> {
             columns: &dataset.columns,
             tags: &dataset.tags,
             stage: dataset.stage,
+            open: dataset.open,
         };
         let content = record.conversation(dataset.formatting)?;
         Ok(Slot {
@@ -154,7 +183,14 @@ impl Slots<'_> {
                 file.unwrap_or_default(),
                 self.first_keys.join(", ")
             ),
-            found: format!("`{column}`, which no record has"),
+            found: if self.count < self.most.min(self.patience) {
+                format!("`{column}`, which no record has")
+            } else {
+                format!(
+                    "`{column}`, which none of the first {} records has",
+                    self.count
+                )
+            },
         })
     }
 }
@@ -186,6 +222,9 @@ pub(crate) fn describe(value: &Value) -> String {
         }
     }
 }
+
+/// Records of a stream among which every listed column is looked for.
+const EARLY: usize = 1000;
 
 /// Characters of a text that a message shows.
 const SHOWN: usize = 40;

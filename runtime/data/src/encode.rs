@@ -34,33 +34,66 @@ type Placed<'c> = (&'c Origin, &'c Conversation);
 impl Encoder<'_> {
     /// Encodes records that are packed together, or whose answers are compared with each other's.
     pub(crate) fn chunk(&self, slots: &[Slot]) -> Result<Encoded, DataError> {
-        let mut dropped = Vec::new();
-        let mut placed = Vec::with_capacity(slots.len());
-        for slot in slots {
-            match &slot.content {
-                Ok(conversation) => placed.push((&slot.origin, conversation)),
-                Err(fault) => dropped.push(left_out(&slot.origin, fault.clone())),
-            }
-        }
+        let (placed, mut dropped) = sorted(slots);
         let mut encoded = match self.request.stage {
             Stage::Pretrain => self.texts(&placed)?,
             Stage::Supervised => self.examples(&placed)?,
-            Stage::Pairwise => each(&placed, |_, one| self.pair(one))?,
-            Stage::Feedback => each(&placed, |index, one| {
-                // Each question also gets the answer of the record before it; the first gets the last one's.
-                let other = placed[(index + placed.len() - 1) % placed.len()].1;
-                self.judged(one, other)
-            })?,
+            Stage::Pairwise | Stage::Feedback => {
+                each(&placed, |index, _| self.one(&placed, index))?
+            }
         };
         dropped.append(&mut encoded.dropped);
         encoded.dropped = dropped;
         Ok(encoded)
     }
 
-    /// How many items a chunk will make, where that needs no encoding.
+    /// How many items a chunk will make, where each record makes one.
     pub(crate) fn count(&self, slots: &[Slot]) -> Option<usize> {
         let one_each = self.request.packing == Packing::Off && self.request.overlap.is_none();
         one_each.then(|| slots.iter().filter(|slot| slot.content.is_ok()).count())
+    }
+
+    /// The items of a chunk that are `wanted` by their places, where each record makes one. An error in the others is found
+    /// all the same.
+    pub(crate) fn part(
+        &self,
+        slots: &[Slot],
+        wanted: impl Fn(usize) -> bool + Sync,
+    ) -> Result<(Vec<Option<Item>>, Vec<Dropped>), DataError> {
+        let (placed, mut dropped) = sorted(slots);
+        let each: Result<Vec<Encoded>, DataError> = (0..placed.len())
+            .into_par_iter()
+            .map(|index| {
+                let (origin, conversation) = placed[index];
+                let encoded = if wanted(index) {
+                    self.one(&placed, index)
+                } else {
+                    let judged = self.settings.judge(conversation);
+                    judged.map(|()| Encoded::default())
+                };
+                encoded.map_err(|error| error.at(origin))
+            })
+            .collect();
+        let items = each?.into_iter().map(|mut one| {
+            dropped.append(&mut one.dropped);
+            one.items.pop()
+        });
+        Ok((items.collect(), dropped))
+    }
+
+    /// The item of one of the records that are `placed` together.
+    fn one(&self, placed: &[Placed<'_>], index: usize) -> Result<Encoded, DataError> {
+        let one = placed[index];
+        match self.request.stage {
+            Stage::Pretrain => self.texts(&[one]),
+            Stage::Supervised => self.example(one),
+            Stage::Pairwise => self.pair(one),
+            Stage::Feedback => {
+                // Each question also gets the answer of the record before it; the first gets the last one's.
+                let other = placed[(index + placed.len() - 1) % placed.len()].1;
+                self.judged(one, other)
+            }
+        }
     }
 
     fn texts(&self, placed: &[Placed<'_>]) -> Result<Encoded, DataError> {
@@ -159,6 +192,18 @@ impl Encoder<'_> {
         }
         Ok(encoded)
     }
+}
+
+/// Records that can be encoded, and those that are left out.
+fn sorted(slots: &[Slot]) -> (Vec<Placed<'_>>, Vec<Dropped>) {
+    let (mut placed, mut dropped) = (Vec::with_capacity(slots.len()), Vec::new());
+    for slot in slots {
+        match &slot.content {
+            Ok(conversation) => placed.push((&slot.origin, conversation)),
+            Err(fault) => dropped.push(left_out(&slot.origin, fault.clone())),
+        }
+    }
+    (placed, dropped)
 }
 
 /// Encodes each record by itself, side by side.

@@ -106,8 +106,6 @@ pub struct Conversation {
 pub struct EncodeSettings<'a> {
     /// How turns are written.
     pub template: &'a Template,
-    /// System text where an example has none, instead of the template's.
-    pub default_system: Option<String>,
     /// Longest example in tokens.
     pub cutoff_len: usize,
     /// Labels on prompts too.
@@ -125,7 +123,6 @@ impl<'a> EncodeSettings<'a> {
     pub fn of(template: &'a Template, cutoff_len: usize) -> Self {
         Self {
             template,
-            default_system: None,
             cutoff_len,
             train_on_prompt: false,
             mask_history: false,
@@ -134,13 +131,16 @@ impl<'a> EncodeSettings<'a> {
         }
     }
 
+    /// Whether a conversation can be encoded, without doing it.
+    pub(crate) fn judge(&self, conversation: &Conversation) -> Result<(), DataError> {
+        let rejected = conversation.rejected.iter();
+        let turns = conversation.turns.iter().chain(rejected);
+        self.template.judge(self.opening(conversation), turns)
+    }
+
     fn opening<'c>(&'c self, conversation: &'c Conversation) -> Opening<'c> {
         Opening {
-            system: if conversation.system.is_empty() {
-                self.default_system.as_deref().unwrap_or("")
-            } else {
-                &conversation.system
-            },
+            system: &conversation.system,
             tools: &conversation.tools,
             date: self.tool_date,
         }
@@ -253,7 +253,7 @@ impl Example {
         let opening = settings.opening(conversation);
         let thinking = settings.enable_thinking;
         let mut turns = conversation.turns.clone();
-        let mut prompt = Vec::new();
+        let mut prompt = None;
         let mut targets = Vec::with_capacity(answers.len());
         for answer in answers {
             if let Some(last) = turns.last_mut() {
@@ -263,9 +263,11 @@ impl Example {
             let (source, target) = settings
                 .template
                 .encode_last(tokenizer, opening, &turns, thinking)?;
-            prompt = source;
+            // A thought that only one of them has may stand in its question; the original keeps the first one's.
+            prompt.get_or_insert(source);
             targets.push(target);
         }
+        let prompt = prompt.unwrap_or_default();
         let longest = targets.iter().map(Vec::len).max().unwrap_or(0);
         let (source, target) = share(prompt.len(), longest, settings.cutoff_len);
         let examples = targets.iter().map(|ids| {
@@ -394,6 +396,31 @@ mod tests {
         assert_eq!(again.count(), 1);
         assert_eq!(encode(4), Err(Some(3)));
         assert_eq!(encode(100), Err(None));
+    }
+
+    /// A thought without its line ends is not taken out, and is none that the answer lacks: the question of the preferred
+    /// answer counts, as in the original.
+    #[test]
+    fn a_thought_in_one_of_two_answers_leaves_the_first_ones_question() {
+        let tokenizer = golden_tokenizer();
+        let mut settings = EncodeSettings::of(Template::named("qwen3").unwrap(), 100);
+        settings.enable_thinking = false;
+        let answer = |text: &str| Turn {
+            assistant: text.to_owned(),
+            ..Turn::default()
+        };
+        let (thought, plain) = (answer("<think>1</think>2"), answer("2"));
+        let encode = |answers: &[&Turn]| {
+            Example::encode_answers(&two_turns(), answers, &tokenizer, &settings).unwrap()
+        };
+        let alone = encode(&[&thought]);
+        let pair = encode(&[&thought, &plain]);
+        assert_eq!(pair[0], alone[0]);
+        let prompt = |e: &Example| e.labels.iter().filter(|l| **l == IGNORED).count();
+        assert_eq!(prompt(&pair[1]), prompt(&alone[0]));
+        let pair = encode(&[&plain, &thought]);
+        assert!(prompt(&pair[0]) > prompt(&alone[0]));
+        assert_eq!(prompt(&pair[0]), prompt(&pair[1]));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Request<'a> {
     pub packing: Packing,
     /// Records that are packed together.
     pub chunk: usize,
+    /// The original's workers, each of which packs a stretch of the records by itself; a stream has none.
+    pub workers: usize,
     /// Texts that are too long are split into examples that overlap by so many tokens; none: they are cut off.
     pub overlap: Option<usize>,
     /// What is held out of training for evaluation.
@@ -63,6 +65,7 @@ impl<'a> Request<'a> {
             stage: Stage::Supervised,
             packing: Packing::Off,
             chunk: 1000,
+            workers: 1,
             overlap: None,
             held_out: HeldOut::Nothing,
             text_end: None,
@@ -139,7 +142,10 @@ pub fn prepare(
     }
     let prepared = encoder.prepare(&train, &eval, sink)?;
     cache.keep_own(how, &prepared)?;
-    cache.keep(key, &prepared, sink);
+    // Data that changed while it was read must not stand under the name of what it was.
+    if cache.keeps() && how.with_data(request, &[&train, &eval])? == key {
+        cache.keep(key, &prepared, sink);
+    }
     Ok(prepared)
 }
 
@@ -193,19 +199,18 @@ impl Encoder<'_> {
         let step = (slots.len() > size)
             .then(|| Step::start(sink, "step.tokenize", "", Some(total), "steps"));
         let mut items = Vec::with_capacity(slots.len());
+        let mut done = 0;
+        let chunks = chunks(slots, size, self.request.workers);
         // So many at a time that every core has some to do, and that a person sees it go on.
-        for (index, part) in slots
-            .chunks(size * rayon::current_num_threads())
-            .enumerate()
-        {
-            let chunks = part.par_chunks(size).map(|chunk| self.chunk(chunk));
-            for encoded in chunks.collect::<Result<Vec<Encoded>, DataError>>()? {
+        for some in chunks.chunks(rayon::current_num_threads()) {
+            let encoded = some.par_iter().map(|chunk| self.chunk(chunk));
+            for encoded in encoded.collect::<Result<Vec<Encoded>, DataError>>()? {
                 items.extend(encoded.items);
                 dropped.extend(encoded.dropped);
             }
+            done += some.iter().map(|chunk| chunk.len()).sum::<usize>();
             if let Some(step) = &step {
-                let before = index * size * rayon::current_num_threads();
-                step.progress((before + part.len()) as u64);
+                step.progress(done as u64);
             }
         }
         if let Some(step) = step {
@@ -213,6 +218,21 @@ impl Encoder<'_> {
         }
         Ok(items)
     }
+}
+
+/// The records in chunks of `size`, as `datasets` has them with so many workers: each gets a stretch of them, the first ones
+/// one more where they cannot be shared evenly.
+fn chunks<T>(records: &[T], size: usize, workers: usize) -> Vec<&[T]> {
+    let workers = workers.clamp(1, records.len().max(1));
+    let (each, more) = (records.len() / workers, records.len() % workers);
+    let mut rest = records;
+    let mut chunks = Vec::new();
+    for worker in 0..workers {
+        let (stretch, behind) = rest.split_at(each + usize::from(worker < more));
+        chunks.extend(stretch.chunks(size));
+        rest = behind;
+    }
+    chunks
 }
 
 /// All records of `datasets`, mixed as was asked. `twister` draws where a dataset asks for a number of records.
@@ -224,7 +244,7 @@ fn load(
     let limit = request.max_samples.unwrap_or(usize::MAX);
     let sets = datasets.iter().map(|dataset| {
         let Some(count) = dataset.samples else {
-            return dataset.slots().take(limit).collect();
+            return dataset.slots().up_to(limit).collect();
         };
         let all = dataset.slots().collect::<Result<Vec<Slot>, DataError>>()?;
         let mut order = twister.sample(all.len(), count);
@@ -237,13 +257,19 @@ fn load(
     Ok(pick(sets.into_iter().flatten().collect(), &order))
 }
 
-/// The records that a training run would evaluate on.
+/// The records that a training run would evaluate on, to be answered: as in the original, their own answers may be missing.
 pub(crate) fn evaluated(request: &Request<'_>) -> Result<Vec<Slot>, DataError> {
     let datasets = Datasets::open(request.folder)?;
     let mut twister = Twister::new(request.seed as u32);
     let mut named = |names: &[String]| -> Result<Vec<Slot>, DataError> {
         let found = names.iter().map(|name| datasets.find(name, request.stage));
-        let found = found.collect::<Result<Vec<_>, _>>()?;
+        let found = found.map(|found| {
+            Ok(Dataset {
+                open: true,
+                ..found?
+            })
+        });
+        let found = found.collect::<Result<Vec<_>, DataError>>()?;
         load(request, &found, &mut twister)
     };
     if !request.eval_names.is_empty() {

@@ -435,3 +435,18 @@ fn a_number_of_records_is_drawn_where_a_dataset_asks_for_it() {
         "another entry takes all"
     );
 }
+
+#[test]
+fn workers_share_records_as_in_the_original() {
+    let lengths = |count: usize, size, workers| -> Vec<usize> {
+        let records: Vec<usize> = (0..count).collect();
+        let parts = chunks(&records, size, workers);
+        assert_eq!(parts.concat(), records);
+        parts.into_iter().map(<[usize]>::len).collect()
+    };
+    assert_eq!(lengths(7, 3, 1), [3, 3, 1]);
+    // `Dataset.shard(num_shards=3, index, contiguous=True)` of 10: 4, 3 and 3.
+    assert_eq!(lengths(10, 3, 3), [3, 1, 3, 3]);
+    assert_eq!(lengths(2, 1000, 16), [1, 1]);
+    assert_eq!(lengths(0, 3, 4), [0; 0]);
+}

@@ -85,6 +85,18 @@ mod tests {
         let (cut, _) = questions(&request, &tokenizer, &settings(8)).unwrap();
         let length = |q: &Question| q.prompt.len() + q.answer.len();
         assert!(cut.iter().all(|question| length(question) <= 8));
+        let folder = tempfile::tempdir().unwrap();
+        let info = r#"{"golden_alpaca": {"file_name": "d.json", "columns": {"prompt": "q"}}}"#;
+        std::fs::write(folder.path().join("dataset_info.json"), info).unwrap();
+        std::fs::write(folder.path().join("d.json"), r#"[{"q": "a"}]"#).unwrap();
+        let unanswered = Request {
+            folder: folder.path(),
+            ..request.clone()
+        };
+        let (asked, dropped) = questions(&unanswered, &tokenizer, &settings(512)).unwrap();
+        assert_eq!((asked.len(), dropped.len()), (1, 0));
+        let wanted = tokenizer.decode(&asked[0].answer, false).unwrap();
+        assert_eq!(wanted, "<|im_end|>\n");
         let part = Request {
             names: &names,
             eval_names: &[],

@@ -4,24 +4,24 @@
 //! files --slots--> mixed --buffer--> shuffled --held out taken away--> chunk --all cores--> items
 //! ```
 //!
-//! In memory are the buffer, one chunk and its items. The order depends on the seed and the epoch alone, and is the
+//! In memory are the buffer, one chunk and its items. Where several processes share a stream each reads all of it, and makes
+//! only the items of its own [`Share`]. The order depends on the seed and the epoch alone, and is the
 //! original's with one worker (`dataloader_num_workers: 1`).
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use crate::cache::hex;
-use crate::dataset::{Dataset, Slot, Slots};
-use crate::dropped::{Origin, Tallies, Tally};
+use crate::dataset::{Dataset, Slot};
+use crate::dropped::{Dropped, Origin, Tallies, Tally};
 use crate::encode::Encoder;
 use crate::error::DataError;
-use crate::example::{EncodeSettings, Item};
+use crate::example::{EncodeSettings, Example, Item};
 use crate::listing::Datasets;
-use crate::mixing::{Mix, Turns};
 use crate::prepare::{HeldOut, Request};
-use crate::shuffle::{Shuffled, generator};
+use crate::stream_order::shuffled;
 use crate::tokenizer::Tokenizer;
 
 /// How a stream is shuffled.
@@ -96,25 +96,53 @@ impl<'a> Streamed<'a> {
         epoch: u64,
         skip: usize,
     ) -> Result<impl Iterator<Item = Result<Item, DataError>> + '_, DataError> {
-        let mut items = self.beginning(epoch, epoch == 0);
-        items.skip_items(skip)?;
-        Ok(items)
+        let drawn = self.drawn(epoch, skip, Share::ALL)?;
+        Ok(drawn.map(|drawn| self.item(drawn?)))
     }
 
-    /// The first `count` items of an epoch, or all where there are fewer.
-    pub fn first_items(&self, epoch: u64, count: usize) -> Result<Vec<Item>, DataError> {
-        self.beginning(epoch, false).take(count).collect()
+    /// The same, where only the items of `share` are made; the others may be, with [`Self::item`].
+    pub fn drawn(
+        &self,
+        epoch: u64,
+        skip: usize,
+        share: Share,
+    ) -> Result<impl Iterator<Item = Result<Drawn, DataError>> + '_, DataError> {
+        let mut drawn = self.beginning(epoch, share, epoch == 0);
+        drawn.skip_items(skip)?;
+        Ok(drawn)
+    }
+
+    /// The first `count` items of an epoch, or all where there are fewer, none of them made.
+    pub fn first(&self, epoch: u64, count: usize) -> Result<Vec<Drawn>, DataError> {
+        let drawn = self.beginning(epoch, Share::NONE, false);
+        drawn.take(count).collect()
+    }
+
+    /// Makes an item, if that has not been done.
+    pub fn item(&self, drawn: Drawn) -> Result<Item, DataError> {
+        match drawn.0 {
+            Draft::Made(item) => Ok(item),
+            Draft::Open(chunk, wanted) => {
+                let (items, _counted_before) = self.encoder.part(&chunk, |at| at == wanted)?;
+                let item = items.into_iter().flatten().next();
+                // Each place that there is makes an item.
+                Ok(item.unwrap_or_else(|| Item::Single(Example::default())))
+            }
+        }
     }
 
     /// An epoch from its start. `counts`: what is left out is counted.
     fn beginning(
         &self,
         epoch: u64,
+        share: Share,
         counts: bool,
     ) -> Epoch<'_, impl Iterator<Item = Result<Slot, DataError>> + '_> {
         Epoch {
             streamed: self,
             slots: shuffled(&self.sets, self.encoder.request, self.streaming, epoch),
+            share,
+            number: 0,
             chunk: Vec::new(),
             ready: VecDeque::new(),
             counts,
@@ -130,6 +158,9 @@ impl<'a> Streamed<'a> {
             "{:?} {:?} {:?}",
             encoder.request, encoder.settings, self.streaming
         ));
+        for set in &self.sets {
+            hash.update(&set.entry);
+        }
         for file in self.sets.iter().flat_map(|set| set.source.files()) {
             let length = std::fs::metadata(file).map_err(|source| DataError::Read {
                 path: file.to_path_buf(),
@@ -150,12 +181,58 @@ impl<'a> Streamed<'a> {
     fn encode(&self, chunk: &[Slot], counts: bool) -> Result<Vec<Item>, DataError> {
         let encoded = self.encoder.chunk(chunk)?;
         if counts {
-            let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-            for dropped in &encoded.dropped {
-                tallies.add(dropped);
-            }
+            self.count(&encoded.dropped);
         }
         Ok(encoded.items)
+    }
+
+    fn count(&self, dropped: &[Dropped]) {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        for dropped in dropped {
+            tallies.add(dropped);
+        }
+    }
+}
+
+/// One item of a stream. It may not have been made yet.
+#[derive(Clone, Debug)]
+pub struct Drawn(Draft);
+
+#[derive(Clone, Debug)]
+enum Draft {
+    Made(Item),
+    /// The records that it was read with, and its place among those that make an item.
+    Open(Arc<[Slot]>, usize),
+}
+
+/// The items of an epoch that one process of several learns from: in rounds, a micro-batch for each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Share {
+    /// Which process.
+    pub rank: usize,
+    /// Processes.
+    pub count: usize,
+    /// Items of a micro-batch.
+    pub size: usize,
+}
+
+impl Share {
+    /// Of one process alone.
+    const ALL: Self = Self {
+        rank: 0,
+        count: 1,
+        size: 1,
+    };
+
+    const NONE: Self = Self {
+        rank: 2,
+        count: 2,
+        size: 1,
+    };
+
+    /// Whether the item at a place is in it, as long as rounds are full.
+    fn has(self, place: usize) -> bool {
+        place / self.size.max(1) % self.count.max(1) == self.rank
     }
 }
 
@@ -163,8 +240,11 @@ impl<'a> Streamed<'a> {
 struct Epoch<'a, I> {
     streamed: &'a Streamed<'a>,
     slots: I,
+    share: Share,
+    /// Items that were ready until now.
+    number: usize,
     chunk: Vec<Slot>,
-    ready: VecDeque<Item>,
+    ready: VecDeque<Drawn>,
     /// What is left out is counted.
     counts: bool,
 }
@@ -197,113 +277,58 @@ impl<I: Iterator<Item = Result<Slot, DataError>>> Epoch<'_, I> {
                 skip -= count;
                 continue;
             }
-            self.ready = self.streamed.encode(&self.chunk, false)?.into();
-            let passed = skip.min(self.ready.len());
-            self.ready.drain(..passed);
-            skip -= passed;
+            skip -= self.fill(skip, false)?;
         }
         Ok(())
+    }
+
+    /// Makes the chunk's items ready but for the first `passed` of them; returns how many were passed.
+    fn fill(&mut self, passed: usize, counts: bool) -> Result<usize, DataError> {
+        let (streamed, share, first) = (self.streamed, self.share, self.number);
+        let one_each = streamed.encoder.count(&self.chunk).is_some();
+        let drawn: Vec<Drawn> = if one_each && share.count > 1 {
+            let chunk: Arc<[Slot]> = std::mem::take(&mut self.chunk).into();
+            let wanted = |at: usize| {
+                at.checked_sub(passed)
+                    .is_some_and(|at| share.has(first + at))
+            };
+            let (items, dropped) = streamed.encoder.part(&chunk, wanted)?;
+            if counts {
+                streamed.count(&dropped);
+            }
+            let drafts = items.into_iter().enumerate().map(|(at, item)| match item {
+                Some(item) => Draft::Made(item),
+                None => Draft::Open(Arc::clone(&chunk), at),
+            });
+            drafts.map(Drawn).collect()
+        } else {
+            let items = streamed.encode(&self.chunk, counts)?.into_iter();
+            items.map(|item| Drawn(Draft::Made(item))).collect()
+        };
+        let passed = passed.min(drawn.len());
+        self.number += drawn.len() - passed;
+        self.ready = drawn.into_iter().skip(passed).collect();
+        Ok(passed)
     }
 }
 
 impl<I: Iterator<Item = Result<Slot, DataError>>> Iterator for Epoch<'_, I> {
-    type Item = Result<Item, DataError>;
+    type Item = Result<Drawn, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(item) = self.ready.pop_front() {
-                return Some(Ok(item));
+            if let Some(drawn) = self.ready.pop_front() {
+                return Some(Ok(drawn));
             }
             match self.read() {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => return Some(Err(error)),
             }
-            match self.streamed.encode(&self.chunk, self.counts) {
-                Ok(items) => self.ready = items.into(),
-                Err(error) => return Some(Err(error)),
+            if let Err(error) = self.fill(0, self.counts) {
+                return Some(Err(error));
             }
         }
-    }
-}
-
-/// All records of an epoch, mixed and shuffled.
-fn shuffled<'a>(
-    sets: &'a [Dataset],
-    request: &Request<'_>,
-    streaming: Streaming,
-    epoch: u64,
-) -> impl Iterator<Item = Result<Slot, DataError>> + use<'a> {
-    let generator = generator(request.seed, epoch);
-    let mut order: Vec<&Dataset> = sets.iter().collect();
-    // Datasets that follow one another change places in every epoch.
-    if sets.len() > 1 && request.mix == Mix::Concat {
-        generator.clone().shuffle(&mut order);
-    }
-    let mixed = Mixed {
-        readers: order.iter().map(|set| Reader::of(set)).collect(),
-        turns: match request.mix {
-            _ if sets.len() < 2 => None,
-            Mix::Concat => None,
-            Mix::Under(_) | Mix::Over(_) => {
-                Some(Turns::new(&request.mix, sets.len(), generator.clone()))
-            }
-        },
-        at: 0,
-    };
-    Shuffled::new(mixed, streaming.buffer, generator)
-}
-
-/// A dataset that is read again and again, a record ahead so that its last one is known as such.
-struct Reader<'a> {
-    set: &'a Dataset,
-    slots: Slots<'a>,
-    ahead: Option<Result<Slot, DataError>>,
-}
-
-impl<'a> Reader<'a> {
-    fn of(set: &'a Dataset) -> Self {
-        let mut slots = set.slots();
-        let ahead = slots.next();
-        Self { set, slots, ahead }
-    }
-
-    /// The next record, and whether it is the last.
-    fn next(&mut self) -> Option<(Result<Slot, DataError>, bool)> {
-        let slot = self.ahead.take()?;
-        self.ahead = self.slots.next();
-        Some((slot, self.ahead.is_none()))
-    }
-}
-
-/// The records of several datasets, one after another or in turn.
-struct Mixed<'a> {
-    readers: Vec<Reader<'a>>,
-    turns: Option<Turns>,
-    at: usize,
-}
-
-impl Iterator for Mixed<'_> {
-    type Item = Result<Slot, DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let Some(turns) = &mut self.turns else {
-            while let Some(reader) = self.readers.get_mut(self.at) {
-                if let Some((slot, _)) = reader.next() {
-                    return Some(slot);
-                }
-                self.at += 1;
-            }
-            return None;
-        };
-        let source = turns.next()?;
-        let reader = self.readers.get_mut(source)?;
-        let (slot, last) = reader.next()?;
-        if last {
-            turns.ran_out(source);
-            *reader = Reader::of(reader.set);
-        }
-        Some(slot)
     }
 }
 

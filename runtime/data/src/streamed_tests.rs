@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::mixing::Mix;
 use crate::packing::Packing;
 use crate::template::Template;
 use crate::testing::golden_tokenizer;
@@ -147,6 +148,97 @@ fn a_stream_goes_on_where_it_was_left() {
             );
         }
     }
+}
+
+#[test]
+fn each_of_several_processes_makes_its_own_items_and_all_can_be_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = write(folder.path(), &[40, 21]);
+    let (tokenizer, settings) = (golden_tokenizer(), settings());
+    let request = request(folder.path(), &names);
+    let streaming = Streaming { buffer: 16 };
+    let streamed = Streamed::open(&request, &tokenizer, &settings, streaming).unwrap();
+    for skip in [0, 6, 11, 60] {
+        let whole: Vec<Item> = streamed
+            .epoch(1, skip)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let mut made = vec![0; whole.len()];
+        for rank in 0..3 {
+            let share = Share {
+                rank,
+                count: 3,
+                size: 2,
+            };
+            let drawn = streamed.drawn(1, skip, share).unwrap();
+            for (place, drawn) in drawn.enumerate() {
+                let drawn = drawn.unwrap();
+                let own = place / 2 % 3 == rank;
+                assert_eq!(
+                    matches!(drawn.0, Draft::Made(_)),
+                    own,
+                    "{skip} {rank} {place}"
+                );
+                made[place] += usize::from(own);
+                assert_eq!(streamed.item(drawn).unwrap(), whole[place]);
+            }
+        }
+        assert!(made.iter().all(|count| *count == 1));
+    }
+    let first = streamed.first(1, 3).unwrap();
+    assert!(first.iter().all(|drawn| matches!(drawn.0, Draft::Open(..))));
+    let first = first.into_iter().map(|drawn| streamed.item(drawn));
+    let all: Vec<Item> = streamed
+        .epoch(1, 0)
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(first.collect::<Result<Vec<_>, _>>().unwrap(), all[..3]);
+}
+
+#[test]
+fn an_error_in_another_processes_item_is_found_by_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["d".to_owned()];
+    let info = r#"{"d": {"file_name": "d.jsonl", "columns": {"prompt": "p", "response": "r", "tools": "t"}}}"#;
+    fs::write(folder.path().join("dataset_info.json"), info).unwrap();
+    let lines = r#"{"p": "a", "r": "b", "t": ""}
+{"p": "a", "r": "b", "t": "oops"}
+"#;
+    fs::write(folder.path().join("d.jsonl"), lines).unwrap();
+    let (tokenizer, settings) = (golden_tokenizer(), settings());
+    let request = request(folder.path(), &names);
+    let streaming = Streaming { buffer: 1 };
+    let streamed = Streamed::open(&request, &tokenizer, &settings, streaming).unwrap();
+    for rank in 0..2 {
+        let share = Share {
+            rank,
+            count: 2,
+            size: 1,
+        };
+        let error = streamed.drawn(0, 0, share).unwrap().next().unwrap();
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("record 2, tools"), "{error}");
+    }
+}
+
+#[test]
+fn a_listed_column_that_the_first_records_lack_is_an_error_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = write(folder.path(), &[2500]);
+    let info = r#"{"a": {"file_name": "a.jsonl", "columns": {"prompt": "question", "response": "output"}}}"#;
+    fs::write(folder.path().join("dataset_info.json"), info).unwrap();
+    let (tokenizer, settings) = (golden_tokenizer(), settings());
+    let request = request(folder.path(), &names);
+    let streaming = Streaming { buffer: 8 };
+    let streamed = Streamed::open(&request, &tokenizer, &settings, streaming).unwrap();
+    let found = streamed.epoch(0, 0).unwrap().find_map(Result::err);
+    let error = found.unwrap().to_string();
+    assert!(
+        error.contains("none of the first 1000 records has"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -174,6 +174,13 @@ impl Template {
         self
     }
 
+    /// The same template with `system` where an example has no system text; empty: no system part.
+    #[must_use]
+    pub fn with_default_system(mut self, system: String) -> Self {
+        self.default_system = Cow::Owned(system);
+        self
+    }
+
     /// The tokens of every turn.
     ///
     /// A reasoning template leaves thoughts out of all answers unless `thinking`, and of all but the last if
@@ -199,10 +206,12 @@ impl Template {
             };
             let mut target = Vec::new();
             if turn.called {
-                // Where the system text stands in the question, the original looks for no marks.
-                let marks = (!self.system_in_user).then_some(&MARKS);
-                let calls = self.tools.calls(&answer, marks)?;
-                append(&mut target, tokenizer, &self.function, &calls)?;
+                append(
+                    &mut target,
+                    tokenizer,
+                    &self.function,
+                    &self.calls(&answer)?,
+                )?;
             } else {
                 append(&mut target, tokenizer, &self.assistant, &answer)?;
             }
@@ -241,6 +250,28 @@ impl Template {
         Ok((prompt, answer))
     }
 
+    /// Whether tools and calls are what this template can write: all that may be wrong with a conversation.
+    pub(crate) fn judge<'t>(
+        &self,
+        opening: Opening<'_>,
+        turns: impl Iterator<Item = &'t Turn>,
+    ) -> Result<(), DataError> {
+        if !opening.tools.is_empty() {
+            self.tools.describe(opening.tools, opening.date)?;
+        }
+        for turn in turns.filter(|turn| turn.called) {
+            self.calls(&turn.assistant)?;
+        }
+        Ok(())
+    }
+
+    /// Calls in the words of this family.
+    fn calls(&self, answer: &str) -> Result<String, DataError> {
+        // Where the system text stands in the question, the original looks for no marks.
+        let marks = (!self.system_in_user).then_some(&MARKS);
+        self.tools.calls(answer, marks)
+    }
+
     fn source(
         &self,
         tokenizer: &Tokenizer,
@@ -262,6 +293,8 @@ impl Template {
                     system.push_str(&self.tools.describe(opening.tools, opening.date)?);
                 }
                 match self.system.first() {
+                    // As in the original, what a tool answered has no room for it.
+                    Some(Slot::Text(_)) if self.system_in_user && turn.observed => {}
                     Some(Slot::Text(slot)) if self.system_in_user => {
                         text = Cow::Owned(slot.replace(CONTENT, &system) + &text);
                     }
@@ -297,7 +330,11 @@ fn append(
     for slot in slots {
         match slot {
             Slot::Text(text) => {
-                tokens.extend(tokenizer.encode(&text.replace(CONTENT, content))?);
+                let text = text.replace(CONTENT, content);
+                // A tokenizer may have a token for nothing, too.
+                if !text.is_empty() {
+                    tokens.extend(tokenizer.encode(&text)?);
+                }
             }
             Slot::End => tokens.push(tokenizer.end_id()),
             Slot::Begin => tokens.extend(tokenizer.begin_id()),
@@ -346,6 +383,40 @@ mod tests {
         let silent = texts(false, false);
         assert!(silent[1].0.ends_with(&empty) && silent[0].0.ends_with(&empty));
         assert_eq!(silent[0].1, "b<|im_end|>\n");
+    }
+
+    #[test]
+    fn an_own_system_text_takes_the_place_of_the_templates_also_where_it_is_empty() {
+        let tokenizer = golden_tokenizer();
+        let turns = [Turn {
+            user: "a".to_owned(),
+            ..Turn::default()
+        }];
+        for (own, wanted) in [
+            ("", ""),
+            ("Be brief.", "<|im_start|>system\nBe brief.<|im_end|>\n"),
+        ] {
+            let template = Template::named("qwen").unwrap().clone();
+            let template = template.with_default_system(own.to_owned());
+            let ids = template.open_prompt(&tokenizer, Opening::default(), &turns, true);
+            let text = tokenizer.decode(&ids.unwrap(), false).unwrap();
+            let asked = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n";
+            assert_eq!(text, format!("{wanted}{asked}"));
+        }
+    }
+
+    #[test]
+    fn what_a_tool_answered_first_has_no_room_for_a_system_text() {
+        let tokenizer = golden_tokenizer();
+        let turns = [Turn {
+            user: "a".to_owned(),
+            observed: true,
+            ..Turn::default()
+        }];
+        let template = Template::named("mistral").unwrap();
+        let ids = template.open_prompt(&tokenizer, Opening::system("s"), &turns, true);
+        let text = tokenizer.decode(&ids.unwrap(), false).unwrap();
+        assert_eq!(text, "[TOOL_RESULTS] {\"content\": a}[/TOOL_RESULTS]");
     }
 
     #[test]

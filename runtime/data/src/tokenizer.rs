@@ -1,6 +1,5 @@
 //! Text to token ids and back.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -8,6 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::DataError;
+use crate::source::small;
 use crate::template::Template;
 
 /// A model's tokenizer with its end, begin and padding tokens.
@@ -19,7 +19,8 @@ pub struct Tokenizer {
     origin: String,
     end: Special,
     begin: Option<Special>,
-    padding: u32,
+    /// None: the end token.
+    padding: Option<u32>,
     adds_begin: bool,
     digest: [u8; 32],
     /// Special tokens beside the usual ones, by text.
@@ -85,7 +86,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json` and `tokenizer_config.json` of a model folder.
     pub fn from_folder(folder: &Path) -> Result<Self, DataError> {
         let path = folder.join("tokenizer.json");
-        let bytes = read(&path)?;
+        let bytes = small(&path, LARGEST)?;
         let origin = path.display().to_string();
         let mut inner =
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|source| DataError::Tokenizer {
@@ -100,7 +101,7 @@ impl Tokenizer {
             source,
         })?;
         let path = folder.join("tokenizer_config.json");
-        let config = read(&path)?;
+        let config = small(&path, LARGEST)?;
         let mut digest = Sha256::new();
         digest.update(Sha256::digest(&bytes));
         digest.update(&config);
@@ -147,10 +148,8 @@ impl Tokenizer {
             })
         };
         let end = find(end, "end-of-text")?;
-        let padding = match padding {
-            Some(token) => find(token, "padding")?.id,
-            None => end.id,
-        };
+        let padding = padding.map(|token| find(token, "padding")).transpose()?;
+        let padding = padding.map(|token| token.id);
         let begin = begin.map(|token| find(token, "begin")).transpose()?;
         Ok(Self {
             inner,
@@ -277,11 +276,14 @@ impl Tokenizer {
         self.decode(encoding.get_ids(), false)
     }
 
-    /// The token that fills up short rows.
+    /// The token that fills up short rows; where none is named, the end token, also one that a template put in its place.
     pub fn padding_id(&self) -> u32 {
-        self.padding
+        self.padding.unwrap_or(self.end.id)
     }
 }
+
+/// Bytes of a tokenizer's file, of which real ones have up to forty million.
+const LARGEST: u64 = 512 << 20;
 
 /// What transformers' `clean_up_tokenization` replaces, in its order.
 const LOOSE: [(&str, &str); 10] = [
@@ -297,15 +299,10 @@ const LOOSE: [(&str, &str); 10] = [
     (" 're", "'re"),
 ];
 
-fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    fs::read(path).map_err(|source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::testing::golden_tokenizer;
 
@@ -358,6 +355,28 @@ mod tests {
         assert_eq!(plain.decode_tidily(&ids, true).unwrap(), "it 's so .");
         let tidy = read(r#", "clean_up_tokenization_spaces": true"#);
         assert_eq!(tidy.decode_tidily(&ids, true).unwrap(), "it's so.");
+    }
+
+    #[test]
+    fn what_fills_up_is_the_end_token_that_the_template_puts() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = crate::testing::golden().join("model");
+        let name = "tokenizer.json";
+        fs::copy(model.join(name), folder.path().join(name)).unwrap();
+        for (settings, wanted) in [
+            (r#"{"eos_token": "<|endoftext|>"}"#, "<|im_end|>"),
+            (
+                r#"{"eos_token": "<|endoftext|>", "pad_token": "<|im_start|>"}"#,
+                "<|im_start|>",
+            ),
+        ] {
+            fs::write(folder.path().join("tokenizer_config.json"), settings).unwrap();
+            let mut tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+            tokenizer
+                .adapt_to(Template::named("chatml").unwrap())
+                .unwrap();
+            assert_eq!(Some(tokenizer.padding_id()), tokenizer.id_of(wanted));
+        }
     }
 
     #[test]

@@ -85,10 +85,12 @@ fn tools_are_described_called_and_answered_as_in_the_original() {
             let found = ToolFormat::NAMES.iter().find(|(known, _)| *known == format);
             template = template.with_tools(found.unwrap().1);
         }
+        if let Some(system) = changes["default_system"].as_str() {
+            template = template.with_default_system(system.to_owned());
+        }
         let mut tokenizer = tokenizer(&vectors);
         tokenizer.adapt_to(&template).unwrap();
         let settings = EncodeSettings {
-            default_system: changes["default_system"].as_str().map(str::to_owned),
             mask_history: changes["mask_history"] == true,
             enable_thinking: changes["enable_thinking"] != false,
             tool_date: vectors["date"].as_str().unwrap(),

@@ -506,6 +506,7 @@ fn train_streamed(
         stage: job.data.stage,
         packing: job.data.packing,
         chunk: 5,
+        workers: 1,
         overlap: None,
         held_out: job.evaluation.held_out,
         text_end: None,
@@ -513,7 +514,6 @@ fn train_streamed(
     };
     let settings = train_data::EncodeSettings {
         template: train_data::Template::named("empty").unwrap(),
-        default_system: None,
         cutoff_len: 64,
         train_on_prompt: false,
         mask_history: false,

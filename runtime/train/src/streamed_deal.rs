@@ -6,29 +6,23 @@
 //! the last round may be smaller: it is cut into equal parts, filled up with the first items of the epoch
 //! ```
 //!
-//! There one process reads and sends the others their parts; here each reads all and keeps its own, so that what is wrong with
+//! There one process reads and sends the others their parts; here each reads all and makes its own, so that what is wrong with
 //! the data is found by all at the same item, and nothing has to be sent.
 
-use train_data::{DataError, Item, Streamed};
+use train_data::{DataError, Drawn, Item, Share, Streamed};
 
 use crate::trainer::TrainError;
 
-/// The rounds of an epoch.
+/// The rounds of an epoch, of which one process makes its own items.
 pub(crate) struct StreamedDeal<'a> {
-    items: Box<dyn Iterator<Item = Result<Item, DataError>> + 'a>,
-    /// Read ahead, so that the last is known as such.
-    next: Option<Item>,
-    /// The first items of the epoch, one for each process where there are several.
-    first: Vec<Item>,
-    rank: usize,
-    count: usize,
-    batch_size: usize,
+    stream: &'a Streamed<'a>,
+    rounds: Rounds<'a, Drawn>,
 }
 
 /// A micro-batch for each process.
-pub(crate) struct Round {
+pub(crate) struct Round<D = Item> {
     /// This process's.
-    pub(crate) own: Vec<Item>,
+    pub(crate) own: Vec<D>,
     /// Items in all of them, those that fill up left out.
     pub(crate) items: usize,
 }
@@ -42,22 +36,53 @@ impl<'a> StreamedDeal<'a> {
         epoch: u64,
         skip: usize,
     ) -> Result<Self, TrainError> {
+        let share = Share {
+            rank,
+            count,
+            size: batch_size,
+        };
         let first = if count > 1 {
-            stream.first_items(epoch, count)?
+            stream.first(epoch, count)?
         } else {
             Vec::new()
         };
-        Self::over(
-            Box::new(stream.epoch(epoch, skip)?),
-            first,
-            (rank, count),
-            batch_size,
-        )
+        let drawn = Box::new(stream.drawn(epoch, skip, share)?);
+        let rounds = Rounds::over(drawn, first, (rank, count), batch_size)?;
+        Ok(Self { stream, rounds })
     }
 
+    /// Whether nothing is left.
+    pub(crate) fn is_over(&self) -> bool {
+        self.rounds.next.is_none()
+    }
+
+    /// The next round; none: the epoch is over.
+    pub(crate) fn round(&mut self) -> Result<Option<Round>, TrainError> {
+        let Some(Round { own, items }) = self.rounds.round()? else {
+            return Ok(None);
+        };
+        let own = own.into_iter().map(|drawn| self.stream.item(drawn));
+        let own = own.collect::<Result<_, DataError>>()?;
+        Ok(Some(Round { own, items }))
+    }
+}
+
+/// What is read, in rounds.
+struct Rounds<'a, D> {
+    items: Box<dyn Iterator<Item = Result<D, DataError>> + 'a>,
+    /// Read ahead, so that the last is known as such.
+    next: Option<D>,
+    /// The first items of the epoch, one for each process where there are several.
+    first: Vec<D>,
+    rank: usize,
+    count: usize,
+    batch_size: usize,
+}
+
+impl<'a, D: Clone> Rounds<'a, D> {
     fn over(
-        mut items: Box<dyn Iterator<Item = Result<Item, DataError>> + 'a>,
-        first: Vec<Item>,
+        mut items: Box<dyn Iterator<Item = Result<D, DataError>> + 'a>,
+        first: Vec<D>,
         (rank, count): (usize, usize),
         batch_size: usize,
     ) -> Result<Self, TrainError> {
@@ -72,13 +97,8 @@ impl<'a> StreamedDeal<'a> {
         })
     }
 
-    /// Whether nothing is left.
-    pub(crate) fn is_over(&self) -> bool {
-        self.next.is_none()
-    }
-
     /// The next round; none: the epoch is over.
-    pub(crate) fn round(&mut self) -> Result<Option<Round>, TrainError> {
+    fn round(&mut self) -> Result<Option<Round<D>>, TrainError> {
         let whole = self.batch_size * self.count;
         let mut all = Vec::with_capacity(whole);
         while all.len() < whole
@@ -106,34 +126,20 @@ impl<'a> StreamedDeal<'a> {
 
 #[cfg(test)]
 mod tests {
-    use train_data::Example;
-
     use super::*;
-
-    fn item(number: u32) -> Item {
-        Item::Single(Example {
-            input_ids: vec![number],
-            labels: vec![0],
-            packed: None,
-        })
-    }
 
     /// The numbers that each process gets in each of its rounds.
     fn dealt(items: u32, count: usize, batch_size: usize) -> Vec<Vec<Vec<u32>>> {
-        let number = |item: &Item| match item {
-            Item::Single(example) => example.input_ids[0],
-            other => panic!("{other:?}"),
-        };
         let of = |rank| {
-            let all = Box::new((0..items).map(|number| Ok(item(number))));
-            let first = (0..items).map(item).take(count).collect();
-            let mut deal = StreamedDeal::over(all, first, (rank, count), batch_size).unwrap();
-            let mut rounds = Vec::new();
-            while let Some(round) = deal.round().unwrap() {
-                rounds.push(round.own.iter().map(number).collect());
+            let all = Box::new((0..items).map(Ok));
+            let first = (0..items).take(count).collect();
+            let mut rounds = Rounds::over(all, first, (rank, count), batch_size).unwrap();
+            let mut dealt = Vec::new();
+            while let Some(round) = rounds.round().unwrap() {
+                dealt.push(round.own);
             }
-            assert!(deal.is_over());
-            rounds
+            assert!(rounds.next.is_none());
+            dealt
         };
         (0..count).map(of).collect()
     }

@@ -1,6 +1,6 @@
 //! Where the questions of an exam lie.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use zip::result::ZipError;
 
 use super::{CATEGORIES, ExamQuestion, Split, Subject, shape, table};
 use crate::error::DataError;
+use crate::source::small;
 
 /// The largest table that is read; real ones have up to two megabytes.
 const LARGEST: u64 = 64 << 20;
@@ -95,10 +96,7 @@ impl Exam {
 }
 
 fn subjects(path: &Path) -> Result<Vec<Subject>, DataError> {
-    let bytes = fs::read(path).map_err(|source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = small(path, LARGEST)?;
     let list: Value = serde_json::from_slice(&bytes).map_err(|source| DataError::Json {
         path: path.to_owned(),
         line: source.line(),
@@ -165,6 +163,7 @@ fn not_zip(path: &Path, error: ZipError) -> DataError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write as _;
 
     use zip::ZipWriter;

@@ -241,18 +241,21 @@ impl<R: BufRead> JsonRecords<R> {
                     found: found.to_owned(),
                 };
             }
-            let source = self.placed(start).unwrap_or(source);
+            let before = if source.line() > 1 { 0 } else { start.column };
             DataError::Json {
                 path: self.path.to_path_buf(),
-                line: source.line(),
-                column: source.column(),
-                source,
+                line: start.line + source.line().max(1) - 1,
+                column: before + source.column(),
+                source: self.placed(start).unwrap_or(source),
             }
         })
     }
 
-    /// The parser's error, told of the record at its place in the file.
+    /// The parser's error, told of the record at its place in the file; none where that is too far in to be imitated.
     fn placed(&self, start: Place) -> Option<serde_json::Error> {
+        if start.line.saturating_add(start.column) > MOST_PADDING {
+            return None;
+        }
         let mut padded = vec![b'\n'; start.line - 1];
         padded.resize(padded.len() + start.column, b' ');
         padded.extend_from_slice(&self.record);
@@ -271,6 +274,9 @@ impl<R: BufRead> JsonRecords<R> {
 
 /// Bytes of a value that a message shows.
 const SHOWN: usize = 40;
+
+/// Bytes that are put before a record so that the parser tells its place.
+const MOST_PADDING: usize = 1 << 20;
 
 fn shown(byte: u8) -> String {
     format!("`{}`", byte.escape_ascii())
@@ -396,6 +402,25 @@ mod tests {
         let deep = [b"{\"a\":".as_slice(), &[b'['; 200], &[b']'; 200], b"}"].concat();
         let error = read(&deep).unwrap_err().to_string();
         assert!(error.contains("at most 127 deep"), "{error}");
+    }
+
+    #[test]
+    fn a_mistake_far_into_a_line_takes_no_memory_and_has_its_place() {
+        let records = JsonRecords {
+            reader: &b""[..],
+            path: Path::new("d.json").into(),
+            most: 1 << 16,
+            form: Form::List,
+            place: Place { line: 1, column: 0 },
+            number: 0,
+            owed: false,
+            record: b"{\"a\": oops}".to_vec(),
+        };
+        for (line, column) in [(1, 1 << 50), (1 << 50, 3), (7, 2)] {
+            let error = records.parse(Place { line, column }).unwrap_err();
+            let expected = format!("line {line}, column {}: not valid JSON", column + 7);
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
     }
 
     #[test]

@@ -77,16 +77,25 @@ pub(crate) struct Source {
 impl Source {
     /// The file at `path`, or the files of the folder there, by name.
     pub(crate) fn at(path: &Path) -> Result<Self, DataError> {
-        if !path.is_dir() {
-            return Ok(Self {
-                kind: Kind::of(path)?,
-                files: vec![path.into()],
-            });
-        }
         let unreadable = |source| DataError::Read {
             path: path.to_owned(),
             source,
         };
+        let kind = Kind::of(path);
+        let found = match fs::metadata(path) {
+            // What is no data file anyway is said to be that.
+            Err(source) => return kind.and(Err(unreadable(source))),
+            Ok(found) => found,
+        };
+        if !found.is_dir() {
+            if !found.is_file() {
+                return Err(not_a_file(path));
+            }
+            return Ok(Self {
+                kind: kind?,
+                files: vec![path.into()],
+            });
+        }
         let mut files = Vec::new();
         for entry in fs::read_dir(path).map_err(unreadable)? {
             files.push(entry.map_err(unreadable)?.path());
@@ -100,9 +109,16 @@ impl Source {
         };
         let kind = Kind::of(first)?;
         for file in &files {
-            let found = if file.is_dir() {
+            let metadata = fs::metadata(file).map_err(|source| DataError::Read {
+                path: file.clone(),
+                source,
+            })?;
+            let found = if metadata.is_dir() {
                 format!("the folder `{}`", file.display())
             } else if Kind::of(file).ok() == Some(kind) {
+                if !metadata.is_file() {
+                    return Err(not_a_file(file));
+                }
                 continue;
             } else {
                 let name = |path: &PathBuf| {
@@ -167,6 +183,42 @@ impl Source {
             all.update(one.finalize());
         }
         Ok(all.finalize().into())
+    }
+}
+
+/// The whole of a file that has at most `most` bytes.
+pub(crate) fn small(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
+    let unreadable = |source| DataError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let found = fs::metadata(path).map_err(unreadable)?;
+    if !found.is_file() && !found.is_dir() {
+        return Err(not_a_file(path));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > most {
+        return Err(DataError::Shape {
+            path: path.to_owned(),
+            place: "size".to_owned(),
+            expected: format!("at most {most} bytes"),
+            found: "more".to_owned(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// A pipe or a device may have no end, and cannot be read twice.
+fn not_a_file(path: &Path) -> DataError {
+    DataError::Shape {
+        path: path.to_owned(),
+        place: "file".to_owned(),
+        expected: "a file, or a link to one".to_owned(),
+        found: "a pipe, a socket or a device".to_owned(),
     }
 }
 
@@ -239,6 +291,27 @@ mod tests {
         fs::create_dir(folder.path().join("4")).unwrap();
         let error = numbers(folder.path()).unwrap_err().to_string();
         assert!(error.contains("found the folder"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_or_a_device_is_refused_before_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.json");
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        for place in [path.as_path(), folder.path()] {
+            let error = Source::at(place).unwrap_err().to_string();
+            assert!(
+                error.contains("found a pipe, a socket or a device"),
+                "{error}"
+            );
+        }
+        let file = folder.path().join("other.json");
+        fs::write(&file, "[{\"a\": 1}]").unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&file, &path).unwrap();
+        assert_eq!(numbers(&path).unwrap(), [1]);
+        let error = Source::at(&folder.path().join("none.json")).unwrap_err();
+        assert!(matches!(error, DataError::Read { .. }), "{error}");
     }
 
     #[test]

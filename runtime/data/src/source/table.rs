@@ -4,6 +4,7 @@
 //! else: an empty cell, or one of the words that pandas takes for it, is nothing. A column of numbers stays text here, since
 //! it ends in a prompt; truth values are read where a judgement is wanted.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use serde_json::{Map, Value};
 
 use super::{EXPECTED_UTF8, Read1};
 use crate::error::DataError;
+
+/// Columns of a table, each of whose names every record has.
+const MOST_COLUMNS: usize = 10_000;
 
 /// Reads the records of a table whose cells end at `separator`, none longer than `most` bytes.
 pub(super) fn records<R: BufRead + Send>(
@@ -67,10 +71,14 @@ struct Table {
 
 impl Table {
     fn name_columns(&mut self, row: &csv::StringRecord) -> Result<(), DataError> {
+        if row.len() > MOST_COLUMNS {
+            let found = format!("{} cells", row.len());
+            return Err(self.wrong(1, format!("at most {MOST_COLUMNS} columns"), found));
+        }
         self.columns = row.iter().map(str::to_owned).collect();
-        let mut named = self.columns.iter().enumerate();
-        let twice = named.find(|(at, name)| self.columns[..*at].contains(name));
-        twice.map_or(Ok(()), |(_, name)| {
+        let mut seen = HashSet::new();
+        let twice = self.columns.iter().find(|name| !seen.insert(*name));
+        twice.map_or(Ok(()), |name| {
             let found = format!("the column `{name}` a second time");
             Err(self.wrong(1, "each column once".to_owned(), found))
         })
@@ -195,6 +203,14 @@ mod tests {
             let error = read(text, b',').unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        let wide: Vec<String> = (0..200_000).map(|number| number.to_string()).collect();
+        let wide = wide.join(",");
+        let error = records(wide.as_bytes(), &Path::new("t.csv").into(), b',', 1 << 22);
+        let error = error.err().unwrap().to_string();
+        assert!(
+            error.contains("expected at most 10000 columns, found 200000 cells"),
+            "{error}"
+        );
     }
 
     #[test]

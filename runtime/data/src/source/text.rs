@@ -1,6 +1,7 @@
-//! Records of a plain text: each line in the column `text`, as the original reads it.
+//! Records of a plain text: each line in the column `text`, as the original reads it. A line ends as Unix, Windows or old
+//! Macs end it.
 
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,32 +35,46 @@ pub(super) fn records<R: BufRead>(
 impl<R: BufRead> Lines<R> {
     fn advance(&mut self) -> Result<Option<(usize, Value)>, DataError> {
         let mut line = Vec::new();
-        let read = self
-            .reader
-            .by_ref()
-            .take(self.most as u64 + 1)
-            .read_until(b'\n', &mut line);
-        let read = read.map_err(|source| DataError::Read {
+        let unreadable = |source| DataError::Read {
             path: self.path.to_path_buf(),
             source,
-        })?;
-        if read == 0 {
+        };
+        let mut begun = false;
+        loop {
+            let bytes = self.reader.fill_buf().map_err(unreadable)?;
+            if bytes.is_empty() {
+                break;
+            }
+            begun = true;
+            let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+            let ended = end.map(|at| bytes[at]);
+            let used = end.map_or(bytes.len(), |at| at + 1);
+            self.reader.consume(used);
+            if line.len() > self.most {
+                return Err(DataError::RecordTooLarge {
+                    path: self.path.to_path_buf(),
+                    record: self.number + 1,
+                    most: self.most >> 20,
+                });
+            }
+            if ended == Some(b'\r')
+                && self
+                    .reader
+                    .fill_buf()
+                    .map_err(unreadable)?
+                    .starts_with(b"\n")
+            {
+                self.reader.consume(1);
+            }
+            if ended.is_some() {
+                break;
+            }
+        }
+        if !begun {
             return Ok(None);
         }
         self.number += 1;
-        if line.len() > self.most {
-            return Err(DataError::RecordTooLarge {
-                path: self.path.to_path_buf(),
-                record: self.number,
-                most: self.most >> 20,
-            });
-        }
-        if line.ends_with(b"\n") {
-            line.pop();
-        }
-        if line.ends_with(b"\r") {
-            line.pop();
-        }
         match String::from_utf8(line) {
             Ok(text) => Ok(Some((self.number, json!({"text": text})))),
             Err(_) => Err(DataError::Shape {
@@ -81,11 +96,20 @@ mod tests {
     #[test]
     fn a_line_is_a_record() {
         let path: Arc<Path> = Path::new("d.txt").into();
-        let all = records(&b"a b\r\n\n\xe4\xbd\xa0"[..], path.clone(), 10);
-        let texts: Vec<Value> = all
-            .map(|record| record.unwrap().1["text"].clone())
-            .collect();
-        assert_eq!(texts, ["a b", "", "你"]);
+        for (text, wanted) in [
+            (&b"a b\r\n\n\xe4\xbd\xa0"[..], &["a b", "", "你"][..]),
+            (b"a\rb\r\r\nc\n", &["a", "b", "", "c"]),
+            (b"\r", &[""]),
+            (b"", &[]),
+        ] {
+            // A buffer of one byte, so that a line's end spans two.
+            let reader = std::io::BufReader::with_capacity(1, text);
+            let all = records(reader, path.clone(), 10);
+            let texts: Vec<Value> = all
+                .map(|record| record.unwrap().1["text"].clone())
+                .collect();
+            assert_eq!(texts, wanted);
+        }
         let error = records(&b"ok\n\xc4\xe3\n"[..], path.clone(), 10)
             .nth(1)
             .unwrap();

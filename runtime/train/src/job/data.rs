@@ -39,6 +39,8 @@ pub struct DataSettings {
     pub packing: Packing,
     /// Records that are packed together.
     pub chunk: usize,
+    /// The original's workers, each of which packs a stretch of the records by itself.
+    pub workers: usize,
     /// How several datasets become one.
     pub mix: Mix,
     /// Texts that are too long become several examples, which overlap by so many tokens; none: they are cut off.
@@ -150,6 +152,7 @@ pub(super) fn settings(fields: &Fields) -> Result<DataSettings, JobError> {
         chunk: fields
             .whole("preprocessing_batch_size", 1)?
             .unwrap_or(USUAL_CHUNK) as usize,
+        workers: fields.whole("preprocessing_num_workers", 1)?.unwrap_or(1) as usize,
         mix,
         overlap,
         streaming: streaming(fields)?,
