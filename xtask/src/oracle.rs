@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{bench, demo, libtorch, paths, programs, shell};
 
+mod data;
 mod engines;
 mod papers;
 mod registry;
@@ -21,6 +22,12 @@ pub(crate) struct Args {
     /// Only this check (can be repeated)
     #[arg(long, value_enum)]
     only: Vec<Check>,
+    /// Made-up jobs whose data is compared
+    #[arg(long, value_name = "COUNT", default_value_t = 300)]
+    cases: u32,
+    /// What the made-up jobs are drawn from
+    #[arg(long, default_value_t = 0)]
+    seed: u32,
 }
 
 /// One program that reads what Ferry makes.
@@ -28,6 +35,8 @@ pub(crate) struct Args {
 enum Check {
     /// PEFT loads an adapter and answers as Ferry does.
     Peft,
+    /// Made-up datasets become LLaMA-Factory's own token ids and labels.
+    Data,
     /// One job through both engines gives the same losses.
     Engines,
     /// A model with each rule for stretched positions trains to the same losses in both engines.
@@ -54,6 +63,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::create_dir_all(&place)?;
     if asked(Check::Peft) {
         peft(&bench::python(args.python.as_deref())?, &place)?;
+    }
+    if asked(Check::Data) {
+        data::agree(
+            &bench::python(args.python.as_deref())?,
+            &place,
+            args.cases,
+            args.seed,
+        )?;
     }
     if asked(Check::Engines) {
         engines::agree(&bench::python(args.python.as_deref())?, &place)?;
