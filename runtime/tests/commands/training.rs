@@ -187,7 +187,7 @@ fn plain_texts_follow_the_trace() {
 
 #[test]
 fn comparisons_follow_the_trace() {
-    for run in ["dpo_lora", "orpo_lora", "simpo_lora"] {
+    for run in ["dpo_lora", "dpo_ld", "orpo_lora", "simpo_lora"] {
         follows_the_trace(run);
     }
 }

@@ -49,7 +49,8 @@ struct Answers {
 }
 
 impl Answers {
-    fn of(model: &Model, batch: &Batch) -> Result<Self, BackendError> {
+    /// `tail`: weight of a row's labels beyond the length of the other answer's.
+    fn of(model: &Model, batch: &Batch, tail: Option<f64>) -> Result<Self, BackendError> {
         let (pass, targets) = lay_out(batch)?;
         let (mut rows, mut counts) = (Vec::with_capacity(targets.len()), Vec::new());
         for (row, labels) in batch.labels.chunks(batch.columns.max(1)).enumerate() {
@@ -75,6 +76,10 @@ impl Answers {
             IGNORED,
             0.0,
         )?;
+        let losses = match tail {
+            None => losses,
+            Some(tail) => losses.f_mul(&place.of_slice(&weights(batch, tail))?)?,
+        };
         let rows = place.of_slice(&rows)?;
         Ok(Self {
             sums: zeros.f_index_add(0, &rows, &losses.f_neg()?)?,
@@ -85,6 +90,29 @@ impl Answers {
     fn means(&self) -> Result<Tensor, BackendError> {
         Ok(self.sums.f_div(&self.counts)?)
     }
+}
+
+/// One for each label up to the length of the shorter of two answers, counted from the first one, and `tail` for each behind.
+fn weights(batch: &Batch, tail: f64) -> Vec<f32> {
+    let labels = |row: usize| {
+        let cells = row * batch.columns..(row + 1) * batch.columns;
+        let labels = batch.labels[cells].iter().enumerate().skip(1);
+        labels.filter(|(_, label)| **label != IGNORED)
+    };
+    let rows = 0..batch.rows;
+    let weights = rows.flat_map(|row| {
+        let other = (row + batch.rows / 2) % batch.rows;
+        let common = labels(row).count().min(labels(other).count());
+        let first = labels(row).next().map_or(0, |(at, _)| at);
+        labels(row).map(move |(at, _)| {
+            if at < first + common {
+                1.0
+            } else {
+                tail as f32
+            }
+        })
+    });
+    weights.collect()
 }
 
 /// The first and the second half of a batch's rows.
@@ -118,8 +146,8 @@ fn before(
     batch: &Batch,
 ) -> Result<Answers, BackendError> {
     tch::no_grad(|| match reference {
-        Some(reference) => Answers::of(reference, batch),
-        None => without_adapter(model, |model| Answers::of(model, batch)),
+        Some(reference) => Answers::of(reference, batch, None),
+        None => without_adapter(model, |model| Answers::of(model, batch, None)),
     })
 }
 
@@ -152,7 +180,8 @@ fn preference(
             Ok(answers.sums.shallow_clone())
         }
     };
-    let answers = Answers::of(model, batch)?;
+    // As in the original the reference counts every token.
+    let answers = Answers::of(model, batch, settings.tail)?;
     let (chosen, rejected) = halves(&likelihoods(&answers)?)?;
     let (mut chosen_gain, mut rejected_gain) = (chosen.shallow_clone(), rejected.shallow_clone());
     if loss.needs_reference() {
@@ -240,10 +269,10 @@ fn feedback(
     if batch.desirable.len() != batch.rows || batch.rows == 0 {
         return Err(bad("not each of its answers is judged"));
     }
-    let answers = Answers::of(model, batch)?;
+    let answers = Answers::of(model, batch, None)?;
     let gain = answers.sums.f_sub(&before(model, reference, batch)?.sums)?;
     // How far the model has moved at all, seen on answers that belong to other questions.
-    let moved = tch::no_grad(|| Answers::of(model, mismatched))?
+    let moved = tch::no_grad(|| Answers::of(model, mismatched, None))?
         .sums
         .f_sub(&before(model, reference, mismatched)?.sums)?
         .f_mean(Kind::Float)?
@@ -310,6 +339,7 @@ mod tests {
             smoothing,
             ftx: 0.0,
             gamma: 0.3,
+            tail: None,
         };
         let (chosen, rejected) = (-0.4, -0.4 - margin);
         let tensor = |number: f64| Tensor::from_slice(&[number]);
@@ -320,6 +350,18 @@ mod tests {
             &tensor(margin),
         );
         losses.unwrap().double_value(&[0])
+    }
+
+    #[test]
+    fn tokens_beyond_the_other_answer_weigh_less() {
+        let no = IGNORED;
+        let batch = Batch {
+            rows: 2,
+            columns: 5,
+            labels: vec![no, 7, 7, 7, 7, no, no, 7, 7, no],
+            ..Batch::default()
+        };
+        assert_eq!(weights(&batch, 0.25), [1.0, 1.0, 0.25, 0.25, 1.0, 1.0]);
     }
 
     /// The formulas of the papers, written out in numbers.

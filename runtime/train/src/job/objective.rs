@@ -41,6 +41,8 @@ pub struct PreferenceSettings {
     pub ftx: f64,
     /// By how much the preferred answer should be likelier; only with [`PreferenceLoss::Simpo`].
     pub gamma: f64,
+    /// Weight of an answer's tokens beyond the length of the other answer (LD-DPO); none: that of all others.
+    pub tail: Option<f64>,
 }
 
 /// A loss over two answers.
@@ -129,6 +131,10 @@ fn preference(fields: &Fields) -> Result<PreferenceSettings, JobError> {
         smoothing,
         ftx: fields.number("pref_ftx", 0.0, 1e6)?,
         gamma: fields.number("simpo_gamma", 0.5, 1e6)?,
+        tail: match fields.text("ld_alpha")? {
+            None => None,
+            Some(_) => Some(fields.number("ld_alpha", 0.0, 1e3)?),
+        },
     })
 }
 
