@@ -54,11 +54,12 @@ impl Unread {
         for trouble in &self.0 {
             view.complain(trouble);
         }
-        let all = self.0.iter().map(|trouble| trouble.diagnose().outcome());
-        let all: Vec<Outcome> = all.chain([outcome]).collect();
-        let first = |wanted: &dyn Fn(&Outcome) -> bool| all.iter().copied().find(|one| wanted(one));
-        first(&|one| *one == Outcome::Untrusted)
-            .or_else(|| first(&|one| *one != Outcome::Done))
-            .unwrap_or(Outcome::Done)
+        let told = self.0.iter().map(|trouble| trouble.diagnose().outcome());
+        let all: Vec<Outcome> = told.chain([outcome]).collect();
+        if all.contains(&Outcome::Untrusted) {
+            return Outcome::Untrusted;
+        }
+        let bad = all.into_iter().find(|one| *one != Outcome::Done);
+        bad.unwrap_or(Outcome::Done)
     }
 }

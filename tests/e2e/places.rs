@@ -121,6 +121,49 @@ fn a_mount_that_cannot_take_an_install_is_named_and_nothing_is_left_on_it() {
 }
 
 #[test]
+fn a_folder_of_somebody_else_is_named_and_keeps_what_was_in_it() {
+    let site = Site::new();
+    let prefix = site.folder().join("srv");
+    let theirs = ["cache/apt/list", "cache/tokens.txt", "host/a", "www"];
+    for name in theirs {
+        let path = prefix.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "somebody's own").unwrap();
+    }
+    // A slip in the name of the prefix costs nobody anything.
+    let before = site.listing();
+    for words in [
+        &["uninstall", "--yes"][..],
+        &["uninstall", "--dry-run"],
+        &["gc"],
+        &["status"],
+    ] {
+        let said = at(&site, &prefix, words).ended_with(0);
+        assert!(said.data.contains("nothing"), "{said:?}");
+    }
+    assert_eq!(before, site.listing());
+    let (bundle, trust) = (site.bundle("1").display().to_string(), site.fingerprint());
+    let words = ["preflight", &bundle, "--trust-root", &trust, "--lang", "zh"];
+    let said = at(&site, &prefix, &words).ended_with(0);
+    assert!(said.data.contains("! [install.place-shared]"), "{said:?}");
+    assert!(said.data.contains("cache, host, www"), "{said:?}");
+    let said = install(&site, &prefix, "1").ended_with(0);
+    assert!(
+        said.words
+            .contains("other things and no install: cache, host, www"),
+        "{said:?}"
+    );
+    let again = install(&site, &prefix, "2").ended_with(0);
+    assert!(!again.words.contains("other things"), "{again:?}");
+    fs::create_dir_all(prefix.join("cache/tokens/a")).unwrap();
+    let _ = at(&site, &prefix, &["uninstall", "--yes"]).ended_with(0);
+    assert!(!prefix.join("cache/tokens").exists());
+    for name in theirs {
+        assert!(prefix.join(name).is_file(), "{name}");
+    }
+}
+
+#[test]
 fn a_prefix_of_which_a_part_is_another_disk_is_refused_before_anything_is_written() {
     for part in ["store", "releases", "store/sha256"] {
         let site = Site::new();

@@ -21,7 +21,7 @@ use crate::facts::FactFlags;
 use crate::layer::{self, LayerFlags, Place, judge};
 use crate::machine::{check_line, choose, program_folders, refuse_unfit};
 use crate::packages::{Packages, PackagesFlag};
-use crate::place::refuse_place;
+use crate::place::{note_strangers, refuse_place};
 use crate::resume::resume;
 use crate::terms::{AcceptFlags, login};
 use crate::trust::Root;
@@ -108,6 +108,7 @@ impl Args {
         if self.host.is_none() {
             let runs_programs = preview.runs_programs() || !choice.host.is_empty();
             refuse_place(&prefix, runs_programs, self.dry_run)?;
+            note_strangers(view, &prefix)?;
         }
         let kinds = choice.host.kinds();
         if !self.dry_run {

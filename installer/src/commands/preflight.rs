@@ -18,6 +18,7 @@ use crate::facts::FactFlags;
 use crate::layer::{LayerFlags, judge};
 use crate::machine::{check_json, check_line, choose, program_folders};
 use crate::packages::PackagesFlag;
+use crate::place::strangers;
 use crate::trust::{Root, signers};
 use crate::vendor::Vendor;
 
@@ -278,6 +279,7 @@ fn of_place(prefix: &Prefix, plan: Option<&InstallPlan>) -> Result<Check, Troubl
 fn of_prefix(bundle: &Verified, prefix: &Prefix, choices: &Choices) -> Result<Vec<Check>, Trouble> {
     let plan = InstallPlan::compute(bundle, prefix, choices);
     let mut checks = vec![of_place(prefix, plan.as_ref().ok())?];
+    checks.extend(strangers(prefix)?);
     match plan {
         Ok(plan) => {
             let (free, needed) = (plan.free.to_string(), plan.needed.to_string());

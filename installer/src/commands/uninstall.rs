@@ -51,7 +51,7 @@ impl Args {
         ];
         let stays = self.stays(&prefix)?;
         let value = json!({ "removed": gone, "dry_run": self.dry_run, "on_machine": stays });
-        let there = prefix.path().exists();
+        let there = prefix.is_used();
         if self.dry_run || !there {
             let code = if there {
                 "installer.would-uninstall"

@@ -1,6 +1,7 @@
 //! What can be done with releases that are installed: go back, remove.
 
 use std::io;
+use std::path::Path;
 
 use report::{Args, Diagnose, Outcome, Sink};
 
@@ -8,8 +9,9 @@ use crate::audit::{AuditError, Installed};
 use crate::check::check_tree;
 use crate::disk::{Disk, DiskError};
 use crate::guard::Guard;
+use crate::host::is_of_host;
 use crate::journal::{Action, Journal, JournalError};
-use crate::prefix::{Prefix, ReleaseName, switch_current};
+use crate::prefix::{Prefix, ReleaseName, names_in, switch_current};
 use crate::store::collect_garbage;
 
 /// A release could not be made current or removed.
@@ -200,8 +202,8 @@ pub fn remove_all(disk: &dyn Disk, _guard: &Guard, prefix: &Prefix) -> Result<()
             }
         }
         collect_garbage(disk, prefix)?;
-        disk.remove_tree(&prefix.cache())?;
-        disk.remove_tree(&prefix.host())?;
+        remove_known(disk, &prefix.cache(), |name| CACHES.contains(&name))?;
+        remove_known(disk, &prefix.host(), is_of_host)?;
         let store = prefix.store();
         let folders = [
             store.clone(),
@@ -243,6 +245,24 @@ fn told<T>(
     }
 }
 
+/// Removes what is known of a folder, and the folder if nothing else is in it: a prefix may be somebody's folder, with
+/// a cache of their own.
+fn remove_known(
+    disk: &dyn Disk,
+    folder: &Path,
+    is_known: impl Fn(&str) -> bool,
+) -> Result<(), DiskError> {
+    for name in names_in(folder)?.iter().filter(|name| is_known(name)) {
+        let path = folder.join(name);
+        if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            disk.remove_tree(&path)?;
+        } else {
+            disk.remove_file(&path)?;
+        }
+    }
+    disk.remove_empty_dir(folder)
+}
+
 /// A release is taken out of sight in one step, so that power cannot leave half of one under its name.
 fn take_away(disk: &dyn Disk, prefix: &Prefix, name: &ReleaseName) -> Result<(), DiskError> {
     let staging = prefix.staging(name);
@@ -265,3 +285,6 @@ fn current(prefix: &Prefix) -> Result<ReleaseName, ManageError> {
         AuditError::NothingInstalled { prefix }.into()
     })
 }
+
+/// What the runtime, Python and the other engine keep in the cache of a prefix.
+const CACHES: [&str; 4] = ["converted", "huggingface", "pycache", "tokens"];

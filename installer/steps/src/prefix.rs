@@ -149,6 +149,27 @@ impl Prefix {
         self.path.join("lock")
     }
 
+    /// Whether something was ever installed here, or began to be.
+    pub fn is_used(&self) -> bool {
+        let ours = [self.log(), self.store(), self.releases()];
+        ours.iter().any(|path| path.symlink_metadata().is_ok())
+    }
+
+    /// What others keep in the folder of a prefix that was never used.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn strangers(&self) -> Result<Vec<String>, DiskError> {
+        if self.is_used() {
+            return Ok(Vec::new());
+        }
+        let mut names = names_in(&self.path)?;
+        // What every file system has at its top, and what an install that was refused leaves.
+        names.retain(|name| !["lost+found", "lock"].contains(&name.as_str()));
+        names.sort();
+        Ok(names)
+    }
+
     /// The release that `current` names, or `None` where nothing is installed.
     ///
     /// # Errors
@@ -216,7 +237,8 @@ pub(crate) fn switch_current(
     disk.sync_dir(prefix.path())
 }
 
-fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
+/// Names of what is in a folder; one that is not there is empty.
+pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

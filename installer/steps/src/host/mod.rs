@@ -28,4 +28,5 @@ pub use remove::{OnMachine, on_machine};
 pub use run::{HostWork, run_host};
 pub use runner::{Ended, Places, Runner, ShellRunner};
 pub use state::Resume;
+pub(crate) use state::is_of_host;
 pub use step::HostStep;

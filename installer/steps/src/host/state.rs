@@ -86,6 +86,11 @@ impl State {
     }
 }
 
+/// Whether a name in `<prefix>/host` is one of this work's: the note, a vendor's file, where an installer works.
+pub(crate) fn is_of_host(name: &str) -> bool {
+    [STATE, NEXT, "work", "tmp"].contains(&name) || Digest::parse_hex(name).is_ok()
+}
+
 /// Name of the note in `<prefix>/host`.
 const STATE: &str = "state.json";
 const NEXT: &str = ".state.next";
