@@ -19,23 +19,22 @@ pub(crate) fn run(arguments: &PreviewArguments, view: &View) -> Result<(), Troub
     let PreviewArguments { count, skip, .. } = *arguments;
     let chosen =
         |items: &[Item]| -> Vec<Item> { items.iter().skip(skip).take(count).cloned().collect() };
-    let (examples, all) = match job.data.streaming {
-        Some(streaming) => ready.stream(&job, streaming, |streamed| {
+    let (examples, all) = if let Some(streaming) = job.data.streaming {
+        ready.stream(&job, streaming, |streamed| {
             if arguments.eval {
                 let items = streamed.eval_items();
                 return Ok((chosen(items), Some(items.len())));
             }
             let items = streamed.epoch(0, skip)?.take(count);
             Ok((items.collect::<Result<_, DataError>>()?, None))
-        })?,
-        None => {
-            let items = if arguments.eval {
-                &ready.prepared.eval_items
-            } else {
-                &ready.prepared.items
-            };
-            (chosen(items), Some(items.len()))
-        }
+        })?
+    } else {
+        let items = if arguments.eval {
+            &ready.prepared.eval_items
+        } else {
+            &ready.prepared.items
+        };
+        (chosen(items), Some(items.len()))
     };
     ready.warn(view);
     let shown = Shown(&ready.tokenizer);

@@ -6,7 +6,6 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "native")]
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -53,7 +52,6 @@ pub fn golden(rest: &str) -> PathBuf {
 }
 
 /// Runs a command that must succeed, and returns the result that it ends with.
-#[cfg(feature = "native")]
 pub fn result(command: &mut Command) -> Value {
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

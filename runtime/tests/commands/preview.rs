@@ -3,15 +3,13 @@
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, result};
 
 /// The examples that are shown in JSON.
 fn examples(bench: &Bench, arguments: &[&str]) -> Vec<Value> {
-    let output = bench.run(&[&["--json", "preview", "job.yaml"], arguments].concat());
-    let said = String::from_utf8(output.stdout).unwrap();
-    let last: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    let examples = last["examples"].as_array();
-    examples.unwrap_or_else(|| panic!("{said}")).clone()
+    let arguments = [&["--json", "preview", "job.yaml"], arguments].concat();
+    let shown = result(&mut bench.command(&arguments));
+    shown["examples"].as_array().unwrap().clone()
 }
 
 #[test]
