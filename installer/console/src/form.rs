@@ -58,7 +58,8 @@ fn gaps<'t>(form: &'static str, text: &'t str) -> Option<Vec<(&'static str, &'t 
 
 fn suits(name: &str, gap: &str) -> bool {
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    !gap.is_empty() && !gap.contains(BETWEEN) && (name.len() > 1 || number(gap))
+    let whole = !gap.contains(BETWEEN) && !gap.contains(PLACE);
+    !gap.is_empty() && whole && (name.len() > 1 || number(gap))
 }
 
 fn fill(entry: &Text, gaps: &[(&str, &str)]) -> String {
@@ -77,6 +78,8 @@ fn fill(entry: &Text, gaps: &[(&str, &str)]) -> String {
 }
 
 const FORM: &str = "form.";
+/// Behind this a text says where in a document it is wrong, whatever is wrong there: a form of its own.
+const PLACE: &str = " at line ";
 
 #[cfg(test)]
 mod tests {
@@ -100,6 +103,12 @@ mod tests {
                 Some(vec![("a1", "x"), ("b1", "y: z")]),
             ),
             ("{a1}: {b1}", "x: y; z", None),
+            ("{a1}: {b1}", "x: y at line 1 column 2", None),
+            (
+                "{problem} at line {n} column {m}",
+                "x: y at line 1 column 2",
+                Some(vec![("problem", "x: y"), ("n", "1"), ("m", "2")]),
+            ),
             ("plain", "plain", Some(vec![])),
             ("plain", "plain too", None),
         ] {

@@ -140,6 +140,21 @@ mod tests {
                 "https://a/b 返回 500；与 https://b 的连接失败：超时",
             ),
             (
+                "reason",
+                "EOF while parsing a string at line 3 column 30",
+                "在字符串的中间结束（第 3 行第 30 列）",
+            ),
+            (
+                "cause",
+                "unknown field `x`, expected one of `a`, `b` at line 1 column 4",
+                "未知字段 `x`，应为下列之一：`a`, `b`（第 1 行第 4 列）",
+            ),
+            (
+                "cause",
+                "cannot parse `/opt/ferry/releases/a/release.json`",
+                "无法解析 `/opt/ferry/releases/a/release.json`",
+            ),
+            (
                 "problem",
                 "unknown field `driver`, expected one of `a`, `b`",
                 "未知字段 `driver`，应为下列之一：`a`, `b`",
