@@ -146,6 +146,16 @@ mod tests {
             ),
             (
                 "cause",
+                "expected `,` or `}` at line 3 column 22",
+                "此处应为 `,` 或 `}`（第 3 行第 22 列）",
+            ),
+            (
+                "cause",
+                "Model missing. at line 1 column 2",
+                "Model missing.（第 1 行第 2 列）",
+            ),
+            (
+                "cause",
                 "unknown field `x`, expected one of `a`, `b` at line 1 column 4",
                 "未知字段 `x`，应为下列之一：`a`, `b`（第 1 行第 4 列）",
             ),
