@@ -15,6 +15,7 @@ use crate::material::{Keep, Ready};
 use crate::model_folder;
 use crate::placed_job::fitted;
 use crate::positions;
+use crate::rows::{self, Row};
 use crate::rules::Applied;
 use crate::{CheckArguments, JobArguments};
 
@@ -54,10 +55,20 @@ pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble
     };
     let report = Report::make(&job, &shape, &ready, point.as_ref(), device)?;
     report.warn(view);
-    view.result(
-        &report.to_json(&job, &ready, &applied),
-        &report.lines(view).join("\n"),
-    );
+    // What is read while it is trained on is not at hand here.
+    let shown = if job.data.streaming.is_none() {
+        arguments.rows
+    } else {
+        0
+    };
+    let rows = rows::first(&ready, shown.into())?;
+    let mut value = report.to_json(&job, &ready, &applied);
+    let mut lines = report.lines(view);
+    if shown > 0 {
+        lines.extend(rows.iter().map(Row::line));
+        value["rows"] = json!(rows);
+    }
+    view.result(&value, &lines.join("\n"));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod material;
 mod model_folder;
 mod native;
 mod preview;
+mod rows;
 mod rules;
 mod run_log;
 mod signals;
@@ -30,6 +31,8 @@ mod eval;
 mod exam;
 #[cfg(feature = "native")]
 mod export;
+#[cfg(feature = "native")]
+mod http;
 #[cfg(feature = "native")]
 mod model;
 #[cfg(feature = "native")]
@@ -50,6 +53,8 @@ mod talk;
 mod train;
 #[cfg(feature = "native")]
 mod tuning;
+#[cfg(feature = "native")]
+mod web;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,7 +66,7 @@ use report::{Outcome, Sink as _, Trouble};
 use crate::device::{Chosen, DeviceArguments};
 use crate::engine::{Engine, EngineArguments};
 use crate::home::Home;
-use crate::native::{ApiArguments, ChatArguments};
+use crate::native::{ApiArguments, ChatArguments, WebArguments};
 
 /// Fine-tunes and chats with models on this machine. Opens no connection.
 ///
@@ -71,6 +76,9 @@ use crate::native::{ApiArguments, ChatArguments};
 struct Arguments {
     #[command(flatten)]
     flags: Flags,
+    /// Leave the session of whoever starts this, so that its end ends nothing here
+    #[arg(long, global = true, hide = true)]
+    own_session: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -91,6 +99,9 @@ enum Command {
     Chat(ChatArguments),
     /// Serve a model to clients of the OpenAI interface
     Api(ApiArguments),
+    /// Serve a page for the browser: choose, check, start, watch, try and export
+    #[command(alias = "webui")]
+    Web(WebArguments),
     /// Write a model with its adapters added for good, for any program to load
     Export(JobArguments),
     /// Show how the run in an output folder goes, until it ends; watching is no part of the run
@@ -136,6 +147,9 @@ struct CheckArguments {
     /// Processes of this machine that would train together
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     processes: u16,
+    /// Show the first examples as the model will see them
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    rows: u8,
 }
 
 /// What `preview` needs.
@@ -197,6 +211,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(status) => return status,
     };
+    if arguments.own_session {
+        // It has one already where the program started itself anew.
+        let _had_one = rustix::process::setsid();
+    }
     start_as_the_device_needs(&arguments.command);
     let view = View::from_flags(&arguments.flags);
     match run(&arguments.command, &view) {
@@ -234,7 +252,11 @@ fn start_as_the_device_needs(command: &Command) {
         Command::Chat(arguments) => Some(&arguments.talk.device),
         Command::Api(arguments) => Some(&arguments.talk.device),
         Command::Doctor(arguments) => Some(arguments),
-        Command::Preview(_) | Command::Export(_) | Command::Watch(_) | Command::Stop(_) => None,
+        Command::Preview(_)
+        | Command::Export(_)
+        | Command::Watch(_)
+        | Command::Stop(_)
+        | Command::Web(_) => None,
     };
     let chosen = arguments.map_or_else(Chosen::processor, |given| Chosen::by(given, &home));
     start::again_where_needed(chosen.policy, &device::folders(&home));
@@ -257,12 +279,15 @@ fn run(command: &Command, view: &View) -> Result<Outcome, Trouble> {
         #[cfg(feature = "native")]
         Command::Api(arguments) => api::run(arguments, view)?,
         #[cfg(feature = "native")]
+        Command::Web(arguments) => web::run(arguments, view)?,
+        #[cfg(feature = "native")]
         Command::Export(arguments) => export::run(arguments, view)?,
         #[cfg(not(feature = "native"))]
         Command::Predict(_)
         | Command::Eval(_)
         | Command::Chat(_)
         | Command::Api(_)
+        | Command::Web(_)
         | Command::Export(_) => return Err(error::RuntimeError::NotNative.into()),
     }
     Ok(Outcome::Done)

@@ -35,20 +35,26 @@ pub(crate) fn run(arguments: &WatchArguments, view: &View) -> Result<Outcome, Tr
     }
 }
 
-/// Asks a run to end.
-pub(crate) fn stop(arguments: &StopArguments, view: &View) -> Result<(), Trouble> {
-    let folder = &arguments.output_dir;
+/// Asks the run in a folder to end, if it works.
+pub(crate) fn ask_to_end(folder: &Path) -> Result<bool, RuntimeError> {
     let record = record(folder)?;
     let running = record.state == State::Running;
     if running {
         let again = is_asked_to_stop(folder);
         ask_to_stop(folder).map_err(|source| RuntimeError::CannotAsk {
-            path: folder.clone(),
+            path: folder.to_owned(),
             source,
         })?;
         // The file is looked at by the program that started the run; where that was killed, nobody does.
         engine::end_orphan(folder, &record, again);
     }
+    Ok(running)
+}
+
+/// Asks a run to end.
+pub(crate) fn stop(arguments: &StopArguments, view: &View) -> Result<(), Trouble> {
+    let folder = &arguments.output_dir;
+    let running = ask_to_end(folder)?;
     let path = folder.display().to_string();
     let code = if running {
         "runtime.stop-asked"

@@ -75,6 +75,13 @@ pub fn text<N: AsRef<str>>(language: Language, code: &str, args: &[(N, String)])
     })
 }
 
+/// Every text of `language` whose code begins with `prefix`, its gaps open: for a front end that fills them itself.
+pub fn texts(language: Language, prefix: &str) -> Vec<(&'static str, &'static Text)> {
+    let all = catalog(language).range(prefix.to_owned()..);
+    let own = all.take_while(|(code, _)| code.starts_with(prefix));
+    own.map(|(code, entry)| (code.as_str(), entry)).collect()
+}
+
 /// Columns that `text` takes on a terminal: a Han character takes two.
 pub fn display_width(text: &str) -> usize {
     text.width()

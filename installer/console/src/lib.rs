@@ -17,7 +17,7 @@ mod qr;
 mod view;
 
 pub use arguments::arguments;
-pub use catalog::{Language, Text, display_width, text};
+pub use catalog::{Language, Text, display_width, text, texts};
 pub use flags::{ColorChoice, Flags};
 pub use mistake::mistake_in_chinese;
 pub use prompt::PromptError;

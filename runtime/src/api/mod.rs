@@ -9,17 +9,16 @@
 //! times, and how many questions wait. A client that leaves ends its answer: the engine finds nobody to tell it.
 
 mod calls;
-mod door;
 mod engine;
 mod events;
-mod patient;
 mod refusal;
 mod reply;
 mod request;
 mod server;
 mod stops;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,29 +27,28 @@ use std::time::Duration;
 
 use console::View;
 use report::Trouble;
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use crate::ApiArguments;
 use crate::error::RuntimeError;
+use crate::http::{Address, Door, Listener};
 use crate::signals::stop_on_request;
 use crate::talk::Talk;
 
-use door::Door;
 use engine::{Engine, Order};
 use server::{App, Counts};
 
 pub(crate) fn run(arguments: &ApiArguments, view: &View) -> Result<(), Trouble> {
     let wish = address(arguments.listen.as_deref())?;
     // Before the model is loaded, which takes long: an address that is taken is found out at once.
-    let fault = |source| RuntimeError::Listen {
-        address: wish.to_string(),
-        source,
-    };
-    let listener = TcpListener::bind(wish).map_err(fault)?;
-    listener.set_nonblocking(true).map_err(fault)?;
-    let address = listener.local_addr().map_err(fault)?;
-    let (door, made) = Door::settle(arguments.token_file.as_deref(), address.ip())?;
+    let listener = Listener::bind(&wish)?;
+    let address = listener.address()?;
+    let (door, made) = Door::settle(arguments.token_file.as_deref(), "API_KEY", &address)?;
+    if arguments.until_input_ends {
+        end_with_input();
+    }
     let Talk {
         model, voice, name, ..
     } = Talk::open(&arguments.talk, view)?;
@@ -79,7 +77,7 @@ pub(crate) fn run(arguments: &ApiArguments, view: &View) -> Result<(), Trouble> 
             served
         })
     };
-    let url = format!("http://{address}/v1");
+    let url = address.url("/v1");
     let told = match &made {
         Some(token) => format!(
             "{url}\n{}",
@@ -101,7 +99,10 @@ pub(crate) fn run(arguments: &ApiArguments, view: &View) -> Result<(), Trouble> 
     engine.run(waiting);
     let _gone = close.send(true);
     match served.join() {
-        Ok(served) => served.map_err(fault)?,
+        Ok(served) => served.map_err(|source| RuntimeError::Listen {
+            address: wish.to_string(),
+            source,
+        })?,
         Err(panic) => std::panic::resume_unwind(panic),
     }
     let answered = app.counts.answered.load(Ordering::Relaxed);
@@ -111,9 +112,17 @@ pub(crate) fn run(arguments: &ApiArguments, view: &View) -> Result<(), Trouble> 
     Ok(())
 }
 
+/// Ends this program as `kill` does when its input ends: when the program that started it is gone, however it went.
+fn end_with_input() {
+    thread::spawn(|| {
+        let _all = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _alone = rustix::process::kill_process(rustix::process::getpid(), Signal::TERM);
+    });
+}
+
 /// What to listen on: what is asked for, else what the original's `API_HOST` and `API_PORT` say, else this machine's
 /// own port 8000.
-fn address(asked: Option<&str>) -> Result<SocketAddr, RuntimeError> {
+fn address(asked: Option<&str>) -> Result<Address, RuntimeError> {
     let of_environment = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let text = asked.map_or_else(
         || {
@@ -129,15 +138,7 @@ fn address(asked: Option<&str>) -> Result<SocketAddr, RuntimeError> {
         },
         str::to_owned,
     );
-    // No name is looked up: that would ask another machine.
-    let plain = text.replacen("localhost:", "127.0.0.1:", 1);
-    plain.parse().map_err(|_| RuntimeError::Listen {
-        address: text,
-        source: std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            "not an address with a port, such as 127.0.0.1:8000",
-        ),
-    })
+    Address::parse(&text)
 }
 
 /// The model's name for clients.
@@ -153,25 +154,4 @@ fn shown_name(name: &str) -> String {
                 |last| last.to_string_lossy().into_owned(),
             )
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_numbers() {
-        for (asked, wanted) in [
-            ("127.0.0.1:0", Some("127.0.0.1:0")),
-            ("localhost:81", Some("127.0.0.1:81")),
-            ("[::1]:8000", Some("[::1]:8000")),
-            ("0.0.0.0:8000", Some("0.0.0.0:8000")),
-            ("example.org:80", None),
-            ("127.0.0.1", None),
-            ("127.0.0.1:99999", None),
-        ] {
-            let found = address(Some(asked)).ok().map(|address| address.to_string());
-            assert_eq!(found.as_deref(), wanted, "{asked}");
-        }
-    }
 }

@@ -3,6 +3,8 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use crate::http::Shut;
+
 /// A request that gets no answer.
 #[derive(Debug, PartialEq)]
 pub(super) struct Refusal {
@@ -54,6 +56,20 @@ impl Refusal {
     /// Something failed here.
     pub(super) fn fault(reason: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", reason)
+    }
+
+    /// It is not let in.
+    pub(super) fn shut(shut: Shut) -> Self {
+        match shut {
+            Shut::ForeignHost => {
+                let message = "without a token this server answers requests to localhost only";
+                Self::new(StatusCode::FORBIDDEN, "foreign_host", message)
+            }
+            Shut::NoToken => {
+                let message = "send the right token as `Authorization: Bearer TOKEN`";
+                Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+            }
+        }
     }
 
     /// The program ends.

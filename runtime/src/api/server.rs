@@ -1,49 +1,28 @@
 //! Connections and paths.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Bytes, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{interval, sleep, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 
-use super::door::Door;
 use super::engine::{Ask, Order, Reply};
 use super::events::Events;
-use super::patient::Patient;
 use super::refusal::Refusal;
 use super::reply::{Head, now};
 use super::request::ChatRequest;
+use crate::http::{self, Answer, BodyFault, Door, Listener, json_answer, with_type};
 use crate::talk::Voice;
-
-/// Connections at a time; more wait to be accepted.
-const CONNECTIONS: usize = 128;
-/// How often a wish to end is looked for.
-const LOOK_TIME: Duration = Duration::from_millis(50);
-/// How long connections may go on when the program ends.
-const END_TIME: Duration = Duration::from_secs(2);
-/// The longest head of a request, in bytes and in fields.
-const HEAD_SIZE: usize = 16 << 10;
-const HEAD_FIELDS: usize = 64;
-/// How many times the size of the largest body is read before a client is cut off.
-const PASSED_OVER: usize = 8;
 
 /// What all connections share.
 pub(super) struct App {
@@ -69,82 +48,25 @@ pub(super) struct Counts {
     pub(super) answered: AtomicU64,
 }
 
-type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
-
 /// Serves until `closed` is told. Where `stop` is set, as a signal does, the engine is told.
 pub(super) fn serve(
-    listener: TcpListener,
+    listener: Listener,
     app: &Arc<App>,
     stop: &AtomicBool,
-    mut closed: watch::Receiver<bool>,
+    closed: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(2)
-        .build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut open = JoinSet::new();
-        let mut looks = interval(LOOK_TIME);
-        loop {
-            let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            };
-            let (place, stream) = tokio::select! {
-                next = next => {
-                    let (Ok(place), Ok((stream, _))) = next else {
-                        // Out of files, or the client is gone already: others may fare better in a moment.
-                        sleep(LOOK_TIME).await;
-                        continue;
-                    };
-                    (place, stream)
-                }
-                _ = looks.tick() => {
-                    if stop.load(Ordering::Relaxed) {
-                        // Where the queue is full the engine is not asleep, and sees the flag itself.
-                        let _full = app.orders.try_send(Order::Stop);
-                    }
-                    continue;
-                }
-                _ = closed.changed() => break,
-            };
-            while open.try_join_next().is_some() {}
-            let (app, closed) = (Arc::clone(app), closed.clone());
-            open.spawn(async move {
-                connection(stream, app, closed).await;
-                drop(place);
-            });
+    let look = || {
+        if stop.load(Ordering::Relaxed) {
+            // Where the queue is full the engine is not asleep, and sees the flag itself.
+            let _full = app.orders.try_send(Order::Stop);
         }
-        let ended = async { while open.join_next().await.is_some() {} };
-        let _cut = timeout(END_TIME, ended).await;
-        Ok(())
-    })
-}
-
-async fn connection(stream: TcpStream, app: Arc<App>, mut closed: watch::Receiver<bool>) {
-    let _slower = stream.set_nodelay(true);
-    let patience = app.patience;
-    let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(answer(&app, request).await) }
-    });
-    let io = TokioIo::new(Patient::new(stream, 2 * patience));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .max_headers(HEAD_FIELDS)
-        .max_header_size(HEAD_SIZE)
-        .serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        // A client that breaks the rules or leaves concerns nobody else.
-        _ended = connection.as_mut() => return,
-        _ = closed.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ended = connection.await;
+    };
+    let answering = Arc::clone(app);
+    let handler = move |request| {
+        let app = Arc::clone(&answering);
+        async move { answer(&app, request).await }
+    };
+    http::serve(listener, app.patience, look, closed, handler)
 }
 
 /// Answers a request, whatever it is.
@@ -189,7 +111,7 @@ async fn route(app: &Arc<App>, request: Request<Incoming>) -> Result<Answer, Ref
             _ => Err(wrong_method("use_get", "GET")),
         };
     }
-    app.door.check(request.headers())?;
+    app.door.check(request.headers()).map_err(Refusal::shut)?;
     let model = path.strip_prefix("/v1/models");
     match (path.as_str(), model) {
         ("/v1/chat/completions", _) if request.method() == Method::POST => {
@@ -277,48 +199,23 @@ async fn body(app: &App, request: Request<Incoming>) -> Result<Vec<u8>, Refusal>
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Refusal::new(status, "not_json", message));
     }
-    let too_large = || {
-        let message = format!("a request may have {} bytes", app.largest);
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-    };
-    if request.body().size_hint().lower() > (PASSED_OVER * app.largest) as u64 {
-        return Err(too_large());
-    }
-    match timeout(2 * app.patience, read(request.into_body(), app.largest)).await {
-        Ok(Ok(Some(body))) => Ok(body),
-        Ok(Ok(None)) => Err(too_large()),
-        Ok(Err(error)) => {
+    match http::whole(request.into_body(), app.largest, app.patience).await {
+        Ok(body) => Ok(body),
+        Err(BodyFault::TooLarge) => {
+            let message = format!("a request may have {} bytes", app.largest);
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            Err(Refusal::new(status, "too_large", message))
+        }
+        Err(BodyFault::Cut(error)) => {
             let message = format!("the body was cut off: {error}");
             Err(Refusal::new(StatusCode::BAD_REQUEST, "body_cut", message))
         }
-        Err(_) => {
+        Err(BodyFault::TooSlow) => {
             let message = "the body took too long to come";
-            Err(Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "too_slow",
-                message,
-            ))
+            let status = StatusCode::REQUEST_TIMEOUT;
+            Err(Refusal::new(status, "too_slow", message))
         }
     }
-}
-
-/// A whole body, if it is not too large. What is somewhat larger is read all the same and forgotten: a client that is cut
-/// off while it sends does not see why.
-async fn read(mut body: Incoming, largest: usize) -> Result<Option<Vec<u8>>, hyper::Error> {
-    let mut bytes = Vec::new();
-    let mut size = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
-        size += data.len();
-        if size <= largest {
-            bytes.extend_from_slice(&data);
-        } else if size > PASSED_OVER * largest {
-            break;
-        }
-    }
-    Ok((size <= largest).then_some(bytes))
 }
 
 /// A question that can be answered.
@@ -388,28 +285,10 @@ impl App {
     }
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Answer {
-    let body = Full::new(Bytes::from(value.to_string())).boxed_unsync();
-    with_type(status, "application/json", body)
-}
-
 fn event_answer(events: Events) -> Answer {
     let mut answer = with_type(StatusCode::OK, "text/event-stream", events.boxed_unsync());
     answer
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    answer
-}
-
-fn with_type(
-    status: StatusCode,
-    kind: &'static str,
-    body: UnsyncBoxBody<Bytes, Infallible>,
-) -> Answer {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
 }

@@ -162,7 +162,7 @@ impl Drop for Server {
 }
 
 /// Status and body of an answer; zero where the connection was closed without one.
-fn answer_of(mut stream: TcpStream) -> (u16, String) {
+pub fn answer_of(mut stream: TcpStream) -> (u16, String) {
     let mut bytes = Vec::new();
     let _reset_at_the_end = stream.read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -41,3 +41,5 @@ mod stand_in;
 mod training;
 #[cfg(feature = "native")]
 mod watching;
+#[cfg(feature = "native")]
+mod web;

@@ -11,6 +11,11 @@ use crate::rope::Scaling;
 /// The kinds of model that [`crate::Model`] computes, as error messages name them.
 pub(crate) const KNOWN: &str = "llama, mistral, qwen2, qwen3, qwen3_moe";
 
+/// Whether a model of this `model_type` can be computed at all.
+pub fn is_known_family(kind: &str) -> bool {
+    KNOWN.split(", ").any(|known| known == kind)
+}
+
 /// The shape of a model.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -63,7 +68,7 @@ impl ModelConfig {
     pub fn from_json(path: &Path, value: &Value) -> Result<Self, BackendError> {
         let fields = Fields { path, value };
         let kind = value["model_type"].as_str().unwrap_or("none").to_owned();
-        if !KNOWN.split(", ").any(|known| known == kind) {
+        if !is_known_family(&kind) {
             return Err(BackendError::UnknownArchitecture {
                 path: path.to_owned(),
                 found: kind,

@@ -55,7 +55,7 @@ mod value_head;
 mod weight;
 
 pub use beams::Beams;
-pub use config::ModelConfig;
+pub use config::{ModelConfig, is_known_family};
 pub use error::BackendError;
 pub use export::{ExportOptions, Exported};
 pub use generate::{Continuation, End, Generator, Made, generate};

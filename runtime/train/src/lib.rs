@@ -39,8 +39,8 @@ pub use plot::{png, smoothed, svg};
 pub use results::{save_file, save_results, speed};
 pub use run::{Ending, Material, Summary, begin, run};
 pub use run_folder::{
-    Failure, HANDED_JOB, HANDED_LOG, OTHER_MACHINE, Record, RunFolder, State, ask_to_stop,
-    is_asked_to_stop,
+    FRONT_JOB, FRONT_SAID, Failure, HANDED_JOB, HANDED_LOG, OTHER_MACHINE, Record, RunFolder,
+    State, ask_to_stop, is_asked_to_stop,
 };
 pub use schedule::{Curve, Plateau, Scheduler, Stages};
 pub use shape::{ModelShape, ShapeError};

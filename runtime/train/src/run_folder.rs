@@ -4,6 +4,7 @@
 //! <output_dir>/run.lock   locked as long as the run lives, however it dies
 //!              run.json   how the run stands; `running` without the lock means that it was cut off
 //!              stop       whoever makes it asks the run to end after its step and save
+//!              job.yaml, said.jsonl   of a run that a front end started: its job, and what the command said
 //!              llamafactory.yaml, llamafactory.log   of a run that another program does: its job, and what it said
 //! ```
 //!
@@ -28,6 +29,12 @@ const STOP: &str = "stop";
 
 /// The job as a run of LLaMA-Factory has it, in the run's folder.
 pub const HANDED_JOB: &str = "llamafactory.yaml";
+
+/// The job of a run that a front end started, in the run's folder.
+pub const FRONT_JOB: &str = "job.yaml";
+
+/// What the command of that run said, a line of JSON each.
+pub const FRONT_SAID: &str = "said.jsonl";
 
 /// Start of the name of a folder that another machine of a run has in the first one's; its number follows.
 pub const OTHER_MACHINE: &str = "node-";
@@ -272,7 +279,16 @@ impl From<Ending> for State {
 /// Whether an entry of an output folder only says how a run stands, or stood: no result that could be lost.
 pub(crate) fn is_record(entry: &DirEntry) -> bool {
     let name = entry.file_name();
-    let files = [LOCK, RECORD, RECORD_PARTIAL, STOP, HANDED_JOB, HANDED_LOG];
+    let files = [
+        LOCK,
+        RECORD,
+        RECORD_PARTIAL,
+        STOP,
+        HANDED_JOB,
+        HANDED_LOG,
+        FRONT_JOB,
+        FRONT_SAID,
+    ];
     let machine = name
         .to_str()
         .and_then(|name| name.strip_prefix(OTHER_MACHINE));

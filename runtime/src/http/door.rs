@@ -8,11 +8,10 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
 use sha2::{Digest as _, Sha256};
 
-use super::refusal::Refusal;
+use super::listener::Address;
 use crate::chance;
 use crate::error::RuntimeError;
 
@@ -20,28 +19,39 @@ use crate::error::RuntimeError;
 const LONGEST: u64 = 4096;
 
 /// What a request must show.
-pub(super) enum Door {
+#[derive(Clone)]
+pub(crate) enum Door {
     /// That it was meant for this machine.
     ForThisMachine,
     /// The token with this digest.
     Token([u8; 32]),
 }
 
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Shut {
+    /// It was meant for another machine.
+    ForeignHost,
+    /// It does not show the token.
+    NoToken,
+}
+
 impl Door {
-    /// The token in a file, else that in `API_KEY`. Where neither is there, one is made if the server is for others than
-    /// this machine, and returned to be told once.
-    pub(super) fn settle(
+    /// The token in a file, else that in the environment's `variable`. Where neither is there, one is made if the server
+    /// is for others than this machine, and returned to be told once.
+    pub(crate) fn settle(
         file: Option<&Path>,
-        address: IpAddr,
+        variable: &str,
+        address: &Address,
     ) -> Result<(Self, Option<String>), RuntimeError> {
         let given = match file {
             Some(path) => Some(read(path)?),
-            None => std::env::var("API_KEY").ok().filter(|key| !key.is_empty()),
+            None => std::env::var(variable).ok().filter(|key| !key.is_empty()),
         };
         if let Some(token) = given {
             return Ok((Self::of(&token), None));
         }
-        if address.is_loopback() {
+        if address.is_of_this_machine() {
             return Ok((Self::ForThisMachine, None));
         }
         let token = chance::token().map_err(|source| RuntimeError::Listen {
@@ -51,41 +61,38 @@ impl Door {
         Ok((Self::of(&token), Some(token)))
     }
 
-    fn of(token: &str) -> Self {
+    pub(crate) fn of(token: &str) -> Self {
         Self::Token(Sha256::digest(token.as_bytes()).into())
     }
 
     /// Lets a request in, or says why not.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Shut> {
         match self {
             Self::ForThisMachine => {
                 let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-                if host.is_some_and(is_this_machine) {
-                    return Ok(());
-                }
-                let message = "without a token this server answers requests to localhost only";
-                Err(Refusal::new(StatusCode::FORBIDDEN, "foreign_host", message))
+                let meant = host.is_some_and(is_this_machine);
+                meant.then_some(()).ok_or(Shut::ForeignHost)
             }
-            Self::Token(wanted) => {
+            Self::Token(_) => {
                 let shown = headers.get(AUTHORIZATION);
                 let shown = shown.and_then(|value| value.to_str().ok());
                 let shown = shown.and_then(|value| value.split_once(' '));
                 let shown = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-                let digest: [u8; 32] = match shown {
-                    Some((_, token)) => Sha256::digest(token.trim().as_bytes()).into(),
-                    None => [0; 32],
-                };
-                // Of digests, and all of it each time: how long it takes tells nothing about the token.
-                let differing = digest.iter().zip(wanted);
-                let differing = differing.fold(0, |sum, (a, b)| sum | (a ^ b));
-                if shown.is_some() && differing == 0 {
-                    return Ok(());
-                }
-                let message = "send the right token as `Authorization: Bearer TOKEN`";
-                let status = StatusCode::UNAUTHORIZED;
-                Err(Refusal::new(status, "invalid_api_key", message))
+                let opens = shown.is_some_and(|(_, token)| self.opens_by(token.trim()));
+                opens.then_some(()).ok_or(Shut::NoToken)
             }
         }
+    }
+
+    /// Whether it has a token, and this is it.
+    pub(crate) fn opens_by(&self, token: &str) -> bool {
+        let Self::Token(wanted) = self else {
+            return false;
+        };
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        // Of digests, and all of it each time: how long it takes tells nothing about the token.
+        let differing = digest.iter().zip(wanted);
+        differing.fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
     }
 }
 
@@ -111,7 +118,7 @@ fn read(path: &Path) -> Result<String, RuntimeError> {
 }
 
 /// Whether a `Host` means this machine, whatever the port.
-fn is_this_machine(host: &str) -> bool {
+pub(crate) fn is_this_machine(host: &str) -> bool {
     let port = |rest: &str| rest.is_empty() || rest.starts_with(':');
     if let Some(rest) = host.strip_prefix('[') {
         let Some((inside, rest)) = rest.split_once(']') else {
@@ -147,7 +154,7 @@ mod tests {
             "Bearer",
         ] {
             let refused = door.check(&with("authorization", wrong)).unwrap_err();
-            assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{wrong}");
+            assert_eq!(refused, Shut::NoToken, "{wrong}");
         }
         assert!(door.check(&with("host", "localhost")).is_err());
     }
