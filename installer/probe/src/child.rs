@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::host::READ_LIMIT;
+
 /// What a program said, and how it ended.
 #[derive(Debug)]
 pub struct Ran {
@@ -161,8 +163,8 @@ fn all_of(pipe: &Receiver<Vec<u8>>) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of the longest text that is kept.
-const KEPT: usize = 4 * 1024 * 1024;
+/// Bytes of the longest text that is kept; who reads a list tells by it that the list was cut.
+const KEPT: usize = READ_LIMIT as usize;
 /// How long something that must end at once is waited for: a silent pipe, a process that was ended.
 const AFTER_THE_END: Duration = Duration::from_secs(1);
 

@@ -211,7 +211,7 @@ fn run_bounded(mut command: Command) -> io::Result<String> {
     Ok(ran.said())
 }
 
-/// Bytes of the longest file that is read; what is longer is cut.
+/// Bytes of the longest file, and of the longest answer of a program; what is longer is cut.
 pub(crate) const READ_LIMIT: u64 = 4 * 1024 * 1024;
 const LIST_LIMIT: usize = 65_536;
 const RUN_LIMIT: Duration = Duration::from_secs(20);
