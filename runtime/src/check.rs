@@ -27,6 +27,8 @@ pub(crate) fn run(arguments: &CheckArguments, view: &View) -> Result<(), Trouble
     let (job, applied) = fitted(&mut chosen, settings, view, read)?;
     let folder = model_folder::find(&job.model, &home, view)?;
     let mut shape = ModelShape::read(&folder)?;
+    // Devices widen what they are given.
+    shape.narrow &= chosen.is_processor();
     if let Some(stretch) = job.stretch {
         let reach = stretch.reach(shape.made_for);
         if reach.factor() > 1 {
@@ -101,6 +103,8 @@ fn longest_batch(job: &Job) -> Vec<Item> {
 struct Room {
     name: String,
     available: Option<u64>,
+    /// It is the processor.
+    processor: bool,
     /// Processes that compute together, each on a device of its own where there are several.
     processes: usize,
 }
@@ -112,12 +116,14 @@ impl Room {
             return Self {
                 name: chosen.label(),
                 available: available(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+                processor: true,
                 processes: 1,
             };
         }
         Self {
             name: format!("{}, {}", chosen.label(), chosen.title()),
             available: free(chosen, home, view),
+            processor: false,
             processes: 1,
         }
     }
@@ -182,6 +188,7 @@ impl Report {
         let epochs = steps.total as f64 / steps.in_epoch as f64;
         let in_epoch: usize = items.iter().map(Item::tokens).sum();
         let longest = items.iter().map(Item::length).max().unwrap_or(0);
+        let memory = Memory::of(job, shape, items)?;
         Ok(Self {
             family: shape.family.clone(),
             model: job.model.clone(),
@@ -200,7 +207,11 @@ impl Report {
             template: ready.template.name.clone().into_owned(),
             resumes: point.map(|point| (point.path.display().to_string(), point.step())),
             threads: threads(),
-            memory: Memory::of(job, shape, items)?,
+            memory: if device.processor && device.processes <= 1 {
+                memory.alone(job, shape, items)
+            } else {
+                memory
+            },
             available: device.available,
             device: device.name,
             beyond: (longest as u64 > shape.positions).then_some(shape.positions),

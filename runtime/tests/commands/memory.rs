@@ -40,8 +40,9 @@ fn hollow(bench: &Bench) {
 fn memory_that_runs_out_is_answered_with_what_to_change() {
     let bench = Bench::new();
     hollow(&bench);
-    // The program is given 12 GB of addresses, of which it uses few.
-    let program = bench.command(&["--json", "train", "job.yaml"]);
+    // The program is given 12 GB of addresses, of which it uses few. PiSSA changes the weights, which are then wanted as
+    // numbers of 32 bits.
+    let program = bench.command(&["--json", "train", "job.yaml", "pissa_init=true"]);
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -v 12000000; exec \"$@\"", "sh"]);
     limited.arg(program.get_program()).args(program.get_args());

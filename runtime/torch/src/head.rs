@@ -4,26 +4,26 @@
 use tch::{Kind, Tensor};
 use torch_device::Place;
 
-use crate::{BackendError, gradient};
+use crate::owed::Owed;
+use crate::{BackendError, gradient, product};
 
 /// Logits in memory at a time.
 const NUMBERS: i64 = 1 << 23;
 
 /// Cross-entropy of `rows @ weight^T` against `targets`, each row's divided by `items`. Returns the sum, and its gradient
-/// for `rows`; adds to that of `weight` where it trains. Products are computed in `kind`, the rest in `f32`.
+/// for `rows`; adds to that of `weight`, or to what it is owed, where it trains. Products are computed in `kind`, the rest in `f32`.
 ///
 /// `rows` is `[n, hidden]`, `weight` `[vocabulary, hidden]`, `targets` `[n]`.
 pub(crate) fn cross_entropy(
     rows: &Tensor,
-    weight: &Tensor,
+    (weight, owed): (&Tensor, Option<&Owed>),
     targets: &Tensor,
     items: f64,
     kind: Kind,
 ) -> Result<(f64, Tensor), BackendError> {
     let (count, _) = rows.size2()?;
     let (vocabulary, _) = weight.size2()?;
-    let matrix = weight.f_to_kind(kind)?;
-    let turned = matrix.f_transpose(0, 1)?;
+    let matrix = product::ready(weight, kind)?;
     let step = (NUMBERS / vocabulary).clamp(16, count.max(16));
     let mut loss = 0.0;
     let mut gradients = Vec::new();
@@ -33,7 +33,7 @@ pub(crate) fn cross_entropy(
         let part = rows.f_narrow(0, start, length)?.f_to_kind(kind)?;
         let targets = targets.f_narrow(0, start, length)?.f_unsqueeze(1)?;
         start += length;
-        let mut logits = part.f_mm(&turned)?.f_to_kind(Kind::Float)?;
+        let mut logits = product::forth(&part, &matrix, None)?.f_to_kind(Kind::Float)?;
         let level = logits.f_logsumexp(1, true)?;
         let right = logits.f_gather(1, &targets, false)?;
         loss += level
@@ -50,9 +50,9 @@ pub(crate) fn cross_entropy(
             .f_div_scalar_(items)?
             .f_to_kind(kind)?;
         if weight.requires_grad() {
-            gradient::add_product(weight, &shares.f_transpose(0, 1)?, &part)?;
+            gradient::add_outer(weight, owed, &shares, &part)?;
         }
-        gradients.push(shares.f_mm(&matrix)?.f_to_kind(rows.kind())?);
+        gradients.push(product::back(None, &shares, &matrix)?.f_to_kind(rows.kind())?);
     }
     let gradient = if gradients.len() == 1 {
         gradients.remove(0)
@@ -90,7 +90,8 @@ mod tests {
         gradient::want(&weight).unwrap();
         let before = weight.grad().copy();
         let (loss, found) =
-            tch::no_grad(|| cross_entropy(&rows, &weight, &targets, 7.0, Kind::Float)).unwrap();
+            tch::no_grad(|| cross_entropy(&rows, (&weight, None), &targets, 7.0, Kind::Float))
+                .unwrap();
         assert!((loss - whole.double_value(&[])).abs() < 1e-4, "{loss}");
         let gap = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         let gaps = [

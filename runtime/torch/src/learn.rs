@@ -9,7 +9,7 @@ use torch_device::Place;
 use crate::balance::Balance;
 use crate::block::{Around, Kept};
 use crate::model::{Model, Pass};
-use crate::{BackendError, head};
+use crate::{BackendError, gradient, head};
 
 /// What a layer leaves for the way back.
 enum Trail {
@@ -49,7 +49,12 @@ impl Model {
         let targets = self.place().of_slice(targets)?;
         let balance = self.balance().map(|balance| balance.times(even));
         let loss = |rows: &Tensor| {
-            head::cross_entropy(rows, self.output_matrix(), &targets, items, self.kind())
+            let owed = match &self.output {
+                Some(_) => self.owed.output.as_ref(),
+                None => self.owed.embedding.as_ref(),
+            };
+            let matrix = (self.output_matrix(), owed);
+            head::cross_entropy(rows, matrix, &targets, items, self.kind())
         };
         let (value, uneven) = tch::no_grad(|| self.go_and_return(pass, balance, loss))?;
         Ok(value + uneven)
@@ -85,7 +90,7 @@ impl Model {
         around.balance = balance;
         let tokens = self.place().of_slice(&pass.tokens)?;
         let first = self.lowest();
-        let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
+        let mut x = self.embedded(&tokens)?;
         let mut trails = Vec::with_capacity(self.blocks.len());
         for (number, block) in self.blocks.iter().enumerate() {
             let keep = number >= first && !self.holding.recompute;
@@ -149,8 +154,13 @@ impl Model {
     }
 
     fn reach_embedding(&self, tokens: &Tensor, out: &Tensor) -> Result<(), BackendError> {
-        if self.embedding.requires_grad() {
-            let mut gradient = self.embedding.f_grad()?;
+        if !self.embedding.requires_grad() {
+            return Ok(());
+        }
+        if let Some(owed) = &self.owed.embedding {
+            owed.add_rows(&self.embedding, tokens, out)?;
+        } else {
+            let mut gradient = gradient::of(&self.embedding)?;
             let _ = gradient.f_index_add_(0, tokens, &out.f_to_kind(gradient.kind())?)?;
         }
         Ok(())

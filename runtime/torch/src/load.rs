@@ -15,9 +15,9 @@ use crate::weight::Weight;
 use crate::{BackendError, prequantized};
 
 /// Names in the files.
-const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 const FINAL_NORM: &str = "model.norm";
-const OUTPUT: &str = "lm_head.weight";
+pub(crate) const OUTPUT: &str = "lm_head.weight";
 
 /// Reads tensors in the number format that a model is held in.
 pub(crate) struct Reader<'a> {
@@ -60,6 +60,17 @@ impl Reader<'_> {
         Ok(kinds.0 != kinds.1 || !one.f_equal(&other)?)
     }
 
+    /// The same of a matrix, or of several in one tensor.
+    pub(crate) fn matrix(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, BackendError> {
+        if self.holding.narrow {
+            let stored = self.files.kind(name)?;
+            if matches!(stored, Kind::BFloat16 | Kind::Half) {
+                return self.files.mapped(name, shape, stored);
+            }
+        }
+        self.tensor(name, shape)
+    }
+
     fn norm(&mut self, name: String, width: i64) -> Result<Norm, BackendError> {
         Ok(Norm {
             weight: self.tensor(&format!("{name}.weight"), &[width])?,
@@ -80,7 +91,7 @@ impl Reader<'_> {
         {
             Weight::of_packed(packed, self.holding.place)?
         } else if self.holding.quantization == Quantization::None {
-            Weight::Numbers(self.tensor(&weight, &shape)?)
+            Weight::Numbers(self.matrix(&weight, &shape)?)
         } else {
             // One matrix at a time is in memory as numbers.
             let numbers = self.files.read_as(&weight, &shape, self.kind())?;
@@ -113,6 +124,7 @@ impl Reader<'_> {
             bias,
             name,
             correction: None,
+            owed: None,
         }
     }
 
@@ -192,7 +204,7 @@ impl Model {
             linears: 0,
         };
         let table = [config.vocabulary, config.hidden];
-        let embedding = reader.tensor(EMBEDDING, &table)?;
+        let embedding = reader.matrix(EMBEDDING, &table)?;
         let blocks = (0..config.layers)
             .map(|number| reader.block(number, &config))
             .collect::<Result<Vec<_>, _>>()?;
@@ -200,7 +212,7 @@ impl Model {
         let output = if config.tied && !reader.differ(EMBEDDING, OUTPUT, &table)? {
             None
         } else {
-            Some(reader.tensor(OUTPUT, &table)?)
+            Some(reader.matrix(OUTPUT, &table)?)
         };
         Ok(Self::of_parts(
             config, holding, embedding, blocks, norm, output,

@@ -101,7 +101,7 @@ impl Stack {
         }
         let whole = match self.whole.take() {
             Some(whole) => whole,
-            None => reader.tensor(&self.name, &self.shape)?,
+            None => reader.matrix(&self.name, &self.shape)?,
         };
         let part = whole.f_select(0, number)?;
         self.whole = Some(whole);

@@ -11,9 +11,10 @@
 use tch::{Kind, Tensor};
 use torch_device::Place;
 
+use crate::owed::Owed;
 use crate::settings::{LoraSettings, Targets};
 use crate::weight::Weight;
-use crate::{BackendError, gradient};
+use crate::{BackendError, gradient, product};
 
 /// How a pass computes.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,8 @@ pub(crate) struct Linear {
     pub(crate) weight: Weight,
     pub(crate) bias: Option<Tensor>,
     pub(crate) correction: Option<Correction>,
+    /// Takes the weight's gradient where that is not added up at once.
+    pub(crate) owed: Option<Owed>,
 }
 
 impl Linear {
@@ -95,18 +98,17 @@ impl Linear {
         let x = x.f_to_kind(mode.kind)?;
         let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(mode.kind));
         let bias = bias.transpose()?;
-        let weight = self.weight.matrix(mode.kind)?;
         let Some(correction) = self.used(mode) else {
-            return Ok(x.f_linear(&weight, bias.as_ref())?);
+            return self.weight.forth(&x, bias.as_ref());
         };
         let low = correction.low(&correction.thinned(&x, self.number, mode)?, mode.kind)?;
         let raise = correction.b.f_to_kind(mode.kind)?;
         let raise = raise.f_transpose(0, 1)?;
         let Some(factor) = correction.factor(self, mode.kind)? else {
-            let mut base = x.f_linear(&weight, bias.as_ref())?;
+            let mut base = self.weight.forth(&x, bias.as_ref())?;
             return Ok(base.f_addmm_(&low, &raise)?);
         };
-        let mut base = x.f_linear(&weight, None::<&Tensor>)?;
+        let mut base = self.weight.forth(&x, None)?;
         let turned = base.f_addmm_(&low, &raise)?.f_mul(&factor)?;
         match bias {
             Some(bias) => Ok(turned.f_add(&bias)?),
@@ -132,14 +134,14 @@ impl Linear {
             gradient::add(bias, &out.f_sum_dim_intlist(0, false, bias.kind())?)?;
         }
         let Some(correction) = self.used(mode) else {
-            return self.backward_weight(&x, &out, sum, wanted, mode.kind);
+            return self.backward_weight(&x, &out, sum, wanted);
         };
         let thinned = correction.thinned(&x, self.number, mode)?;
         let low = correction.low(&thinned, mode.kind)?;
         let out = match (&correction.magnitude, correction.factor(self, mode.kind)?) {
             (Some(magnitude), Some(factor)) => {
                 let raise = correction.b.f_to_kind(mode.kind)?;
-                let mut turned = x.f_linear(&self.weight.matrix(mode.kind)?, None::<&Tensor>)?;
+                let mut turned = self.weight.forth(&x, None)?;
                 let turned = turned.f_addmm_(&low, &raise.f_transpose(0, 1)?)?;
                 let along = turned
                     .f_mul(&out)?
@@ -158,7 +160,7 @@ impl Linear {
         let sum = if wanted {
             let lower = correction.a.f_to_kind(mode.kind)?;
             Some(match correction.mask(&x, self.number, mode)? {
-                None => gradient::plus_product(sum, &narrow, &lower)?,
+                None => product::back(sum, &narrow, &lower)?,
                 Some(mask) => {
                     let part = narrow.f_mm(&lower)?.f_mul(&mask)?;
                     match sum {
@@ -170,7 +172,7 @@ impl Linear {
         } else {
             sum
         };
-        self.backward_weight(&x, &out, sum, wanted, mode.kind)
+        self.backward_weight(&x, &out, sum, wanted)
     }
 
     fn backward_weight(
@@ -179,18 +181,16 @@ impl Linear {
         out: &Tensor,
         sum: Option<Tensor>,
         wanted: bool,
-        kind: Kind,
     ) -> Result<Option<Tensor>, BackendError> {
         if let Weight::Numbers(weight) = &self.weight
             && weight.requires_grad()
         {
-            gradient::add_product(weight, &out.f_transpose(0, 1)?, x)?;
+            gradient::add_outer(weight, self.owed.as_ref(), out, x)?;
         }
         if !wanted {
             return Ok(sum);
         }
-        let weight = self.weight.matrix(kind)?;
-        gradient::plus_product(sum, out, &weight).map(Some)
+        self.weight.back(sum, out).map(Some)
     }
 
     /// Adds a fresh correction that changes no output: A is random, B is zero. `PiSSA` instead moves the strongest

@@ -13,14 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tch::{Kind, Tensor};
 use torch_device::Place;
 
-use crate::BackendError;
 use crate::attention::Angles;
 use crate::balance::Balance;
 use crate::block::{Around, Block, Remembered};
 use crate::config::ModelConfig;
 use crate::lora::{Linear, Mode};
 use crate::norm::Norm;
+use crate::owed::Owed;
 use crate::settings::{Holding, Precision};
+use crate::{BackendError, product};
 
 /// What one pass through the model computes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -77,6 +78,13 @@ impl Memory {
     }
 }
 
+/// What the embedding and the output layer are owed, where their gradients are not added up at once.
+#[derive(Debug, Default)]
+pub(crate) struct OwedTables {
+    pub(crate) embedding: Option<Owed>,
+    pub(crate) output: Option<Owed>,
+}
+
 /// A model in memory.
 #[derive(Debug)]
 pub struct Model {
@@ -87,6 +95,8 @@ pub struct Model {
     pub(crate) norm: Norm,
     /// Absent where the embedding serves as the output layer.
     pub(crate) output: Option<Tensor>,
+    /// What its tables are owed.
+    pub(crate) owed: OwedTables,
     /// Counts the passes that drop something, so that no two drop the same.
     noise: AtomicU64,
 }
@@ -107,6 +117,7 @@ impl Model {
             blocks,
             norm,
             output,
+            owed: OwedTables::default(),
             noise: AtomicU64::new(0),
         }
     }
@@ -222,10 +233,7 @@ impl Model {
 
     /// Logits of rows that the last norm has passed, in `f32`.
     pub fn head(&self, rows: &Tensor) -> Result<Tensor, BackendError> {
-        let weight = self.output_matrix().f_to_kind(self.kind())?;
-        let logits = rows
-            .f_to_kind(self.kind())?
-            .f_linear(&weight, None::<&Tensor>)?;
+        let logits = product::forth(&rows.f_to_kind(self.kind())?, self.output_matrix(), None)?;
         Ok(logits.f_to_kind(Kind::Float)?)
     }
 
@@ -257,7 +265,7 @@ impl Model {
         around: &Around,
     ) -> Result<Tensor, BackendError> {
         let tokens = self.place().of_slice(&pass.tokens)?;
-        let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
+        let mut x = self.embedded(&tokens)?;
         for (number, block) in self.blocks.iter().enumerate() {
             let mut slots: Option<Vec<&mut Remembered>> = memories
                 .as_mut()
@@ -265,6 +273,15 @@ impl Model {
             x = block.forward(x, around, slots.as_deref_mut(), false)?.0;
         }
         self.norm.forward(&x)
+    }
+
+    /// What the first layer gets of these tokens.
+    pub(crate) fn embedded(&self, tokens: &Tensor) -> Result<Tensor, BackendError> {
+        let rows = Tensor::f_embedding(&self.embedding, tokens, -1, false, false)?;
+        if self.holding.narrow {
+            return Ok(rows.f_to_kind(self.kind())?);
+        }
+        Ok(rows)
     }
 
     /// What all layers of a pass share.

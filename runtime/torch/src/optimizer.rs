@@ -1,10 +1,13 @@
 //! AdamW with decoupled decay, and clipping by the global norm.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::{Kind, Tensor};
 
+use crate::change::Change;
 use crate::files::{self, TensorFiles};
+use crate::owed::Owed;
 use crate::scaler::Scaler;
 use crate::{BackendError, gradient, output};
 
@@ -52,11 +55,35 @@ const SCALER: &str = "scaler";
 struct Slot {
     name: String,
     parameter: Tensor,
-    mean: Tensor,
-    square: Tensor,
+    /// Holds the gradient, where it is not in its buffer.
+    owed: Option<Owed>,
+    /// Means of gradients and of their squares; none before the first step, which takes their memory.
+    moments: Option<(Tensor, Tensor)>,
     decays: bool,
     /// Times the rate of the step.
     rate: f64,
+}
+
+impl Slot {
+    /// The means, of zeros at first.
+    fn moments(&mut self) -> Result<&mut (Tensor, Tensor), BackendError> {
+        if self.moments.is_none() {
+            self.moments = Some(self.zeros()?);
+        }
+        self.moments
+            .as_mut()
+            .ok_or_else(|| BackendError::Library("moments were not kept".to_owned()))
+    }
+
+    /// What the gradient has to be made of, where that is so in this step.
+    fn unsettled(&self) -> Option<&Owed> {
+        self.owed.as_ref().filter(|owed| !owed.is_settled())
+    }
+
+    fn zeros(&self) -> Result<(Tensor, Tensor), BackendError> {
+        let zeros = || self.parameter.f_zeros_like();
+        Ok((zeros()?, zeros()?))
+    }
 }
 
 /// The optimizer and its state.
@@ -90,13 +117,21 @@ impl AdamW {
             self.slots.push(Slot {
                 rate: if faster { self.settings.b_rate } else { 1.0 },
                 parameter: parameter.shallow_clone(),
-                mean: parameter.f_zeros_like()?,
-                square: parameter.f_zeros_like()?,
+                owed: None,
+                moments: None,
                 decays: !name.ends_with("bias") && !name.contains("norm"),
                 name,
             });
         }
         Ok(())
+    }
+
+    /// Takes the gradients of the named parameters from what they are owed.
+    pub(crate) fn take_owed(&mut self, owed: Vec<(String, Owed)>) {
+        let mut owed: BTreeMap<String, Owed> = owed.into_iter().collect();
+        for slot in &mut self.slots {
+            slot.owed = owed.remove(&slot.name);
+        }
     }
 
     /// Steps done.
@@ -124,9 +159,14 @@ impl AdamW {
         });
         let mut tensors = vec![(STEPS.to_owned(), &steps), (BEGUN.to_owned(), &begun)];
         tensors.extend(scaler.iter().map(|scaler| (SCALER.to_owned(), scaler)));
-        for slot in &self.slots {
-            tensors.push((format!("{}{MEAN}", slot.name), &slot.mean));
-            tensors.push((format!("{}{SQUARE}", slot.name), &slot.square));
+        let moments = self.slots.iter().map(|slot| match &slot.moments {
+            Some((mean, square)) => Ok((mean.shallow_clone(), square.shallow_clone())),
+            None => slot.zeros(),
+        });
+        let moments = moments.collect::<Result<Vec<_>, BackendError>>()?;
+        for (slot, (mean, square)) in self.slots.iter().zip(&moments) {
+            tensors.push((format!("{}{MEAN}", slot.name), mean));
+            tensors.push((format!("{}{SQUARE}", slot.name), square));
         }
         output::placed(path, |fresh| {
             files::write(fresh, tensors.iter().map(|(name, t)| (name.as_str(), *t)))
@@ -153,11 +193,11 @@ impl AdamW {
                 };
             }
             for slot in &mut self.slots {
-                let shape = slot.mean.size();
-                slot.mean
-                    .f_copy_(&saved.read_finite(&format!("{}{MEAN}", slot.name), &shape)?)?;
-                slot.square
-                    .f_copy_(&saved.read_finite(&format!("{}{SQUARE}", slot.name), &shape)?)?;
+                let shape = slot.parameter.size();
+                let names = [MEAN, SQUARE].map(|part| format!("{}{part}", slot.name));
+                let (mean, square) = slot.moments()?;
+                mean.f_copy_(&saved.read_finite(&names[0], &shape)?)?;
+                square.f_copy_(&saved.read_finite(&names[1], &shape)?)?;
             }
             let told = saved.has(BEGUN);
             let mut count = |name: &str| -> Result<u32, BackendError> {
@@ -215,41 +255,32 @@ impl AdamW {
             1.0
         };
         self.steps += 1;
-        let AdamSettings {
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-            ..
-        } = self.settings;
-        let correction = 1.0 - beta1.powi(self.steps);
-        let root = (1.0 - beta2.powi(self.steps)).sqrt();
-        // The ops ending in `_` change their tensor in place and return it once more.
+        let settings = self.settings;
         for slot in &mut self.slots {
-            let mut gradient = slot.parameter.f_grad()?;
-            if !gradient.defined() {
-                continue;
-            }
             let rate = rate * slot.rate;
-            let size = rate / correction;
-            if shrink < 1.0 {
-                gradient = gradient.f_mul_scalar_(shrink)?;
+            let change = Change {
+                shrink,
+                keep: if slot.decays {
+                    1.0 - rate * settings.weight_decay
+                } else {
+                    1.0
+                },
+                size: rate / (1.0 - settings.beta1.powi(self.steps)),
+                root: (1.0 - settings.beta2.powi(self.steps)).sqrt(),
+                settings,
+            };
+            let parameter = slot.parameter.shallow_clone();
+            let owed = slot.unsettled().cloned();
+            let (mean, square) = slot.moments()?;
+            if let Some(owed) = owed {
+                owed.each(&parameter, |start, count, gradient| {
+                    let rows = |tensor: &Tensor| tensor.f_narrow(0, start, count);
+                    change.apply_to([&rows(&parameter)?, gradient, &rows(mean)?, &rows(square)?])
+                })?;
+            } else {
+                change.apply_to([&parameter, &gradient::of(&parameter)?, mean, square])?;
             }
-            if slot.decays && weight_decay > 0.0 {
-                let _ = slot.parameter.f_mul_scalar_(1.0 - rate * weight_decay)?;
-            }
-            let _ = slot.mean.f_lerp_(&gradient, 1.0 - beta1)?;
-            let squared = gradient.f_square()?.f_mul_scalar_(1.0 - beta2)?;
-            let _ = slot.square.f_mul_scalar_(beta2)?.f_add_(&squared)?;
-            let below = slot
-                .square
-                .f_sqrt()?
-                .f_div_scalar_(root)?
-                .f_add_scalar_(epsilon)?;
-            let _ = slot
-                .parameter
-                .f_sub_(&slot.mean.f_div(&below)?.f_mul_scalar_(size)?)?;
-            let _ = gradient.f_zero_()?;
+            slot.owed.iter().for_each(Owed::forget);
         }
         Ok(norm)
     }
@@ -260,31 +291,48 @@ impl AdamW {
         slots.map(|slot| slot.parameter.shallow_clone()).collect()
     }
 
-    /// Where the gradients gather; what is written there is what the next step applies.
+    /// Where the gradients gather; what is written there is what the next step applies. Those that are owed are not among
+    /// them.
     pub(crate) fn gradients(&self) -> Result<Vec<Tensor>, BackendError> {
         let mut all = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
-            let gradient = slot.parameter.f_grad()?;
-            if gradient.defined() {
-                all.push(gradient);
+            if slot.unsettled().is_none() {
+                all.push(gradient::of(&slot.parameter)?);
             }
         }
         Ok(all)
     }
 
+    /// Brings all gradients into their buffers, where libtorch adds its own.
+    pub(crate) fn settle(&self) -> Result<(), BackendError> {
+        tch::no_grad(|| {
+            let mut slots = self.slots.iter();
+            slots.try_for_each(|slot| match slot.unsettled() {
+                Some(owed) => owed.settle(&slot.parameter),
+                None => Ok(()),
+            })
+        })
+    }
+
     pub(crate) fn gradient_norm(&self) -> Result<f64, BackendError> {
-        let norms = self.gradients()?.into_iter();
-        let norms = norms.map(|gradient| Ok(gradient.f_norm()?.f_to_kind(Kind::Float)?));
-        let norms = norms.collect::<Result<Vec<_>, BackendError>>()?;
+        let (mut owed, mut norms) = (0.0, Vec::new());
+        for slot in &self.slots {
+            if let Some(unsettled) = slot.unsettled() {
+                owed += unsettled.square()?;
+            } else {
+                let gradient = gradient::of(&slot.parameter)?;
+                norms.push(gradient.f_norm()?.f_to_kind(Kind::Float)?);
+            }
+        }
         if norms.is_empty() {
-            return Ok(0.0);
+            return Ok(owed.sqrt());
         }
         // All at once: a device would have to finish its work for each number that is asked of it.
         let mut values = vec![0.0_f32; norms.len()];
         let count = values.len();
         Tensor::f_stack(&norms, 0)?.f_copy_data(&mut values, count)?;
         let squares = values.into_iter().map(|norm| f64::from(norm).powi(2));
-        Ok(squares.sum::<f64>().sqrt())
+        Ok((owed + squares.sum::<f64>()).sqrt())
     }
 }
 

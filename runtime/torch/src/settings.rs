@@ -155,6 +155,9 @@ pub struct Holding {
     pub precision: Precision,
     /// Number format of the frozen linear layers.
     pub quantization: Quantization,
+    /// Matrices that the files hold in 16 bits stay so where they are computed with in 32, and are widened as they are
+    /// used: the same numbers in half of the memory.
+    pub narrow: bool,
     /// Activations are computed again in the backward pass instead of kept.
     pub recompute: bool,
     /// Where the weights are and all is computed.

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use tch::{Kind, Tensor};
 
 use crate::BackendError;
+use crate::load::{EMBEDDING, OUTPUT};
 use crate::lora::{Linear, chosen};
 use crate::model::Model;
+use crate::owed::Owed;
 use crate::settings::{FreezeSettings, LoraSettings, Method, Precision};
 
 /// What PEFT puts before the names of a model's tensors.
@@ -93,8 +95,12 @@ impl Model {
         tch::no_grad(|| {
             self.visit_own(&mut |name, tensor| {
                 if choose(name) {
-                    // A mapped tensor must not be written to.
-                    *tensor = tensor.f_to_kind(kind)?.f_detach_copy()?;
+                    // A mapped tensor must not be written to. One of another kind is made anew anyway.
+                    *tensor = if tensor.kind() == kind {
+                        tensor.f_detach_copy()?
+                    } else {
+                        tensor.f_to_kind(kind)?.f_contiguous()?
+                    };
                 }
                 Ok(())
             })
@@ -184,6 +190,24 @@ impl Model {
             }
         }
         Ok(found)
+    }
+
+    /// Lets gradients of matrices be owed, or no longer. Returns who is owed them, by name.
+    pub(crate) fn defer(&mut self, defer: bool) -> Vec<(String, Owed)> {
+        let mut all = Vec::new();
+        let mut take = |name: String, matrix: Option<&Tensor>| {
+            let trains =
+                matrix.is_some_and(|matrix| matrix.requires_grad() && matrix.kind() == Kind::Float);
+            let owed = (defer && trains).then(Owed::default);
+            all.extend(owed.clone().map(|owed| (name, owed)));
+            owed
+        };
+        self.owed.embedding = take(EMBEDDING.to_owned(), Some(&self.embedding));
+        self.owed.output = take(OUTPUT.to_owned(), self.output.as_ref());
+        for layer in self.linears_mut() {
+            layer.owed = take(format!("{}.weight", layer.name), layer.weight.numbers());
+        }
+        all
     }
 
     /// The tensors called `names`.

@@ -3,14 +3,14 @@
 use tch::{Kind, Tensor};
 use torch_device::Place;
 
-use crate::BackendError;
 use crate::four_bit::Packed;
 use crate::four_bit_device::DevicePacked;
+use crate::{BackendError, product};
 
 /// A matrix `[rows, columns]` of a linear layer.
 #[derive(Debug)]
 pub(crate) enum Weight {
-    /// Numbers, `f32` or `bf16`. Only these can be trained.
+    /// Numbers, of 16 or 32 bits. Only these can be trained.
     Numbers(Tensor),
     /// Four bits a number, widened each time they are used.
     Packed(Packed),
@@ -33,6 +33,22 @@ impl Weight {
             Self::Numbers(tensor) => Ok(tensor.f_to_kind(kind)?),
             Self::Packed(packed) => Ok(packed.widen()?.f_to_kind(kind)?),
             Self::DevicePacked(packed) => Ok(packed.widen()?.f_to_kind(kind)?),
+        }
+    }
+
+    /// `x @ matrix^T`, and `bias` to each row; in the number format of `x`.
+    pub(crate) fn forth(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, BackendError> {
+        match self {
+            Self::Numbers(tensor) => product::forth(x, tensor, bias),
+            _ => product::forth(x, &self.matrix(x.kind())?, bias),
+        }
+    }
+
+    /// `sum + out @ matrix`, in the place of `sum` where there is one.
+    pub(crate) fn back(&self, sum: Option<Tensor>, out: &Tensor) -> Result<Tensor, BackendError> {
+        match self {
+            Self::Numbers(tensor) => product::back(sum, out, tensor),
+            _ => product::back(sum, out, &self.matrix(out.kind())?),
         }
     }
 

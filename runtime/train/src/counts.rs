@@ -71,6 +71,29 @@ impl ModelShape {
         (all, largest)
     }
 
+    /// Numbers that the gradients of the whole model take in a step of so many tokens and labels, where that of a matrix is
+    /// kept as the two sides that it is the product of, if they are smaller.
+    pub(crate) fn sides(&self, tokens: u64, labels: u64) -> u64 {
+        let of_layer = |number: u64| {
+            let all = self.attention().into_iter().chain(self.feed(number));
+            let all = all.map(|matrix| {
+                let sides = matrix.inputs.saturating_add(matrix.outputs);
+                let sides = sides.saturating_mul(tokens).saturating_mul(matrix.count);
+                matrix.numbers().min(sides)
+            });
+            sum(all.chain([self.small]))
+        };
+        let table = self.vocabulary.saturating_mul(self.hidden);
+        let embedding = tokens.saturating_mul(self.hidden);
+        let output = labels.saturating_mul(self.vocabulary.saturating_add(self.hidden));
+        let tables = if self.tied {
+            table.min(embedding.saturating_add(output))
+        } else {
+            table.min(embedding).saturating_add(table.min(output))
+        };
+        sum((0..self.layers).map(of_layer).chain([tables, self.hidden]))
+    }
+
     /// Numbers that the model consists of.
     pub fn parameters(&self) -> u64 {
         let tables = if self.tied { 1 } else { 2 };

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use train_data::Item;
 
-use crate::job::{FineTuning, Job, Objective};
+use crate::job::{FineTuning, Job, Numeric, Objective};
 use crate::shape::{ModelShape, ShapeError};
 
 /// Bytes of a number in the computation, whatever the files hold.
@@ -47,9 +47,9 @@ impl Memory {
         };
         let (tokens, labels) = longest(items, job.batch_size);
         Ok(Self {
-            weights: held(job, shape, all),
+            weights: held(job, shape, all, trained),
             reference: if adapter == 0 && job.objective.needs_reference() {
-                all * NUMBER
+                all * NUMBER - spared(shape, all)
             } else {
                 0
             },
@@ -63,6 +63,20 @@ impl Memory {
             logits: labels.saturating_mul(3 * shape.vocabulary).min(MOST) * NUMBER,
             program: PROGRAM,
         })
+    }
+
+    /// The same for one process on a processor: gradients of matrices are then the two sides that they are products of, where
+    /// those are smaller.
+    #[must_use]
+    pub fn alone(mut self, job: &Job, shape: &ModelShape, items: &[Item]) -> Self {
+        let wide = matches!(job.numeric, Numeric::Float32 | Numeric::Float16);
+        if wide && job.fine_tuning == FineTuning::Full && job.objective == Objective::Tokens {
+            let (tokens, labels) = longest(items, job.batch_size);
+            let times = job.gradient_accumulation_steps as u64;
+            let sides = shape.sides(tokens.saturating_mul(times), labels.saturating_mul(times));
+            self.gradients = self.gradients.min(sides.min(MOST) * NUMBER);
+        }
+        self
     }
 
     /// All of it.
@@ -85,15 +99,29 @@ impl Memory {
     }
 }
 
-/// Bytes that hold a model of `all` numbers. In four bits a number takes half a byte and its share of a scale; while one
+/// Bytes that frozen matrices of so many numbers do without, as they stay in the 16 bits of the files.
+fn spared(shape: &ModelShape, numbers: u64) -> u64 {
+    if shape.narrow {
+        numbers * (NUMBER - 2)
+    } else {
+        0
+    }
+}
+
+/// Bytes that hold a model of `all` numbers, of which so many are `trained`, or as many in an adapter. In four bits a number takes half a byte and its share of a scale; while one
 /// matrix is packed or used, it is there as numbers, twice.
-fn held(job: &Job, shape: &ModelShape, all: u64) -> u64 {
-    let packing = match &job.fine_tuning {
-        FineTuning::Lora(lora) => lora.quantization,
-        FineTuning::Freeze(_) | FineTuning::Full => None,
+fn held(job: &Job, shape: &ModelShape, all: u64, trained: u64) -> u64 {
+    let (packing, frozen) = match &job.fine_tuning {
+        // Matrices that are changed before training are widened for good; what trains beside the adapter is, too.
+        FineTuning::Lora(lora) if lora.pissa || lora.adapters.len() > usize::from(!lora.fresh) => {
+            (lora.quantization, 0)
+        }
+        FineTuning::Lora(lora) if lora.whole_modules.is_empty() => (lora.quantization, all),
+        FineTuning::Lora(lora) => (lora.quantization, all.saturating_sub(trained)),
+        FineTuning::Freeze(_) | FineTuning::Full => (None, all.saturating_sub(trained)),
     };
     let Some(packing) = packing else {
-        return all * NUMBER;
+        return all * NUMBER - spared(shape, frozen);
     };
     let (packed, largest) = shape.packed();
     let (packed, largest) = (packed.min(all), largest.min(MOST));
@@ -103,7 +131,9 @@ fn held(job: &Job, shape: &ModelShape, all: u64) -> u64 {
     } else {
         scales * NUMBER
     };
-    (all - packed) * NUMBER + packed / 2 + scales + 2 * largest * NUMBER
+    let rest = all - packed;
+    let rest = rest * NUMBER - spared(shape, rest.min(frozen));
+    rest + packed / 2 + scales + 2 * largest * NUMBER
 }
 
 /// Numbers that are held of each token at the peak.
@@ -187,8 +217,21 @@ mod tests {
         let packed = matrices / 2 + matrices / 64 + matrices / 64 / 64;
         let rest = (246_848 - matrices) * 4;
         assert_eq!(four.weights, packed + rest + 2 * 4 * 192 * 64);
-        let full = Job::parse("job.yaml", text, &["finetuning_type=full".to_owned()]).unwrap();
-        let full = Memory::of(&full, &shape, &items).unwrap();
+        let full_job = Job::parse("job.yaml", text, &["finetuning_type=full".to_owned()]).unwrap();
+        let full = Memory::of(&full_job, &shape, &items).unwrap();
+        // A matrix of 192 times 64 is smaller than 50 times both, one of 64 times 32 too.
+        let alone = full.alone(&full_job, &shape, &items);
+        let table = 50 * 64 + 50 * (768 + 64);
+        assert_eq!(full.gradients - alone.gradients, (768 * 64 - table) * 4);
+        // Of files of 16 bits frozen matrices keep them.
+        let halved = ModelShape {
+            narrow: true,
+            ..shape.clone()
+        };
+        let memory_halved = Memory::of(&job, &halved, &items).unwrap();
+        assert_eq!(memory_halved.weights, 246_848 * 2);
+        let full_halved = Memory::of(&full_job, &halved, &items).unwrap();
+        assert_eq!(full_halved.weights, full.weights);
         assert_eq!((full.adapter, full.gradients), (0, full.weights));
         assert_eq!((full.reference, memory.reference), (0, 0));
         let more = ["finetuning_type=full", "stage=dpo"].map(str::to_owned);

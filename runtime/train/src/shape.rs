@@ -1,6 +1,6 @@
 //! The shape of a model as its `config.json` tells it: enough to foresee what a run needs, without its weights.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,8 @@ pub struct ModelShape {
     pub made_for: u64,
     /// The output layer is the embedding.
     pub tied: bool,
+    /// The files hold 16 bits a number or less, in which frozen matrices stay.
+    pub narrow: bool,
     /// Numbers of each block beside its matrices: norms and biases.
     pub(crate) small: u64,
     /// Those of the norms of queries' and keys' heads.
@@ -190,7 +192,7 @@ impl ModelShape {
         } else {
             None
         };
-        Ok(Self {
+        let mut shape = Self {
             hidden,
             feed_forward: needed("intermediate_size")?,
             layers,
@@ -201,10 +203,15 @@ impl ModelShape {
             positions: side("max_position_embeddings")?.unwrap_or(2048),
             made_for: made_for(&config),
             tied: config["tie_word_embeddings"].as_bool().unwrap_or(false),
+            narrow: false,
             small: 2 * hidden + biases + head_norms,
             head_norms,
             family,
-        })
+        };
+        // What the configuration says of the number format need not be so.
+        let stored = stored(folder);
+        shape.narrow = stored > 0 && stored < shape.parameters().saturating_mul(3);
+        Ok(shape)
     }
 
     /// Whether layer `number` has experts.
@@ -233,6 +240,17 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(text)
+}
+
+/// Bytes of the weights in a model's folder; none where they cannot be told.
+fn stored(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let weights = files.filter(|file| {
+        let path = file.path();
+        path.extension().is_some_and(|end| end == "safetensors")
+    });
+    let sizes = weights.filter_map(|file| Some(fs::metadata(file.path()).ok()?.len()));
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Which layers have experts: each that `step` hits, but for those named as dense.

@@ -62,6 +62,10 @@ impl LibtorchTrainer {
     ) -> Result<Self, BackendError> {
         tch::manual_seed(seed as i64);
         let Tuning { method, holding } = tuning;
+        let holding = Holding {
+            narrow: stays_narrow(&method, holding),
+            ..holding
+        };
         let lora = matches!(method, Method::Lora { .. });
         let start_from = match &method {
             Method::Lora { start_from, .. } => start_from.clone(),
@@ -83,7 +87,7 @@ impl LibtorchTrainer {
         let mut parameters = model.adapter_tensors();
         parameters.extend(model.named(&own));
         let optimizer = AdamW::new(adam, parameters)?;
-        Ok(Self {
+        let mut trainer = Self {
             model,
             source,
             base: base.into(),
@@ -99,7 +103,18 @@ impl LibtorchTrainer {
             start_from,
             peers: None,
             scaler: (holding.precision == Precision::Float16).then(Scaler::default),
-        })
+        };
+        trainer.choose_deferral();
+        Ok(trainer)
+    }
+
+    /// Gradients of matrices are owed where this process alone adds them up, on the processor, by the model's own way back.
+    fn choose_deferral(&mut self) {
+        let own = self.objective == Objective::Tokens && self.peers.is_none();
+        let holding = self.model.holding;
+        let here = holding.place.is_processor() && holding.precision == Precision::Float32;
+        let owed = self.model.defer(own && here);
+        self.optimizer.take_owed(owed);
     }
 
     /// Learns from comparisons or judgements instead of from tokens. Where all weights are trained this loads the
@@ -125,6 +140,7 @@ impl LibtorchTrainer {
             self.value_head = Some(head);
         }
         self.objective = objective;
+        self.choose_deferral();
         Ok(self)
     }
 
@@ -144,6 +160,7 @@ impl LibtorchTrainer {
     pub fn with_peers(mut self, peers: Peers) -> Result<Self, BackendError> {
         peers.0.share(&mut self.optimizer.parameters())?;
         self.peers = Some(peers);
+        self.choose_deferral();
         Ok(self)
     }
 
@@ -154,6 +171,7 @@ impl LibtorchTrainer {
 
     /// Length of all gradients gathered since the last step, taken together.
     pub fn gradient_length(&self) -> Result<f64, BackendError> {
+        self.optimizer.settle()?;
         self.optimizer.gradient_norm()
     }
 
@@ -252,6 +270,20 @@ impl Trainer for LibtorchTrainer {
         let action = format!("load the checkpoint `{}`", folder.display());
         self.try_load(folder, state).map_err(failed(action))
     }
+}
+
+/// Whether matrices can stay in the 16 bits of the files: where they are computed with in 32 on the processor, and none is
+/// changed before training. Those that train are widened for good as they are freed.
+fn stays_narrow(method: &Method, holding: Holding) -> bool {
+    let changed = match method {
+        Method::Lora {
+            settings,
+            merge_first,
+            ..
+        } => settings.pissa.is_some() || !merge_first.is_empty(),
+        Method::Freeze(_) | Method::Full => false,
+    };
+    holding.precision == Precision::Float32 && holding.place.is_processor() && !changed
 }
 
 fn saving(folder: &Path) -> impl FnOnce(BackendError) -> TrainError {
