@@ -118,14 +118,6 @@ impl Chosen {
         self.policy.library.is_none()
     }
 
-    /// The library that adds numbers up on the devices themselves, where it is installed.
-    #[cfg(feature = "native")]
-    pub(crate) fn bridge(&self, home: &Home) -> Option<PathBuf> {
-        let bridge = &self.policy.collective.as_ref()?.bridge;
-        let paths = folders(home).into_iter().map(|folder| folder.join(bridge));
-        paths.into_iter().find(|path| path.is_file())
-    }
-
     /// Warns of an accelerator that is there and not used.
     pub(crate) fn warn_of_unused(&self, sink: &dyn Sink) {
         if let Some((chip, file)) = &self.unused {
@@ -219,9 +211,11 @@ pub(crate) fn folders(home: &Home) -> Vec<PathBuf> {
 
 #[cfg(feature = "native")]
 mod native {
+    use std::path::PathBuf;
+
     use console::View;
-    use report::Trouble;
-    use torch_backend::{Library, Loaded, Place, Registers};
+    use report::{Event, Sink as _, Trouble};
+    use torch_backend::{Bridge, Library, Loaded, Place, Registers};
 
     use super::{Chosen, folders};
     use crate::error::RuntimeError;
@@ -261,6 +255,48 @@ mod native {
             match self.load(home)? {
                 None => Ok(Place::PROCESSOR),
                 Some(loaded) => Ok(loaded.choose(self.index)?),
+            }
+        }
+
+        /// What adds numbers up on the devices themselves, where it is installed; `place` is that of this process. The first
+        /// process of a run says where there is none, and looks whether it is made for the device's library.
+        pub(crate) fn bridge(
+            &self,
+            home: &Home,
+            place: Place,
+            first: bool,
+            view: &View,
+        ) -> Result<Option<Bridge>, Trouble> {
+            let (Some(library), Some(collective)) = (&self.policy.library, &self.policy.collective)
+            else {
+                return Ok(None);
+            };
+            let folders = folders(home);
+            let find = |file: &str| -> Option<PathBuf> {
+                let mut paths = folders.iter().map(|folder| folder.join(file));
+                paths.find(|path| path.is_file())
+            };
+            let Some(path) = find(&collective.bridge) else {
+                if first {
+                    view.emit(&Event::Warned {
+                        code: "runtime.no-bridge".to_owned(),
+                        args: vec![
+                            ("file".to_owned(), collective.bridge.clone()),
+                            ("collective".to_owned(), collective.name.clone()),
+                        ],
+                    });
+                }
+                return Ok(None);
+            };
+            let library = find(&library.file).filter(|_| first);
+            Ok(Some(Bridge::open(&path, library.as_deref(), place)?))
+        }
+
+        /// Who adds numbers up, by name.
+        pub(crate) fn collective(&self, bridge: Option<&Bridge>) -> &str {
+            match &self.policy.collective {
+                Some(collective) if bridge.is_some() => &collective.name,
+                _ => "gloo",
             }
         }
 

@@ -6,17 +6,17 @@ use manifest_schema::policy::Policy;
 use report::Trouble;
 use serde_json::{Value, json};
 
-use crate::device::{Chosen, DeviceArguments, folders};
-use crate::engine;
+use crate::device::{Chosen, folders};
 use crate::home::Home;
-use crate::start;
+use crate::{DoctorArguments, engine, start};
 
-pub(crate) fn run(arguments: &DeviceArguments, view: &View) -> Result<(), Trouble> {
+pub(crate) fn run(arguments: &DoctorArguments, view: &View) -> Result<(), Trouble> {
     let home = Home::find();
-    let chosen = Chosen::by(arguments, &home);
+    let mut chosen = Chosen::by(&arguments.device, &home);
+    let together = together(arguments.processes, &mut chosen, &home, view)?;
     let seen = seen(&home);
     // A vendor's library is loaded only for who asks for its device: it may take seconds, or hang.
-    let opened = match &arguments.device {
+    let opened = match &arguments.device.device {
         Some(_) => opened(&chosen, &home)?,
         None => Value::Null,
     };
@@ -28,6 +28,7 @@ pub(crate) fn run(arguments: &DeviceArguments, view: &View) -> Result<(), Troubl
     let value = json!({
         "native": cfg!(feature = "native"), "engines": engines, "threads": threads, "home": release, "cache": cache,
         "device": chosen.label(), "policy": policy, "accelerators": seen, "opened": opened,
+        "together": together,
     });
     let mut lines = vec![
         format!("native   {}", cfg!(feature = "native")),
@@ -53,6 +54,9 @@ pub(crate) fn run(arguments: &DeviceArguments, view: &View) -> Result<(), Troubl
     }
     if !opened.is_null() {
         lines.push(format!("opened   {opened}"));
+    }
+    if !together.is_null() {
+        lines.push(format!("together {together}"));
     }
     view.result(&value, &lines.join("\n"));
     Ok(())
@@ -116,6 +120,50 @@ fn opened(chosen: &Chosen, home: &Home) -> Result<Value, Trouble> {
 #[cfg(not(feature = "native"))]
 fn opened(chosen: &Chosen, _home: &Home) -> Result<Value, Trouble> {
     if chosen.is_processor() {
+        return Ok(Value::Null);
+    }
+    Err(crate::error::RuntimeError::NotNative.into())
+}
+
+/// What several processes make of numbers that training would add up and share; null where there is one.
+#[cfg(feature = "native")]
+fn together(asked: u16, chosen: &mut Chosen, home: &Home, view: &View) -> Result<Value, Trouble> {
+    use crate::processes::Processes;
+
+    let asked = usize::from(asked);
+    let count = Processes::count(asked)?;
+    if count < 2 {
+        return Ok(Value::Null);
+    }
+    let mut processes = Processes::gather(asked, 1)?;
+    if !chosen.is_processor() {
+        chosen.index += processes.rank();
+    }
+    let place = chosen.open(home, view)?;
+    let bridge = chosen.bridge(home, place, processes.rank() == 0, view)?;
+    let path = bridge.as_ref().map(|bridge| bridge.path().to_owned());
+    let collective = chosen.collective(bridge.as_ref());
+    let Some(group) = processes.join(bridge, place)? else {
+        return Ok(Value::Null);
+    };
+    let trial = group.trial(place);
+    let trial = trial.map_err(|error| processes.explained(error.into()))?;
+    drop(group);
+    processes.finish();
+    Ok(json!({
+        "processes": count, "collective": collective, "bridge": path, "sums": trial.sums, "shares": trial.shares,
+        "bytes_per_second": trial.rate as u64,
+    }))
+}
+
+#[cfg(not(feature = "native"))]
+fn together(
+    asked: u16,
+    _chosen: &mut Chosen,
+    _home: &Home,
+    _view: &View,
+) -> Result<Value, Trouble> {
+    if asked < 2 {
         return Ok(Value::Null);
     }
     Err(crate::error::RuntimeError::NotNative.into())

@@ -109,7 +109,7 @@ enum Command {
     /// Ask the run in an output folder to end after its step and save
     Stop(StopArguments),
     /// Say what this program computes with, and where it looks for models
-    Doctor(DeviceArguments),
+    Doctor(DoctorArguments),
 }
 
 /// A job with its overrides.
@@ -189,6 +189,16 @@ struct TrainArguments {
     grace: u32,
 }
 
+/// What `doctor` needs.
+#[derive(clap::Args)]
+struct DoctorArguments {
+    #[command(flatten)]
+    device: DeviceArguments,
+    /// Processes of this machine that add numbers up together, each on a device of its own, to see whether they can
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    processes: u16,
+}
+
 /// What `watch` needs.
 #[derive(clap::Args)]
 struct WatchArguments {
@@ -238,7 +248,16 @@ fn fail(command: &Command, trouble: &Trouble, view: &View) -> ExitCode {
     if let Some(offer) = offer {
         view.note(offer.code, &[("command", offer.command)]);
     }
+    #[cfg(feature = "native")]
+    torch_backend::end_where_devices_wait(trouble.diagnose().outcome().status());
     status
+}
+
+/// Says what went wrong and ends the program, for a thread that does not wait for the one that computes.
+#[cfg(feature = "native")]
+fn say_and_end(trouble: &Trouble) -> ! {
+    let _status = View::from_flags(&Arguments::parse().flags).fail(trouble);
+    torch_backend::end(trouble.diagnose().outcome().status())
 }
 
 /// Libraries read some variables as they are loaded, which is before this: the program starts itself anew with them.
@@ -251,7 +270,7 @@ fn start_as_the_device_needs(command: &Command) {
         Command::Eval(arguments) | Command::Predict(arguments) => Some(&arguments.device),
         Command::Chat(arguments) => Some(&arguments.talk.device),
         Command::Api(arguments) => Some(&arguments.talk.device),
-        Command::Doctor(arguments) => Some(arguments),
+        Command::Doctor(arguments) => Some(&arguments.device),
         Command::Preview(_)
         | Command::Export(_)
         | Command::Watch(_)

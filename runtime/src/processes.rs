@@ -6,10 +6,10 @@
 //! ```
 //!
 //! They meet at 127.0.0.1 and nowhere else. The others say what they say to the first one, which keeps their last error.
+//! Where tensors are added up on devices, nothing there notices that a process is gone: the first one then watches the others.
 
 use std::env;
 use std::io::{self, BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +17,14 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use report::Trouble;
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use torch_backend::{Group, Meeting, Peers, Place};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getppid, set_parent_process_death_signal, waitid,
+};
+use torch_backend::{Alarm, Bridge, Group, Meeting, Place};
 
 use crate::error::RuntimeError;
 use crate::exit::ending;
+use crate::say_and_end;
 
 /// Set by the first process for those that it starts.
 const PARENT: &str = "FERRY_PARENT";
@@ -85,23 +88,28 @@ impl Processes {
         Ok(told.map_or(asked.max(1), |place| place.count))
     }
 
-    /// Joins the others, unless this process is alone. `bridge` is the library that adds up on the devices themselves,
-    /// `place` this process's.
+    /// Joins the others, unless this process is alone. `bridge` adds up on the devices themselves, of which `place` is this
+    /// process's.
     pub(crate) fn join(
         &mut self,
-        bridge: Option<PathBuf>,
+        bridge: Option<Bridge>,
         place: Place,
-    ) -> Result<Option<Peers>, Trouble> {
+    ) -> Result<Option<Group>, Trouble> {
         let Some(mut meeting) = self.meeting.take() else {
             return Ok(None);
         };
+        if bridge.is_some() {
+            for other in &self.others {
+                other.watch(self.others.len() + 1, &meeting.alarm);
+            }
+        }
         meeting.bridge = bridge;
         let (sender, receiver) = channel();
         // The library waits for all who should come; meanwhile one of them may fail and never come.
         thread::spawn(move || sender.send(place.take().and_then(|()| Group::join(meeting))));
         loop {
             match receiver.recv_timeout(Duration::from_millis(20)) {
-                Ok(Ok(group)) => return Ok(Some(Peers::of(group))),
+                Ok(Ok(group)) => return Ok(Some(group)),
                 Ok(Err(error)) => return Err(self.explained(error.into())),
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(ended) = self.ended() {
@@ -137,8 +145,7 @@ impl Processes {
         let count = self.others.len() + 1;
         self.others.iter_mut().find_map(|other| {
             let status = other.child.try_wait().ok()??;
-            let said = other.said.lock().unwrap_or_else(PoisonError::into_inner);
-            let said = said.clone().unwrap_or_default();
+            let said = words(&other.said);
             let own = !status.success() && !said.contains(LOST);
             own.then(|| RuntimeError::ProcessEnded {
                 rank: other.rank,
@@ -205,6 +212,44 @@ impl Other {
         }
         Ok(Self { rank, child, said })
     }
+
+    /// Rings the alarm when the process fails. A vendor's library may hold this program's thread even then: after a while
+    /// the whole program ends, with the words that the thread would have had.
+    fn watch(&self, count: usize, alarm: &Alarm) {
+        let (rank, said, alarm) = (self.rank, Arc::clone(&self.said), alarm.clone());
+        let pid = Pid::from_child(&self.child);
+        thread::spawn(move || {
+            // Its status stays there for who asks the child itself; no answer: that has been done, and it is gone.
+            let status = waitid(
+                WaitId::Pid(pid),
+                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+            );
+            let Ok(Some(status)) = status else { return };
+            let how = match (status.exit_status(), status.terminating_signal()) {
+                (Some(0), _) | (None, None) => return,
+                (Some(code), _) => format!("status {code}"),
+                (None, Some(signal)) => format!("signal {signal}"),
+            };
+            // From now on nothing waits for a device, and nothing new is begun.
+            alarm.ring();
+            sleep(GRACE);
+            if alarm.is_waiting() {
+                let ended = RuntimeError::ProcessEnded {
+                    rank,
+                    count,
+                    how,
+                    said: words(&said),
+                };
+                say_and_end(&ended.into());
+            }
+        });
+    }
+}
+
+/// The last error that a process told.
+fn words(said: &Mutex<Option<String>>) -> String {
+    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    said.clone().unwrap_or_default()
 }
 
 /// The text of an error in a line of `--json`, with its causes.
@@ -246,6 +291,7 @@ fn of_environment() -> Result<Option<Meeting>, RuntimeError> {
         port: place.port,
         listener: None,
         bridge: None,
+        alarm: Alarm::default(),
     }))
 }
 

@@ -46,12 +46,12 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     }
     // Before anything else asks libtorch for a device: it remembers the answer.
     let place = chosen.open(&home, view)?;
-    let bridge = chosen.bridge(&home);
-    let collective = (count > 1).then_some(match (&bridge, &chosen.policy.collective) {
-        (Some(_), Some(collective)) => collective.name.as_str(),
-        _ => "gloo",
-    });
-    let peers = processes.join(bridge, place)?;
+    let bridge = match count {
+        1 => None,
+        _ => chosen.bridge(&home, place, processes.rank() == 0, view)?,
+    };
+    let collective = (count > 1).then(|| chosen.collective(bridge.as_ref()));
+    let peers = processes.join(bridge, place)?.map(Peers::of);
     let run = Run {
         job: &job,
         model: &model,
@@ -64,6 +64,8 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
     let (summary, dropped, prediction) = run
         .train(view)
         .map_err(|trouble| processes.explained(chosen.explained(packs, trouble)))?;
+    // A vendor's library may take a group down together only.
+    drop(run);
     processes.finish();
     let output = job.output_dir.display().to_string();
     let value = json!({

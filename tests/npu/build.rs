@@ -2,7 +2,10 @@
 //! stand in for.
 
 use std::env;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
 
 /// What the bridge shares with the program: its door, and what the wheels leave out of gloo's headers.
 const SHARED: &str = "../../runtime/device/cpp";
@@ -15,20 +18,25 @@ fn main() {
         return;
     };
     let (libtorch, out) = (PathBuf::from(libtorch), PathBuf::from(out));
-    for (source, library, name) in [
-        ("cpp/host_npu.cpp", out.join("libtorch_npu.so"), "HOST_NPU"),
-        (
-            "cpp/host_hccl.cpp",
-            out.join("libferry_hccl.so.apart"),
-            "HOST_HCCL",
-        ),
-    ] {
-        compile(&libtorch, source, &library);
-        println!("cargo::rustc-env={name}={}", library.display());
-    }
+    let library = out.join("libtorch_npu.so");
+    compile(&libtorch, "cpp/host_npu.cpp", &library, &[]);
+    let bridge = out.join("libferry_hccl.so.apart");
+    let made_for = format!("-DFERRY_VENDOR_SHA256=\"{}\"", digest_of(&library));
+    compile(&libtorch, "cpp/host_hccl.cpp", &bridge, &[&made_for]);
+    println!("cargo::rustc-env=HOST_NPU={}", library.display());
+    println!("cargo::rustc-env=HOST_HCCL={}", bridge.display());
 }
 
-fn compile(libtorch: &Path, source: &str, library: &Path) {
+fn digest_of(library: &Path) -> String {
+    let bytes = std::fs::read(library).expect("the stand-in has just been made");
+    let mut digest = String::new();
+    for byte in Sha256::digest(bytes) {
+        let _never_fails = write!(digest, "{byte:02x}");
+    }
+    digest
+}
+
+fn compile(libtorch: &Path, source: &str, library: &Path, flags: &[&str]) {
     let mut compiler = cc::Build::new()
         .cpp(true)
         .std("c++17")
@@ -43,6 +51,7 @@ fn compile(libtorch: &Path, source: &str, library: &Path) {
         "-fvisibility=hidden",
         "-DUSE_C10D_GLOO",
     ]);
+    compiler.args(flags);
     for headers in ["include", "include/torch/csrc/api/include"] {
         compiler.arg("-isystem").arg(libtorch.join(headers));
     }

@@ -99,6 +99,7 @@ pub(crate) fn wheel(requirement: &str) -> Result<PathBuf> {
     for tag in [
         "manylinux_2_28",
         "manylinux_2_27",
+        "manylinux_2_18",
         "manylinux2014",
         "manylinux_2_17",
         "manylinux1",

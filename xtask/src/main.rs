@@ -10,6 +10,7 @@ mod arm64;
 mod arrows;
 mod ascend;
 mod bench;
+mod bridges;
 mod cross;
 mod demo;
 mod fuzz;
@@ -54,6 +55,8 @@ enum Task {
     Arm64(arm64::Args),
     /// Feed every reader of foreign bytes what libFuzzer makes up
     Fuzz(fuzz::Args),
+    /// Build the bridges to nccl and hccl against the real packages (0.6 GB from `PyPI`)
+    Bridges(bridges::Args),
     /// Load the real device library of Ascend chips over a stand-in for the vendor's runtime (0.6 GB from `PyPI`)
     Npu(npu::Args),
     /// Build against each libtorch that a vendor pins, and replay the golden traces
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Cross => cross::run(),
         Task::Arm64(args) => arm64::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Bridges(args) => bridges::run(&args),
         Task::Npu(args) => npu::run(&args),
         Task::Torches(args) => torches::run(&args),
         Task::Env => libtorch::obtain().map(|libtorch| {

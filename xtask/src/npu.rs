@@ -1,7 +1,8 @@
 //! The real `libtorch_npu.so` of the `PyPI` wheel, loaded by `ferry-runtime` over a stand-in for the vendor's runtime.
 //!
 //! What can be known without a chip: that the library loads beside this libtorch without Python's torch, registers its
-//! devices, gives memory, and takes numbers there and back. No operation is computed: those come from the vendor's toolkit.
+//! devices, gives memory, and takes numbers there and back; that two processes add up and share by its `ProcessGroupHCCL`, which
+//! the bridge makes, and end when one of them is killed. No operation is computed: those come from the vendor's toolkit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,12 +10,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use zip::ZipArchive;
 
-use crate::{libtorch, paths, programs, shell};
+use crate::libtorch::Libtorch;
+use crate::{bridges, libtorch, paths, programs, shell};
 
 /// Libraries of the wheels that are loaded, in the order in which they refer back.
 const LOADED: [(&str, &str); 5] = [
@@ -26,7 +29,10 @@ const LOADED: [(&str, &str); 5] = [
 ];
 
 /// What the vendor's libraries have that no other one is made for.
-const HOME: &str = "libhccl.so";
+const HOME: &str = "libge_runner.so";
+
+/// The vendor's libraries that do something here, and what they are made of.
+const WRITTEN: [(&str, &str); 2] = [("libascendcl.so", "acl.c"), ("libhccl.so", "hccl.c")];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -46,52 +52,137 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         args.python.display()
     );
     let libtorch = libtorch::obtain()?;
-    let place = paths::root().join(".ferry/npu");
-    if place.exists() {
-        fs::remove_dir_all(&place)?;
-    }
-    fs::create_dir_all(&place)?;
+    let place = bridges::fresh("npu")?;
     for (project, member) in LOADED {
         let wheel = libtorch::wheel(&format!("{project}=={}", libtorch::VERSION))?;
         take(&wheel, member, &place)?;
     }
-    let acl = paths::root().join("tests/npu/cpp/acl.c");
-    let mut gcc = shell::command("gcc");
-    gcc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o"]);
-    gcc.arg(place.join("libascendcl.so")).arg(&acl);
-    shell::run(gcc.arg("-Wl,-soname,libascendcl.so"))?;
+    for (library, source) in WRITTEN {
+        let mut gcc = shell::command("gcc");
+        gcc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o"]);
+        gcc.arg(place.join(library));
+        gcc.arg(paths::root().join("tests/npu/cpp").join(source));
+        shell::run(gcc.arg(format!("-Wl,-soname,{library}")))?;
+    }
     stand_ins(&place, &libtorch.libraries(), &args.python)?;
     // What Python itself needs is the system's.
     symlink(&args.python, place.join("libpython3.11.so.1.0"))?;
+    let work = bridges::fresh("bridges")?;
+    let bridge = bridges::hccl(libtorch::VERSION, &work)?;
+    fs::copy(bridge, place.join("libferry_hccl.so"))?;
+    fs::remove_dir_all(work)?;
 
     let runtime = match &args.runtime {
         Some(runtime) => runtime.canonicalize()?,
         None => programs::runtime(&libtorch)?,
     };
-    let mut doctor = shell::command(&runtime);
-    doctor.envs(libtorch.environment());
-    let libraries = format!("{}:{}", place.display(), libtorch.libraries().display());
-    doctor.env("LD_LIBRARY_PATH", libraries);
-    doctor.env("FERRY_DEVICE_LIBRARIES", &place);
-    // This libtorch brings a smaller one of the same name, which it would find first.
-    doctor.env("LD_PRELOAD", place.join("libcudart.so.13"));
-    let said = shell::output(doctor.args(["--json", "doctor", "--device", "npu:1"]))?;
-    let said: Value = serde_json::from_str(said.lines().last().context("nothing was said")?)?;
-    let opened = &said["opened"];
-    for (name, expected) in [
-        ("devices", Value::from(2)),
-        ("total", Value::from(64_u64 << 30)),
-        ("copies", Value::from(true)),
-    ] {
-        if opened[name] != expected {
-            bail!("`{name}` is {}, expected {expected}: {said}", opened[name]);
+    let bench = Bench {
+        runtime,
+        libtorch,
+        place,
+    };
+    bench.one()?;
+    bench.two()?;
+    // Operations are handed to the device by a thread of the vendor's, or by the program's own, which is then held.
+    for queue in ["1", "0"] {
+        bench.killed(queue)?;
+    }
+    fs::remove_dir_all(&bench.place)?;
+    Ok(())
+}
+
+/// The program, and what stands around it.
+struct Bench {
+    runtime: PathBuf,
+    libtorch: Libtorch,
+    place: PathBuf,
+}
+
+impl Bench {
+    fn doctor(&self, words: &[&str]) -> Command {
+        let mut doctor = shell::command(&self.runtime);
+        doctor.envs(self.libtorch.environment());
+        let libraries = self.libtorch.libraries();
+        let libraries = format!("{}:{}", self.place.display(), libraries.display());
+        doctor.env("LD_LIBRARY_PATH", libraries);
+        doctor.env("FERRY_DEVICE_LIBRARIES", &self.place);
+        // This libtorch brings a smaller one of the same name, which it would find first.
+        doctor.env("LD_PRELOAD", self.place.join("libcudart.so.13"));
+        doctor.args(["--json", "doctor"]).args(words);
+        doctor
+    }
+
+    /// One process opens a device.
+    fn one(&self) -> Result<()> {
+        let said = last(&shell::output(&mut self.doctor(&["--device", "npu:1"]))?)?;
+        let opened = &said["opened"];
+        are(
+            opened,
+            &[
+                ("devices", Value::from(2)),
+                ("total", Value::from(64_u64 << 30)),
+                ("copies", Value::from(true)),
+            ],
+        )?;
+        println!(
+            "npu: libtorch_npu.so {} opens over a stand-in: {opened}",
+            libtorch::VERSION
+        );
+        Ok(())
+    }
+
+    /// Two processes add up on a device each.
+    fn two(&self) -> Result<()> {
+        let said = last(&shell::output(&mut self.doctor(&TWO))?)?;
+        let together = &said["together"];
+        are(
+            together,
+            &[
+                ("processes", Value::from(2)),
+                ("collective", Value::from("hccl")),
+                ("sums", Value::from(true)),
+                ("shares", Value::from(true)),
+            ],
+        )?;
+        println!("npu: two processes add up by ProcessGroupHCCL over a stand-in: {together}");
+        Ok(())
+    }
+
+    /// One of two processes is killed as they add up: the other ends and says so.
+    fn killed(&self, queue: &str) -> Result<()> {
+        let mut doctor = self.doctor(&TWO);
+        doctor
+            .env("HOST_HCCL_DIES", "1:3")
+            .env("TASK_QUEUE_ENABLE", queue);
+        let output = doctor.output()?;
+        let said = last(&String::from_utf8(output.stdout)?)?;
+        let error = &said["error"];
+        are(error, &[("code", Value::from("runtime.process-ended"))])?;
+        are(&error["args"], &[("how", Value::from("signal 9"))])?;
+        ensure!(
+            output.status.code() == Some(5),
+            "it ended with {}",
+            output.status
+        );
+        println!("npu: TASK_QUEUE_ENABLE={queue}: {}", error["message"]);
+        Ok(())
+    }
+}
+
+const TWO: [&str; 4] = ["--device", "npu", "--processes", "2"];
+
+/// The last line of what a program said.
+fn last(said: &str) -> Result<Value> {
+    let line = said.lines().last().context("nothing was said")?;
+    Ok(serde_json::from_str(line)?)
+}
+
+fn are(said: &Value, wanted: &[(&str, Value)]) -> Result<()> {
+    for (name, expected) in wanted {
+        if said[name] != *expected {
+            bail!("`{name}` is {}, expected {expected}: {said}", said[name]);
         }
     }
-    println!(
-        "npu: libtorch_npu.so {} opens over a stand-in: {opened}",
-        libtorch::VERSION
-    );
-    fs::remove_dir_all(&place)?;
     Ok(())
 }
 

@@ -59,6 +59,26 @@ pub enum DeviceError {
         /// What it said.
         reason: String,
     },
+    /// A bridge to the vendor's collectives cannot be loaded, or is none.
+    #[error("`{path}` cannot be used beside libtorch {torch}: {reason}")]
+    BridgeUnfit {
+        /// The bridge.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+        /// The release of libtorch in this program.
+        torch: String,
+    },
+    /// A bridge was made for other libraries than those that are there.
+    #[error("`{path}` is made for {expected}, found {found}")]
+    BridgeOfOther {
+        /// The bridge.
+        path: PathBuf,
+        /// What it was made for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// The processes did not find together.
     #[error("process {rank} of {count} did not reach the others: {reason}")]
     NotJoined {
@@ -113,6 +133,8 @@ impl Diagnose for DeviceError {
             Self::NoDevice { .. } => "device.none",
             Self::NoSuchDevice { .. } => "device.no-such",
             Self::Refused { .. } => "device.refused",
+            Self::BridgeUnfit { .. } => "device.bridge-unfit",
+            Self::BridgeOfOther { .. } => "device.bridge-of-other",
             Self::NotJoined { .. } => "device.not-joined",
             Self::PeerLost { .. } => "device.peer-lost",
         }
@@ -128,12 +150,22 @@ impl Diagnose for DeviceError {
                 path: library,
                 reason,
                 torch,
+            }
+            | Self::BridgeUnfit {
+                path: library,
+                reason,
+                torch,
             } => vec![
                 ("path", path(library)),
                 ("reason", reason.clone()),
                 ("torch", torch.clone()),
             ],
             Self::LibraryOfOther {
+                path: library,
+                found,
+                expected,
+            }
+            | Self::BridgeOfOther {
                 path: library,
                 found,
                 expected,
@@ -170,6 +202,8 @@ impl Diagnose for DeviceError {
             | Self::LibraryOfOther { .. }
             | Self::NoDevice { .. }
             | Self::Refused { .. }
+            | Self::BridgeUnfit { .. }
+            | Self::BridgeOfOther { .. }
             | Self::NotJoined { .. }
             | Self::PeerLost { .. } => Outcome::HostFault,
         }

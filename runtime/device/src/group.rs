@@ -5,17 +5,21 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::IntoRawFd as _;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use crate::bridge::note_made;
 use crate::sys::{Fault, Join, Joined};
-use crate::{DeviceError, Place};
+use crate::{Alarm, Bridge, DeviceError, Place};
 
 /// As torch has it: a peer that only saves a large checkpoint meanwhile is not lost.
 const PATIENCE: Duration = Duration::from_mins(30);
+
+/// How long a device is asked again and again whether it is done, before it is asked less often.
+const SOON: Duration = Duration::from_millis(1);
 
 /// Numbers that are added up at a time, as torch's own data parallelism does it: 25 MiB of 32 bits.
 const BUCKET: usize = 25 << 18;
@@ -31,8 +35,10 @@ pub struct Meeting {
     pub port: u16,
     /// The socket that listens there, in the process that serves the meeting.
     pub listener: Option<TcpListener>,
-    /// A library that adds up on the devices themselves; without it they add up in the processor's memory.
-    pub bridge: Option<PathBuf>,
+    /// What adds up on the devices themselves; without it they add up in the processor's memory.
+    pub bridge: Option<Bridge>,
+    /// Rung by who sees another process end.
+    pub alarm: Alarm,
 }
 
 impl Meeting {
@@ -50,6 +56,7 @@ impl Meeting {
             port: listener.local_addr()?.port(),
             listener: Some(listener),
             bridge: None,
+            alarm: Alarm::default(),
         })
     }
 }
@@ -61,7 +68,19 @@ pub struct Group {
     count: usize,
     /// Tensors are added up where they are, not in the processor's memory.
     on_devices: bool,
+    alarm: Alarm,
     joined: Mutex<Joined>,
+}
+
+/// What came of trying a group out.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// Sums over all processes were right.
+    pub sums: bool,
+    /// Numbers of the first process reached all others.
+    pub shares: bool,
+    /// Bytes of a process that were added up in a second.
+    pub rate: f64,
 }
 
 impl Group {
@@ -73,13 +92,18 @@ impl Group {
             port,
             listener,
             bridge,
+            alarm,
         } = meeting;
         let not_joined = |fault: Fault| DeviceError::NotJoined {
             rank,
             count,
             reason: fault.0,
         };
-        let path = bridge.as_ref().map(|path| path.display().to_string());
+        let path = bridge.as_ref().map(|bridge| bridge.path.display());
+        let path = path.map(|path| path.to_string());
+        if bridge.is_some() {
+            note_made();
+        }
         let joined = Joined::join(&Join {
             bridge: path.as_deref().unwrap_or_default(),
             port,
@@ -90,12 +114,61 @@ impl Group {
             patience_ms: PATIENCE.as_millis() as i64,
         })
         .map_err(not_joined)?;
-        Ok(Self {
+        let group = Self {
             rank,
             count,
             on_devices: bridge.is_some(),
+            alarm,
             joined: Mutex::new(joined),
-        })
+        };
+        // A vendor's library connects the devices at the first call; what is wrong with them shows now.
+        if let Some(bridge) = bridge {
+            let ones = bridge.place.of_slice(&[1.0_f32])?;
+            let sum = group.sum_of(ones).map_err(|error| match error {
+                DeviceError::PeerLost { reason, .. } => not_joined(Fault(reason)),
+                other => other,
+            })?;
+            if (sum - count as f64).abs() > 0.0 {
+                let reason = format!("{count} ones on the devices add up to {sum}");
+                return Err(not_joined(Fault(reason)));
+            }
+        }
+        Ok(group)
+    }
+
+    fn sum_of(&self, tensor: Tensor) -> Result<f64, DeviceError> {
+        let mut all = [tensor];
+        self.sum(&mut all)?;
+        let near = Place::PROCESSOR.put(&all[0])?;
+        near.f_double_value(&[0]).map_err(DeviceError::library)
+    }
+
+    /// Adds up and shares as training does, with numbers on `place` whose sum is known.
+    pub fn trial(&self, place: Place) -> Result<Trial, DeviceError> {
+        // A bucket of training's size, and numbers whose sums are exact.
+        let length = BUCKET as i64;
+        let numbers = Tensor::f_arange(length, (Kind::Float, tch::Device::Cpu))
+            .and_then(|numbers| numbers.f_remainder(100))
+            .map_err(DeviceError::library)?;
+        let times = |factor: usize| {
+            let product = numbers.f_mul_scalar(factor as f64);
+            product.map_err(DeviceError::library)
+        };
+        let comes = |tensor: &Tensor, factor: usize| {
+            let near = Place::PROCESSOR.put(tensor)?;
+            near.f_equal(&times(factor)?).map_err(DeviceError::library)
+        };
+        let mut shared = [place.put(&times(self.rank + 1)?)?];
+        self.share(&mut shared)?;
+        let shares = comes(&shared[0], 1)?;
+        let mut summed = [place.put(&times(self.rank + 1)?)?];
+        place.finish()?;
+        let started = Instant::now();
+        self.sum(&mut summed)?;
+        place.finish()?;
+        let rate = (BUCKET * size_of::<f32>()) as f64 / started.elapsed().as_secs_f64();
+        let sums = comes(&summed[0], self.count * (self.count + 1) / 2)?;
+        Ok(Trial { sums, shares, rate })
     }
 
     /// This process, counted from 0.
@@ -128,9 +201,43 @@ impl Group {
         };
         // A panic of another thread between two calls leaves the group as it was.
         let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&mut joined, &near).map_err(|fault| self.lost(fault))?;
+        let waiting = (!Place::of(&near).is_processor()).then(|| self.alarm.wait());
+        // Looked at once the alarm knows of the call: who rings it sees the call, or the call sees it rung.
+        let begun = match &waiting {
+            Some(_) if self.alarm.has_rung() => Err(gone()),
+            _ => act(&mut joined, &near),
+        };
+        let acted = begun.and_then(|()| self.attend(&mut joined));
+        drop(waiting);
+        if let Err(fault) = acted {
+            if self.on_devices {
+                joined.give_up();
+            }
+            return Err(self.lost(fault));
+        }
         if !self.on_devices && !Place::of(tensor).is_processor() {
             tensor.f_copy_(&near).map_err(DeviceError::library)?;
+        }
+        Ok(())
+    }
+
+    /// Returns when the device is done with what was begun, or when another process is known to be gone.
+    fn attend(&self, joined: &mut Joined) -> Result<(), Fault> {
+        let started = Instant::now();
+        while !joined.is_done()? {
+            let elapsed = started.elapsed();
+            if self.alarm.has_rung() {
+                return Err(gone());
+            }
+            if elapsed > PATIENCE {
+                let minutes = PATIENCE.as_secs() / 60;
+                return Err(Fault(format!("no answer in {minutes} minutes")));
+            }
+            if elapsed < SOON {
+                thread::yield_now();
+            } else {
+                thread::sleep(SOON / 5);
+            }
         }
         Ok(())
     }
@@ -197,6 +304,10 @@ impl Group {
             .f_copy_data(numbers, count)
             .map_err(DeviceError::library)
     }
+}
+
+fn gone() -> Fault {
+    Fault("it has ended".to_owned())
 }
 
 /// Neighbours of one number format and place, as many as make a bucket.

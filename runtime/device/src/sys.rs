@@ -36,6 +36,7 @@ unsafe extern "C" {
         kind: c_int,
         index: c_int,
     ) -> *mut C_tensor;
+    fn ferry_bridge_made_for(bridge: *const c_char) -> *const c_char;
     fn ferry_group_join(
         bridge: *const c_char,
         port: u16,
@@ -48,6 +49,8 @@ unsafe extern "C" {
     fn ferry_group_leave(group: *mut RawGroup);
     fn ferry_group_sum(group: *mut RawGroup, tensor: *const C_tensor) -> c_int;
     fn ferry_group_share(group: *mut RawGroup, tensor: *const C_tensor) -> c_int;
+    fn ferry_group_is_done(group: *mut RawGroup) -> c_int;
+    fn ferry_end(status: c_int) -> !;
 }
 
 /// What the C++ side said of its last failure on this thread: the first line, without the call stack behind it.
@@ -157,6 +160,25 @@ pub(crate) fn empty(sizes: &[i64], like: &Tensor, kind: i32, index: i32) -> Resu
     owned(unsafe { ferry_empty(sizes.as_ptr(), count, like.as_ptr(), kind, index) })
 }
 
+/// Loads a bridge to a vendor's collectives, and returns what it was made for.
+pub(crate) fn bridge_made_for(path: &str) -> Result<String, Fault> {
+    let path = text(path)?;
+    // SAFETY: the text lives through the call. What a library does as it is loaded is the library's.
+    let made_for = unsafe { ferry_bridge_made_for(path.as_ptr()) };
+    if made_for.is_null() {
+        return Err(Fault::last());
+    }
+    // SAFETY: a constant text of a library that stays loaded.
+    let made_for = unsafe { CStr::from_ptr(made_for) };
+    Ok(made_for.to_string_lossy().into_owned())
+}
+
+/// Ends the program at once.
+pub(crate) fn end(status: u8) -> ! {
+    // SAFETY: only a number is passed. Threads that still run end with the program.
+    unsafe { ferry_end(c_int::from(status)) }
+}
+
 /// How a process joins its group.
 pub(crate) struct Join<'a> {
     /// Path of the library that makes the group; empty: gloo.
@@ -174,7 +196,11 @@ pub(crate) struct Join<'a> {
 
 /// A joined group.
 #[derive(Debug)]
-pub(crate) struct Joined(NonNull<RawGroup>);
+pub(crate) struct Joined {
+    group: NonNull<RawGroup>,
+    /// A device may be at work for it that is never done.
+    given_up: bool,
+}
 
 // SAFETY: c10d's backends may be used from any thread, one call at a time, and `&mut self` below sees to the latter.
 unsafe impl Send for Joined {}
@@ -196,23 +222,40 @@ impl Joined {
                 join.patience_ms,
             )
         };
-        NonNull::new(group).map(Self).ok_or_else(Fault::last)
+        let group = NonNull::new(group).ok_or_else(Fault::last)?;
+        Ok(Self {
+            group,
+            given_up: false,
+        })
     }
 
     pub(crate) fn sum(&mut self, tensor: &Tensor) -> Result<(), Fault> {
-        // SAFETY: group and tensor live through the call, which waits for its end.
-        done(unsafe { ferry_group_sum(self.0.as_ptr(), tensor.as_ptr()) }).map(drop)
+        // SAFETY: group and tensor live through the call; what it begins holds the tensor itself.
+        done(unsafe { ferry_group_sum(self.group.as_ptr(), tensor.as_ptr()) }).map(drop)
     }
 
     pub(crate) fn share(&mut self, tensor: &Tensor) -> Result<(), Fault> {
         // SAFETY: as above.
-        done(unsafe { ferry_group_share(self.0.as_ptr(), tensor.as_ptr()) }).map(drop)
+        done(unsafe { ferry_group_share(self.group.as_ptr(), tensor.as_ptr()) }).map(drop)
+    }
+
+    /// Whether all that was begun is done.
+    pub(crate) fn is_done(&mut self) -> Result<bool, Fault> {
+        // SAFETY: the group lives through the call.
+        done(unsafe { ferry_group_is_done(self.group.as_ptr()) }).map(|is| is == 1)
+    }
+
+    /// Leaves it as it is for good: taking it down would wait for a device that may never be done.
+    pub(crate) fn give_up(&mut self) {
+        self.given_up = true;
     }
 }
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        // SAFETY: the group is this value's alone, and is gone after this.
-        unsafe { ferry_group_leave(self.0.as_ptr()) }
+        if !self.given_up {
+            // SAFETY: the group is this value's alone, and is gone after this.
+            unsafe { ferry_group_leave(self.group.as_ptr()) }
+        }
     }
 }

@@ -11,6 +11,8 @@
 #[cfg(feature = "native")]
 mod api;
 mod bench;
+#[cfg(feature = "native")]
+mod bridges;
 mod check;
 mod data;
 #[cfg(feature = "native")]

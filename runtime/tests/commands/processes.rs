@@ -181,7 +181,7 @@ fn long_run(bench: &Bench) -> Child {
 }
 
 /// Every checkpoint can be gone on from, and no other file is left half-written.
-fn all_is_whole(bench: &Bench) {
+pub(crate) fn all_is_whole(bench: &Bench) {
     let names = fs::read_dir(bench.path("out")).unwrap();
     let names: Vec<String> = names
         .map(|e| e.unwrap().file_name().into_string().unwrap())

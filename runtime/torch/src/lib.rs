@@ -74,6 +74,7 @@ pub use settings::{
 pub use source::{ModelFiles, open};
 pub use threads::{Threads, library_environment, use_threads};
 pub use torch_device::{
-    DeviceError, DeviceMemory, Group, Library, Loaded, Meeting, Place, Registers, torch_version,
+    Alarm, Bridge, DeviceError, DeviceMemory, Group, Library, Loaded, Meeting, Place, Registers,
+    Trial, end, end_where_devices_wait, torch_version,
 };
 pub use trainer::LibtorchTrainer;

@@ -43,10 +43,11 @@ int aclrtCreateStreamWithConfig(void** stream, uint32_t priority, uint32_t flags
   (void)priority, (void)flags;
   return make(stream);
 }
-int aclrtCreateEventExWithFlag(void** event, uint32_t flags) {
+int aclrtCreateEventWithFlag(void** event, uint32_t flags) {
   (void)flags;
   return make(event);
 }
+int aclrtCreateEventExWithFlag(void** event, uint32_t flags) { return aclrtCreateEventWithFlag(event, flags); }
 
 // Everything has been done.
 static int is_done(int* status) {

@@ -1,4 +1,6 @@
-// Stands in for a bridge to a vendor's collectives: adds up tensors of the stand-in's devices, and takes no others.
+// Stands in for a bridge to a vendor's collectives: adds up tensors of the stand-in's devices, and takes no others. As on a
+// chip, what waits for a process that is gone is never done. `HOST_HCCL_DIES=RANK:CALL` kills the process of that rank as it
+// makes that call, counted from 1; `HOST_HCCL_MADE_FOR` is what it says that it was made for.
 
 #include <bridge.h>
 
@@ -7,11 +9,27 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <vector>
 
 namespace {
 
 using Tensors = std::vector<at::Tensor>;
+
+// Fails as a device does: not at all.
+class Task final : public c10d::Work {
+ public:
+  explicit Task(c10::intrusive_ptr<c10d::Work> work) : work_(std::move(work)) {}
+
+  bool isCompleted() override { return work_->isCompleted() && work_->isSuccess(); }
+
+  bool wait(std::chrono::milliseconds) override { return true; }
+
+ private:
+  c10::intrusive_ptr<c10d::Work> work_;
+};
 
 class Collective final : public c10d::Backend {
  public:
@@ -21,18 +39,24 @@ class Collective final : public c10d::Backend {
   const std::string getBackendName() const override { return "host"; }
 
   c10::intrusive_ptr<c10d::Work> allreduce(Tensors& tensors, const c10d::AllreduceOptions& options) override {
-    auto near = seen(tensors);
-    return gloo_->allreduce(near, options);
+    auto near = asked(tensors);
+    return c10::make_intrusive<Task>(gloo_->allreduce(near, options));
   }
 
   c10::intrusive_ptr<c10d::Work> broadcast(Tensors& tensors, const c10d::BroadcastOptions& options) override {
-    auto near = seen(tensors);
-    return gloo_->broadcast(near, options);
+    auto near = asked(tensors);
+    return c10::make_intrusive<Task>(gloo_->broadcast(near, options));
   }
 
  private:
   // The same bytes as tensors of the processor's.
-  static Tensors seen(const Tensors& tensors) {
+  Tensors asked(const Tensors& tensors) {
+    int rank = 0, call = 0;
+    const char* told = std::getenv("HOST_HCCL_DIES");
+    ++calls_;
+    if (told != nullptr && std::sscanf(told, "%d:%d", &rank, &call) == 2 && rank == getRank() && call == calls_) {
+      std::raise(SIGKILL);
+    }
     Tensors near;
     for (const auto& tensor : tensors) {
       TORCH_CHECK(tensor.is_privateuseone(), "this collective takes tensors of its devices alone");
@@ -45,11 +69,17 @@ class Collective final : public c10d::Backend {
   }
 
   c10::intrusive_ptr<c10d::Backend> gloo_;
+  int calls_ = 0;
 };
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) c10d::Backend* ferry_collective(
+FERRY_EXPORT const char* ferry_made_for() {
+  const char* told = std::getenv("HOST_HCCL_MADE_FOR");
+  return told == nullptr ? TORCH_VERSION " " FERRY_VENDOR_SHA256 : told;
+}
+
+FERRY_EXPORT c10d::Backend* ferry_collective(
     const c10::intrusive_ptr<c10d::Store>& store, int rank, int count, std::chrono::milliseconds patience) {
   // As vendors' do, it goes by the device of the thread that makes it; the tests give each process its own.
   auto device = c10::impl::VirtualGuardImpl(c10::DeviceType::PrivateUse1).getDevice();

@@ -212,7 +212,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use torch_device::{Group, Meeting};
+    use torch_device::{Alarm, Group, Meeting};
     use train::Trainer as _;
 
     use super::*;
@@ -286,6 +286,7 @@ mod tests {
             rank: 1,
             listener: None,
             bridge: None,
+            alarm: Alarm::default(),
             ..meeting
         };
         let of = |meeting: Meeting, labels: [i64; 8]| {

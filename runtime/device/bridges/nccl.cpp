@@ -1,0 +1,18 @@
+// The bridge to nccl. `FERRY_VENDOR_SHA256` is that of the `libtorch_cuda.so` whose headers are used.
+
+#include <bridge.h>
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+#include <type_traits>
+
+FERRY_EXPORT c10d::Backend* ferry_collective(
+    const c10::intrusive_ptr<c10d::Store>& store, int rank, int count, std::chrono::milliseconds patience) {
+  auto options = c10d::ProcessGroupNCCL::Options::create();
+  options->timeout = patience;
+  return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, count, options).release();
+}
+
+FERRY_EXPORT const char* ferry_made_for() { return TORCH_VERSION " " FERRY_VENDOR_SHA256; }
+
+static_assert(std::is_same_v<decltype(ferry_collective), ferry::Bridge>);
+static_assert(std::is_same_v<decltype(ferry_made_for), ferry::MadeFor>);
