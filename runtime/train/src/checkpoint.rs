@@ -293,6 +293,7 @@ mod tests {
 
     #[test]
     fn a_state_that_no_run_has_is_refused() {
+        type Change = fn(&mut Progress);
         let folder = tempfile::tempdir().unwrap();
         let text = "model_name_or_path: m\ndataset: d\ntemplate: qwen\noutput_dir: o\n";
         let job = Job::parse("job.yaml", text, &[]).unwrap();
@@ -311,7 +312,7 @@ mod tests {
             Point::read(folder.path())
         };
         assert_eq!(read(&|_| {}, 4).unwrap().step(), 2);
-        let wrong: [(fn(&mut Progress), usize); 4] = [
+        let wrong: [(Change, usize); 4] = [
             (|progress| progress.logged = 3, 4),
             (|progress| progress.skipped = 3, 4),
             (|_| {}, 0),
