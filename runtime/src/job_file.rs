@@ -18,8 +18,12 @@ use crate::rules;
 /// Reads the training job at `path`.
 pub(crate) fn read(path: &Path, settings: &[String], view: &View) -> Result<Job, Trouble> {
     let (origin, text) = text_of(path)?;
+    let job = Job::parse(&origin, &text, settings);
+    if let Err(JobError::OtherCommand { .. }) = job {
+        return Ok(job?);
+    }
     show_all(Job::key_faults(&origin, &text, settings)?, view)?;
-    Ok(Job::parse(&origin, &text, settings)?)
+    Ok(job?)
 }
 
 /// The training job at `path` as it is run on `chosen`, or the first thing that stands in its way; nothing is told.
@@ -40,7 +44,12 @@ pub(crate) fn given(
 ) -> Result<(String, Given), Trouble> {
     let (origin, text) = text_of(path)?;
     let mut faults = Job::key_faults(&origin, &text, settings)?;
-    faults.retain(|fault| matches!(fault, JobError::Unknown { .. } | JobError::Foreign { .. }));
+    faults.retain(|fault| {
+        matches!(
+            fault,
+            JobError::Unknown { .. } | JobError::Foreign { .. } | JobError::OtherFile { .. }
+        )
+    });
     show_all(faults, view)?;
     let given = Job::given(&origin, &text, settings)?;
     Ok((origin, given))

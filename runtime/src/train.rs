@@ -1,5 +1,6 @@
 //! `train`: a job file into a tuned model.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use console::View;
@@ -21,7 +22,12 @@ use crate::signals::stop_on_request;
 use crate::tuning::{adam, tuning};
 use crate::{JobArguments, TrainArguments, job_file, model};
 
-pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble> {
+/// `began` is set as soon as the run takes its folder; before that nothing is written that another engine would mind.
+pub(crate) fn run(
+    arguments: &TrainArguments,
+    began: &Cell<bool>,
+    view: &View,
+) -> Result<(), Trouble> {
     let home = Home::find();
     let mut chosen = Chosen::by(&arguments.device, &home);
     let JobArguments { job, settings } = &arguments.job;
@@ -59,6 +65,7 @@ pub(crate) fn run(arguments: &TrainArguments, view: &View) -> Result<(), Trouble
         place,
         threads,
         peers,
+        began,
     };
     let packs = matches!(&job.fine_tuning, FineTuning::Lora(lora) if lora.quantization.is_none());
     let (summary, dropped, prediction) = run
@@ -107,6 +114,7 @@ struct Run<'a> {
     place: Place,
     threads: usize,
     peers: Option<Peers>,
+    began: &'a Cell<bool>,
 }
 
 impl Run<'_> {
@@ -154,6 +162,7 @@ impl Run<'_> {
                 stop: &stop,
                 peers,
             };
+            self.began.set(true);
             // A terminal or a pipe that nobody reads must not hold up the steps.
             relayed(view, |sink| train::run(job, &material, &mut trainer, sink))
         };

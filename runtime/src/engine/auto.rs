@@ -1,10 +1,12 @@
 //! Which refusals of the native engine the other one does not share.
 
 use console::View;
-use report::Trouble;
+use report::{Event, Sink as _, Trouble};
 
-use super::Asked;
 use super::keys::{has_template, takes};
+use super::python::Python;
+use super::{Asked, Engine};
+use crate::home::Home;
 
 /// Whether LLaMA-Factory may do what the native engine refused with this error.
 pub(crate) fn may_do(trouble: &Trouble) -> bool {
@@ -55,6 +57,22 @@ const REFUSALS: [&str; 13] = [
     "torch.unsupported-type",
 ];
 
+/// Has LLaMA-Factory do what the native engine refused because of `reason`, where the command line lets it and it can.
+///
+/// # Errors
+/// The reason, where this engine's answer is the only one.
+pub(super) fn take_over(asked: &Asked<'_>, reason: Trouble, view: &View) -> Result<(), Trouble> {
+    let lets = asked.engine.engine == Engine::Auto && may_do(&reason);
+    if !lets || Python::find(asked.engine.python.as_deref(), &Home::find()).is_err() {
+        return Err(reason);
+    }
+    view.emit(&Event::Warned {
+        code: "engine.takes-over".to_owned(),
+        args: vec![("reason".to_owned(), reason.diagnose().to_string())],
+    });
+    Ok(())
+}
+
 /// What the native engine would refuse the job with, if the other one may do it; nothing is written.
 #[cfg(feature = "native")]
 pub(super) fn refusal(asked: &Asked<'_>, view: &View) -> Option<Trouble> {
@@ -78,7 +96,6 @@ pub(super) fn refusal(_asked: &Asked<'_>, _view: &View) -> Option<Trouble> {
 #[cfg(feature = "native")]
 fn native_judges(asked: &Asked<'_>, view: &View) -> Result<(), Trouble> {
     use crate::device::Chosen;
-    use crate::home::Home;
     use crate::job_file;
     use crate::material::{Ready, Sources};
 

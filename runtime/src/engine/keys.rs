@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use serde_json::{Number, Value};
-use train::JobError;
+use train::{JobError, number_in, switch};
 use train_data::similar;
 
 /// What a key takes.
@@ -78,7 +78,10 @@ pub(super) fn as_taken(
     };
     match (takes, value) {
         (Takes::Any, _) | (Takes::Switch, Value::Bool(_)) => Ok(value.clone()),
-        (Takes::Switch, value) => switch(value).ok_or_else(|| wrong("true or false".to_owned())),
+        (Takes::Switch, value) => match switch(value) {
+            Some(flag) => Ok(flag.into()),
+            None => Err(wrong("true or false".to_owned())),
+        },
         (Takes::Whole, value) => whole(value).ok_or_else(|| wrong("a whole number".to_owned())),
         (Takes::Number, value) => number(value).ok_or_else(|| wrong("a number".to_owned())),
         (Takes::Text(words), Value::String(text)) if !words.is_empty() => {
@@ -92,25 +95,11 @@ pub(super) fn as_taken(
     }
 }
 
-/// The words that YAML has for true and false in its older version, which LLaMA-Factory reads.
-fn switch(value: &Value) -> Option<Value> {
-    let text = match value {
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => text.to_ascii_lowercase(),
-        _ => return None,
-    };
-    match text.as_str() {
-        "true" | "yes" | "on" | "1" => Some(true.into()),
-        "false" | "no" | "off" | "0" => Some(false.into()),
-        _ => None,
-    }
-}
-
 fn whole(value: &Value) -> Option<Value> {
     if value.is_i64() || value.is_u64() {
         return Some(value.clone());
     }
-    let number = as_number(value)?;
+    let number = number_in(value)?;
     let fits = number.fract() == 0.0 && number.abs() < 1e15;
     fits.then(|| (number as i64).into())
 }
@@ -119,15 +108,7 @@ fn number(value: &Value) -> Option<Value> {
     if value.is_number() {
         return Some(value.clone());
     }
-    Number::from_f64(as_number(value)?).map(Value::Number)
-}
-
-fn as_number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().replace('_', "").parse().ok(),
-        _ => None,
-    }
+    Number::from_f64(number_in(value)?).map(Value::Number)
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@
 //! What LLaMA-Factory computes is its own affair. Ferry's are the limits of the chip, that nothing goes over the network,
 //! that the run can be watched and ended from its folder, and that an end is told in words with a next step.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use console::View;
-use report::{Event, Sink as _, Trouble};
+use report::{Event, Trouble};
 use rustix::process::Signal;
 use train::Record;
 
@@ -22,12 +23,16 @@ use crate::home::Home;
 use crate::{CheckArguments, JobArguments, TrainArguments};
 
 mod auto;
+mod change;
 mod datasets;
 mod ending;
 mod environment;
 mod error;
 mod handed;
+mod handing;
 mod keys;
+mod launcher;
+mod needs;
 mod plan;
 mod processes;
 mod python;
@@ -87,6 +92,13 @@ pub(crate) struct Asked<'a> {
     pub(crate) threads: Option<u16>,
 }
 
+impl Asked<'_> {
+    /// Whether one process does it, and no other program started that.
+    fn is_alone(&self) -> bool {
+        self.processes == 1 && std::env::var_os("RANK").is_none()
+    }
+}
+
 /// Tunes a model with the engine that the command line names.
 pub(crate) fn train(arguments: &TrainArguments, view: &View) -> Result<(), Trouble> {
     let asked = Asked {
@@ -96,14 +108,19 @@ pub(crate) fn train(arguments: &TrainArguments, view: &View) -> Result<(), Troub
         processes: arguments.processes,
         threads: arguments.threads,
     };
-    match settle(&asked, view)? {
-        Settled::Native => native_train(arguments, view),
-        Settled::LlamaFactory => {
-            let plan = Plan::make(&asked, view)?;
-            plan.warn(view);
-            run::run(&plan, Duration::from_secs(arguments.grace.into()), view)
+    if let Settled::Native = settle(&asked, view)? {
+        let began = Cell::new(false);
+        match native_train(arguments, &began, view) {
+            // What only the data show. Once something is trained, the folder is this engine's.
+            Err(trouble) if !began.get() && asked.is_alone() => {
+                auto::take_over(&asked, trouble, view)?;
+            }
+            done => return done,
         }
     }
+    let plan = Plan::make(&asked, view)?;
+    plan.warn(view);
+    run::run(&plan, Duration::from_secs(arguments.grace.into()), view)
 }
 
 /// Says what an engine would do with a job.
@@ -115,15 +132,17 @@ pub(crate) fn check(arguments: &CheckArguments, view: &View) -> Result<(), Troub
         processes: arguments.processes,
         threads: None,
     };
-    match settle(&asked, view)? {
-        Settled::Native => crate::check::run(arguments, view),
-        Settled::LlamaFactory => {
-            let plan = Plan::make(&asked, view)?;
-            plan.warn(view);
-            view.result(&plan.to_json(), &show::lines(&plan, view).join("\n"));
-            Ok(())
+    if let Settled::Native = settle(&asked, view)? {
+        match crate::check::run(arguments, view) {
+            // A run would be handed over by its first process alone.
+            Err(trouble) if asked.is_alone() => auto::take_over(&asked, trouble, view)?,
+            done => return done,
         }
     }
+    let plan = Plan::make(&asked, view)?;
+    plan.warn(view);
+    view.result(&plan.to_json(), &show::lines(&plan, view).join("\n"));
+    Ok(())
 }
 
 /// The engine that a job goes to.
@@ -133,6 +152,7 @@ enum Settled {
 }
 
 fn settle(asked: &Asked<'_>, view: &View) -> Result<Settled, Trouble> {
+    launcher::warn(asked, view);
     match asked.engine.engine {
         Engine::LlamaFactory => Ok(Settled::LlamaFactory),
         Engine::Native => {
@@ -145,14 +165,7 @@ fn settle(asked: &Asked<'_>, view: &View) -> Result<Settled, Trouble> {
             let Some(reason) = auto::refusal(asked, view) else {
                 return Ok(Settled::Native);
             };
-            // Where there is no other engine, what this one says is the answer.
-            if Python::find(asked.engine.python.as_deref(), &Home::find()).is_err() {
-                return Err(reason);
-            }
-            view.emit(&Event::Warned {
-                code: "engine.takes-over".to_owned(),
-                args: vec![("reason".to_owned(), reason.diagnose().to_string())],
-            });
+            auto::take_over(asked, reason, view)?;
             Ok(Settled::LlamaFactory)
         }
     }
@@ -175,7 +188,7 @@ impl EngineArguments {
 
 /// The command line that hands the job to the other engine, where it may do what this one refuses.
 pub(crate) fn offer(arguments: &EngineArguments, trouble: &Trouble) -> Option<Offer> {
-    if arguments.engine != Engine::Native || !may_do(trouble) {
+    if arguments.engine == Engine::LlamaFactory || !may_do(trouble) {
         return None;
     }
     let words = std::env::args_os().skip(1);
@@ -270,12 +283,20 @@ pub(crate) fn usable(home: &Home) -> serde_json::Value {
 }
 
 #[cfg(feature = "native")]
-fn native_train(arguments: &TrainArguments, view: &View) -> Result<(), Trouble> {
-    crate::train::run(arguments, view)
+fn native_train(
+    arguments: &TrainArguments,
+    began: &Cell<bool>,
+    view: &View,
+) -> Result<(), Trouble> {
+    crate::train::run(arguments, began, view)
 }
 
 #[cfg(not(feature = "native"))]
-fn native_train(_arguments: &TrainArguments, _view: &View) -> Result<(), Trouble> {
+fn native_train(
+    _arguments: &TrainArguments,
+    _began: &Cell<bool>,
+    _view: &View,
+) -> Result<(), Trouble> {
     Err(crate::error::RuntimeError::NotNative.into())
 }
 

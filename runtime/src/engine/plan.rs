@@ -8,9 +8,11 @@ use report::{Event, Sink as _, Trouble};
 use serde_json::{Value, json};
 use train::{HANDED_JOB, OTHER_MACHINE};
 
+use super::change::Change;
 use super::environment::{Team, Variables, Wanted};
 use super::error::EngineError;
-use super::handed::{Around, Handed, hand_over};
+use super::handed::{Given, Handed};
+use super::handing::{Around, hand_over};
 use super::python::Python;
 use super::resume::{self, From};
 use super::{Asked, EngineArguments};
@@ -66,7 +68,7 @@ impl Plan {
         let team = Team {
             forced: ["deepspeed", "fsdp"].iter().any(|key| {
                 let value = handed.job.get(*key);
-                value.is_some_and(|value| !super::handed::is_off(value))
+                value.is_some_and(|value| !train::asks_for_nothing(value))
             }),
             ..team
         };
@@ -140,12 +142,7 @@ impl Plan {
         let words: Vec<String> = words
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
-        let changes: Vec<Value> = self
-            .handed
-            .changes
-            .iter()
-            .map(super::handed::Change::to_json)
-            .collect();
+        let changes: Vec<Value> = self.handed.changes.iter().map(Change::to_json).collect();
         let data = self.handed.data.iter();
         let data: Vec<Value> = data
             .map(|(name, path)| json!({"name": name, "path": path}))
@@ -233,7 +230,7 @@ pub(super) fn real(path: &Path) -> PathBuf {
     }
 }
 
-fn values(given: &super::handed::Given) -> Value {
+fn values(given: &Given) -> Value {
     let pairs = given.iter();
     Value::Object(
         pairs

@@ -30,7 +30,7 @@ pub(crate) fn begin(handed: &Handed, is_first: bool) -> Result<Option<From>, Tro
         .into());
     }
     let asked = handed.job.get("resume_from_checkpoint");
-    if let Some(Value::String(path)) = asked.filter(|value| !super::handed::is_off(value)) {
+    if let Some(Value::String(path)) = asked.filter(|value| !train::asks_for_nothing(value)) {
         let path = PathBuf::from(path);
         let step = step_of(&path).unwrap_or(0);
         check(&path)?;

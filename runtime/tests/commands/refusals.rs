@@ -23,6 +23,7 @@ fn values_that_are_wrong_are_named_with_their_line() {
         "mask_history: true\ntrain_on_prompt: true\n",
         "eval_strategy: steps\n",
         "report_to: wandb\n",
+        "optim: adafactor\n",
     ] {
         screens.push_str(&bench.job(more).screens(&["check", "job.yaml"]));
     }
@@ -38,6 +39,16 @@ fn a_job_that_is_none_says_why() {
     bench.write("job.yaml", JOB.replace("output_dir: out\n", ""));
     screens.push_str(&bench.screens(&["check", "job.yaml"]));
     screens.push_str(&bench.screens(&["check", "job.yaml", "output_dir"]));
+    bench.write(
+        "job.yaml",
+        "model_name_or_path: model\nadapter_name_or_path: a\nexport_dir: merged\n",
+    );
+    screens.push_str(&bench.screens(&["check", "job.yaml"]));
+    bench.write(
+        "job.yaml",
+        r#"{"train_batch_size": "auto", "zero_optimization": {"stage": 3}}"#,
+    );
+    screens.push_str(&bench.screens(&["check", "job.yaml"]));
     assert_snapshot!(screens);
 }
 

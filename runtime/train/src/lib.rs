@@ -30,7 +30,7 @@ pub use job::{
     Asked, ChatJob, DataSettings, EvalJob, Evaluation, Every, ExamJob, ExportJob, ExportNumbers,
     FeedbackSettings, FineTuning, FreezeSettings, Generation, Job, JobError, Length, LoraSettings,
     LossJob, Numeric, Objective, PredictJob, PreferenceLoss, PreferenceSettings, Quantization,
-    Resume, Saving, UsedModel, When, Wording,
+    Resume, Saving, UsedModel, When, Wording, asks_for_nothing, number_in, switch,
 };
 pub use memory::Memory;
 pub use output::is_taken;

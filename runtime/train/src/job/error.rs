@@ -14,6 +14,14 @@ pub enum JobError {
         /// What the parser said.
         reason: String,
     },
+    /// A key stands in the file twice.
+    #[error("{place}: `{key}` stands in the file a second time")]
+    Twice {
+        /// File and line.
+        place: String,
+        /// The key.
+        key: String,
+    },
     /// A value does not fit its key.
     #[error("{place}: `{key}` must be {expected}, found {found}")]
     Value {
@@ -56,6 +64,22 @@ pub enum JobError {
         /// The key.
         key: String,
     },
+    /// The file is no job, but something that lies beside jobs.
+    #[error("{origin} is {kind}")]
+    OtherFile {
+        /// The file.
+        origin: String,
+        /// What it is.
+        kind: String,
+    },
+    /// The job is for another command than those that train.
+    #[error("{origin} is a job for `ferry-runtime {command}`")]
+    OtherCommand {
+        /// The file.
+        origin: String,
+        /// The command.
+        command: String,
+    },
     /// Two keys that cannot be used together.
     #[error("{place}: `{key}` cannot be used with `{other}`")]
     Conflict {
@@ -86,10 +110,13 @@ impl Diagnose for JobError {
     fn code(&self) -> &'static str {
         match self {
             Self::Syntax { .. } => "job.syntax",
+            Self::Twice { .. } => "job.twice",
             Self::Value { .. } => "job.value",
             Self::Unsupported { .. } => "job.unsupported",
             Self::Unknown { .. } => "job.unknown-key",
             Self::Foreign { .. } => "job.foreign-key",
+            Self::OtherFile { .. } => "job.other-file",
+            Self::OtherCommand { .. } => "job.other-command",
             Self::Conflict { .. } => "job.conflict",
             Self::Missing { .. } => "job.missing-key",
             Self::Override { .. } => "job.override",
@@ -126,7 +153,13 @@ impl Diagnose for JobError {
                 key,
                 nearest,
             } => vec![("place", place), ("key", key), ("nearest", nearest)],
-            Self::Foreign { place, key } => vec![("place", place), ("key", key)],
+            Self::Foreign { place, key } | Self::Twice { place, key } => {
+                vec![("place", place), ("key", key)]
+            }
+            Self::OtherCommand { origin, command } => {
+                vec![("origin", origin), ("command", command)]
+            }
+            Self::OtherFile { origin, kind } => vec![("origin", origin), ("kind", kind)],
             Self::Conflict { place, key, other } => {
                 vec![("place", place), ("key", key), ("other", other)]
             }

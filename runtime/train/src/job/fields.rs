@@ -19,14 +19,17 @@ impl Fields {
             place: format!("{origin}, line {line}"),
             reason,
         };
-        let value: serde_yaml_ng::Value =
-            serde_yaml_ng::from_str(text).map_err(|error| match error.location() {
-                Some(location) => syntax(location.line(), error.to_string()),
-                None => JobError::Syntax {
+        let value: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(|error| {
+            let reason = error.to_string();
+            match (twice(origin, text, &reason), error.location()) {
+                (Some(error), _) => error,
+                (None, Some(location)) => syntax(location.line(), reason),
+                (None, None) => JobError::Syntax {
                     place: origin.to_owned(),
-                    reason: error.to_string(),
+                    reason,
                 },
-            })?;
+            }
+        })?;
         let map = match value {
             serde_yaml_ng::Value::Mapping(map) => map,
             serde_yaml_ng::Value::Null => serde_yaml_ng::Mapping::new(),
@@ -64,6 +67,11 @@ impl Fields {
         })
     }
 
+    /// The file's name for messages.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Sets a key that another way than the file or an override gave; `place` says which.
     pub(super) fn put(&mut self, key: &str, place: &str, text: &str) {
         let value = (place.to_owned(), Value::String(text.to_owned()));
@@ -95,7 +103,7 @@ impl Fields {
     }
 
     /// The value of a key; none where it is missing or null.
-    fn value(&self, key: &str) -> Option<&Value> {
+    pub(super) fn value(&self, key: &str) -> Option<&Value> {
         let (_, value) = self.values.get(key)?;
         (!value.is_null()).then_some(value)
     }
@@ -183,10 +191,7 @@ impl Fields {
     pub(super) fn flag(&self, key: &str) -> Result<bool, JobError> {
         match self.value(key) {
             None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(true),
-            Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(false),
-            Some(_) => Err(self.wrong(key, "true or false")),
+            Some(value) => switch(value).ok_or_else(|| self.wrong(key, "true or false")),
         }
     }
 
@@ -196,7 +201,7 @@ impl Fields {
         };
         let expected = format!("a whole number from {least} to {MOST_WHOLE}");
         let number = value.as_u64().or_else(|| {
-            let number = value.as_f64()?;
+            let number = number_in(value)?;
             (number >= 0.0 && number.fract() == 0.0 && number < 1e15).then_some(number as u64)
         });
         let fits = number.filter(|number| (least..=MOST_WHOLE).contains(number));
@@ -206,9 +211,7 @@ impl Fields {
     pub(super) fn number(&self, key: &str, usual: f64, most: f64) -> Result<f64, JobError> {
         let number = match self.value(key) {
             None => return Ok(usual),
-            // YAML 1.2 reads `1e-4` as text; the original reads it as a number.
-            Some(Value::String(text)) => text.trim().parse().ok(),
-            Some(value) => value.as_f64(),
+            Some(value) => number_in(value),
         };
         let fits = number.filter(|number| (0.0..=most).contains(number));
         fits.ok_or_else(|| self.wrong(key, &format!("a number from 0 to {most}")))
@@ -232,8 +235,26 @@ fn finite(place: &str, key: &str, value: serde_yaml_ng::Value) -> Result<Value, 
     }
 }
 
+/// The words that YAML has for true and false in its older version, which the original reads.
+pub fn switch(value: &Value) -> Option<bool> {
+    match plain(value).to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A number, also as a text: YAML 1.2 reads `1e-4` and `1_000` as such, the original as numbers.
+pub fn number_in(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().replace('_', "").parse().ok(),
+        _ => None,
+    }
+}
+
 /// A value as its author wrote it.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -242,11 +263,28 @@ fn plain(value: &Value) -> String {
 
 /// The line that sets a key, counted from one.
 fn line_of(text: &str, key: &str) -> Option<usize> {
-    let sets = |line: &str| {
+    lines_of(text, key).next()
+}
+
+/// The lines that set a key, counted from one.
+fn lines_of<'t>(text: &'t str, key: &'t str) -> impl Iterator<Item = usize> + 't {
+    let sets = move |line: &str| {
         let line = line.trim_start_matches([' ', '{', '\t']);
         let line = line.trim_start_matches(['"', '\'']);
         let rest = line.strip_prefix(key);
         rest.is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
     };
-    text.lines().position(sets).map(|index| index + 1)
+    let lines = text.lines().enumerate();
+    lines.filter_map(move |(index, line)| sets(line).then_some(index + 1))
+}
+
+/// The key that stands in the file twice, where that is what the parser says.
+fn twice(origin: &str, text: &str, reason: &str) -> Option<JobError> {
+    let (_, rest) = reason.split_once("duplicate entry with key \"")?;
+    let (key, _) = rest.split_once('"')?;
+    let line = lines_of(text, key).nth(1)?;
+    Some(JobError::Twice {
+        place: format!("{origin}, line {line}"),
+        key: key.to_owned(),
+    })
 }

@@ -53,6 +53,10 @@ pub(super) fn nearest(key: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
+#[path = "original_tests.rs"]
+mod original;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::error::JobError;
-use super::fields::Fields;
+use super::fields::{Fields, plain};
 use super::keys::{Usage, nearest, usage};
 use super::{
-    FineTuning, Job, Objective, When, data, moments, objective, positions, predict, rate, tuning,
+    FineTuning, Job, Objective, When, data, moments, objective, other_file, positions, predict,
+    rate, tuning,
 };
 
 impl Job {
@@ -18,6 +19,9 @@ impl Job {
     /// `origin` names the file in messages.
     pub fn parse(origin: &str, text: &str, overrides: &[String]) -> Result<Self, JobError> {
         let fields = Fields::read(origin, text, overrides)?;
+        if let Some(other) = other_file::for_another_command(&fields) {
+            return Err(other);
+        }
         if let Some(fault) = key_faults(&fields).into_iter().next() {
             return Err(fault);
         }
@@ -76,7 +80,7 @@ impl Job {
             logging_first_step: fields.flag("logging_first_step")?,
             resume: moments::resume(&fields)?,
             plot_loss: fields.flag("plot_loss")?,
-            include_num_input_tokens_seen: fields.flag("include_num_input_tokens_seen")?,
+            include_num_input_tokens_seen: counts_tokens(&fields)?,
             gradient_checkpointing: !fields.flag("disable_gradient_checkpointing")?,
             recomputation_asked: recomputation_asked(&fields)?,
             use_cpu: fields.flag("use_cpu")?,
@@ -95,6 +99,14 @@ impl Job {
         Ok(key_faults(&Fields::read(origin, text, overrides)?))
     }
 
+    /// The keys of this job that change nothing here: they are about the original's Python, or refine what is off.
+    pub fn without_effect(&self) -> Vec<&str> {
+        let given = self.settings.as_object().into_iter().flatten();
+        let given =
+            given.filter(|(key, value)| usage(key) == Some(Usage::Idle) && !value.is_null());
+        given.map(|(key, _)| key.as_str()).collect()
+    }
+
     /// Every key as it is given, overrides applied, with its place for messages; neither known nor judged.
     pub fn given(
         origin: &str,
@@ -110,6 +122,9 @@ impl Job {
 }
 
 pub(super) fn key_faults(fields: &Fields) -> Vec<JobError> {
+    if let Some(fault) = other_file::told(fields) {
+        return vec![fault];
+    }
     let fault = |(key, place, value): (&String, &String, &Value)| {
         let place = place.clone();
         match (usage(key), nearest(key)) {
@@ -128,7 +143,28 @@ pub(super) fn key_faults(fields: &Fields) -> Vec<JobError> {
             }),
         }
     };
-    fields.iter().filter_map(fault).collect()
+    let mut faults: Vec<JobError> = fields.iter().filter_map(fault).collect();
+    // As they stand in the file; what nobody knows comes last, since then no other engine helps.
+    faults.sort_by_key(|fault| {
+        let known = matches!(fault, JobError::Unsupported { .. });
+        (!known, line(fault))
+    });
+    faults
+}
+
+/// The line that an error names; what the command line says stands behind all.
+fn line(fault: &JobError) -> usize {
+    match fault {
+        JobError::Unsupported { place, .. }
+        | JobError::Unknown { place, .. }
+        | JobError::Foreign { place, .. } => {
+            let number = place.rsplit(' ').next();
+            number
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(usize::MAX)
+        }
+        _ => usize::MAX,
+    }
 }
 
 /// The model before training is the one without its adapter; so nothing else of it may be trained.
@@ -158,18 +194,33 @@ fn recomputation_asked(fields: &Fields) -> Result<bool, JobError> {
 
 /// Whether a key is given, but asks for nothing.
 fn is_off(key: &str, value: &Value) -> bool {
+    match USUAL.iter().find(|(known, _)| *known == key) {
+        Some((_, usual)) => value.is_null() || plain(value).eq_ignore_ascii_case(usual),
+        None => asks_for_nothing(value),
+    }
+}
+
+/// Keys whose usual value is not off, and that value.
+const USUAL: [(&str, &str); 5] = [
+    ("ignore_pad_token_for_loss", "true"),
+    ("logging_strategy", "steps"),
+    ("ray_num_workers", "1"),
+    ("reward_model_type", "lora"),
+    ("train_sampling_strategy", "random"),
+];
+
+/// Whether a value of a job is as good as none.
+pub fn asks_for_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => {
-            let usual = [
-                ("logging_strategy", "steps"),
-                ("train_sampling_strategy", "random"),
-            ];
-            text.is_empty() || text == "no" || usual.contains(&(key, text))
+            let text = text.trim().to_ascii_lowercase();
+            ["", "no", "false", "none", "null", "off", "{}", "[]"].contains(&text.as_str())
         }
         Value::Array(items) => items.is_empty(),
-        _ => false,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) => false,
     }
 }
 
@@ -220,6 +271,16 @@ impl Fields {
     }
 }
 
+/// transformers 5 has words beside true and false, of which `all` is true.
+fn counts_tokens(fields: &Fields) -> Result<bool, JobError> {
+    const KEY: &str = "include_num_input_tokens_seen";
+    match fields.value(KEY).and_then(Value::as_str) {
+        Some("all") => Ok(true),
+        Some("non_padding") => Err(fields.unsupported(KEY, "padding is counted, as `all` has it")),
+        _ => fields.flag(KEY),
+    }
+}
+
 /// Warmup as steps or as a part. As in transformers 5 the part counts where both are given, and a number of steps under one
 /// is a part.
 fn warmup(fields: &Fields) -> Result<(u64, f64), JobError> {
@@ -236,11 +297,9 @@ fn warmup(fields: &Fields) -> Result<(u64, f64), JobError> {
 
 /// A negative number means none, which is the original's default.
 fn max_steps(fields: &Fields) -> Result<Option<u64>, JobError> {
-    let given = fields
-        .iter()
-        .find(|(key, _, _)| key.as_str() == "max_steps");
-    match given.and_then(|(_, _, value)| value.as_i64()) {
-        Some(..=0) => Ok(None),
+    let given = fields.text("max_steps")?;
+    match given.and_then(|text| text.trim().parse::<f64>().ok()) {
+        Some(..=0.0) => Ok(None),
         _ => fields.whole("max_steps", 1),
     }
 }

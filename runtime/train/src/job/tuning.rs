@@ -6,7 +6,7 @@ use super::error::JobError;
 use super::fields::Fields;
 
 /// Keys that this module reads.
-pub(super) const KEYS: [&str; 24] = [
+pub(super) const KEYS: [&str; 23] = [
     "adapter_name_or_path",
     "additional_target",
     "bf16",
@@ -22,7 +22,6 @@ pub(super) const KEYS: [&str; 24] = [
     "lora_rank",
     "lora_target",
     "loraplus_lr_ratio",
-    "pissa_convert",
     "pissa_init",
     "pissa_iter",
     "pure_bf16",
