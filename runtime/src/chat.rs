@@ -1,17 +1,21 @@
 //! `chat`: questions to a model, and its answers.
 
-use std::io::{IsTerminal as _, stdin};
+mod questions;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use console::View;
 use report::Trouble;
 use serde_json::{Value, json};
-use torch_backend::{BackendError, Beams, Continuation, Sampling, generate};
+use torch_backend::{Beams, Continuation, Sampling, generate};
 use train::Length;
 use train_data::TextStream;
 
 use crate::ChatArguments;
 use crate::chance::any_seed;
+use crate::signals::Interrupts;
 use crate::talk::Talk;
+use questions::{Questions, Said};
 
 /// Longest answer where neither a job nor the command line says so.
 const USUAL_LENGTH: usize = 256;
@@ -43,7 +47,10 @@ pub(crate) fn run(arguments: &ChatArguments, view: &View) -> Result<(), Trouble>
         if arguments.prompt.len() > 1 && !view.is_json() {
             view.data(&format!("> {question}"));
         }
-        chat.answer(&mut chat.opening(), question, number)?;
+        let never = AtomicBool::new(false);
+        if !chat.answer(&mut chat.opening(), question, number, &never)? {
+            return Ok(());
+        }
     }
     if arguments.prompt.is_empty() {
         chat.talk()?;
@@ -66,39 +73,47 @@ impl Chat<'_> {
         system.collect()
     }
 
-    /// Reads questions line by line until the input ends.
+    /// Answers questions until the input ends, or `exit` does it. Ctrl-C ends an answer, and between answers the talk.
     fn talk(&self) -> Result<(), Trouble> {
+        let interrupts = Interrupts::catch();
+        let mut questions = Questions::new(self.view);
         let mut messages = self.opening();
         let mut number = 0;
         loop {
-            if stdin().is_terminal() && !self.view.is_json() {
-                self.view.stream("> ");
+            let said = interrupts.while_idle(|| questions.next())?;
+            let question = match said {
+                Said::Question(question) => question,
+                Said::Clear => {
+                    messages = self.opening();
+                    self.view.note::<&str>("runtime.chat-cleared", &[]);
+                    continue;
+                }
+                Said::End => return Ok(()),
+            };
+            let before = messages.len();
+            match self.answer(&mut messages, &question, number, interrupts.flag()) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                // Who sits there may ask otherwise; a program is told once and for all.
+                Err(trouble) if questions.are_typed() => {
+                    messages.truncate(before);
+                    let _status = self.view.fail(&trouble);
+                }
+                Err(trouble) => return Err(trouble),
             }
-            let mut line = String::new();
-            let read = stdin().read_line(&mut line);
-            let read = read.map_err(|source| BackendError::Unreadable {
-                path: "-".into(),
-                source,
-            })?;
-            if read == 0 {
-                return Ok(());
-            }
-            let question = line.trim();
-            if !question.is_empty() {
-                self.answer(&mut messages, question, number)?;
-                number += 1;
-            }
+            number += 1;
         }
     }
 
-    /// Answers one question, token by token as they are made unless the answer is for a program. Both are added to
-    /// `messages`.
+    /// Answers one question, token by token as they are made unless the answer is for a program, until `stop` is set. Both
+    /// are added to `messages`. Returns whether anybody reads on.
     fn answer(
         &self,
         messages: &mut Vec<Value>,
         question: &str,
         number: u64,
-    ) -> Result<(), Trouble> {
+        stop: &AtomicBool,
+    ) -> Result<bool, Trouble> {
         let Talk { model, voice, .. } = &self.talk;
         messages.push(json!({"role": "user", "content": question}));
         let prompt = voice.speech.tokens(&voice.tokenizer, messages, None)?;
@@ -113,20 +128,25 @@ impl Chat<'_> {
         let mut text = TextStream::new(&voice.tokenizer).skipping_special(skips);
         let mut answer = String::new();
         let mut fault = None;
+        let mut heard = true;
         let mut say = |piece: String| {
             if !self.view.is_json() {
-                self.view.stream(&piece);
+                heard &= self.view.stream(&piece);
             }
             answer.push_str(&piece);
+            heard
         };
         let ends = continuation.ends.clone();
         let tokens = generate(model, continuation, |token| {
             // A model's token fits: it was drawn from its vocabulary.
-            match text.push(u32::try_from(token).unwrap_or_default()) {
+            let goes_on = match text.push(u32::try_from(token).unwrap_or_default()) {
                 Ok(piece) => say(piece),
-                Err(error) => fault = Some(error),
-            }
-            fault.is_none()
+                Err(error) => {
+                    fault = Some(error);
+                    false
+                }
+            };
+            goes_on && !stop.load(Ordering::Relaxed)
         })?;
         if let Some(error) = fault {
             return Err(error.into());
@@ -139,9 +159,9 @@ impl Chat<'_> {
             let value = json!({"prompt": question, "answer": answer});
             self.view.result(&value, "");
         } else {
-            self.view.stream("\n");
+            heard &= self.view.stream("\n");
         }
         messages.push(json!({"role": "assistant", "content": answer}));
-        Ok(())
+        Ok(heard)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+#[cfg(feature = "native")]
+use std::sync::atomic::Ordering;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -28,4 +30,40 @@ pub(crate) fn told() -> Arc<AtomicBool> {
     }
     let _ = flag::register(SIGHUP, Arc::new(AtomicBool::new(false)));
     told
+}
+
+/// Ctrl-C in a talk: it ends an answer that is being made, and between answers the program, as ever.
+#[cfg(feature = "native")]
+pub(crate) struct Interrupts {
+    answer: Arc<AtomicBool>,
+    idle: Arc<AtomicBool>,
+}
+
+#[cfg(feature = "native")]
+impl Interrupts {
+    /// Catches them from now on.
+    pub(crate) fn catch() -> Self {
+        let answer = Arc::new(AtomicBool::new(false));
+        let idle = Arc::new(AtomicBool::new(false));
+        // In this order: the first Ctrl-C finds its flag unset, the second ends a step that takes too long.
+        for ends in [&idle, &answer] {
+            let _ = flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(ends));
+        }
+        let _ = flag::register(SIGINT, Arc::clone(&answer));
+        Self { answer, idle }
+    }
+
+    /// Set where the answer shall end.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.answer
+    }
+
+    /// Does `wait`, in which Ctrl-C ends the program. What was meant for the answer before is over.
+    pub(crate) fn while_idle<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.idle.store(true, Ordering::SeqCst);
+        let done = wait();
+        self.answer.store(false, Ordering::SeqCst);
+        self.idle.store(false, Ordering::SeqCst);
+        done
+    }
 }

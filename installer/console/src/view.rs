@@ -86,12 +86,19 @@ impl View {
         to_output(line);
     }
 
-    /// Writes `chunk` without a line end, at once: for text that is still being made.
-    pub fn stream(&self, chunk: &str) {
+    /// Writes `chunk` without a line end, at once: for text that is still being made. On a terminal it can move no cursor.
+    /// Returns whether anybody reads on.
+    pub fn stream(&self, chunk: &str) -> bool {
         let mut output = stdout().lock();
-        let _ = output
-            .write_all(chunk.as_bytes())
+        let shown = if output.is_terminal() {
+            harmless(chunk)
+        } else {
+            chunk.to_owned()
+        };
+        let written = output
+            .write_all(shown.as_bytes())
             .and_then(|()| output.flush());
+        written.is_ok()
     }
 
     /// Writes the result of a command: one JSON line, or `human` when `--json` was not given.

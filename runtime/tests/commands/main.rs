@@ -13,6 +13,8 @@ mod api;
 mod bench;
 #[cfg(feature = "native")]
 mod bridges;
+#[cfg(feature = "native")]
+mod chat;
 mod check;
 mod data;
 #[cfg(feature = "native")]
