@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{bench, demo, libtorch, paths, programs, shell};
 
+mod client;
 mod data;
 mod engines;
 mod papers;
@@ -41,6 +42,8 @@ enum Check {
     Engines,
     /// A model with each rule for stretched positions trains to the same losses in both engines.
     Ropes,
+    /// The `openai` client talks with `api`.
+    Openai,
     /// transformers loads a model exported in four bits, with bitsandbytes' own bytes.
     Packed,
     /// transformers finds an installed model by its hub name.
@@ -78,6 +81,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if asked(Check::Ropes) {
         ropes::agree(&bench::python(args.python.as_deref())?, &place)?;
     }
+    if asked(Check::Openai) {
+        client::asks(&place)?;
+    }
     if asked(Check::Packed) {
         packed(&bench::python(args.python.as_deref())?, &place)?;
     }
@@ -97,6 +103,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         registry::images(&place)?;
     }
     Ok(())
+}
+
+/// A Python of the cache by this name, with these packages.
+fn python_with(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let uv = libtorch::uv()?;
+    let place = paths::cache()?.join(name);
+    let python = place.join("bin/python");
+    if place.join("complete").exists() {
+        return Ok(python);
+    }
+    let mut venv = shell::command(&uv);
+    shell::run(
+        venv.args(["venv", "--clear", "--python", "3.11"])
+            .arg(&place),
+    )?;
+    let mut install = shell::command(&uv);
+    install.args(["pip", "install", "--python"]).arg(&python);
+    shell::run(install.args(packages))?;
+    fs::write(place.join("complete"), "")?;
+    Ok(python)
 }
 
 /// Trains an adapter on the golden model; PEFT must load it and answer the same.

@@ -26,16 +26,18 @@ impl Head {
         }
     }
 
-    /// A whole answer.
-    pub(super) fn whole(&self, text: &str, finish: Finish, tools: Option<ToolFormat>) -> Value {
-        let (message, reason) = self.message(text, finish, tools);
+    /// Whole answers to one question.
+    pub(super) fn whole(&self, answers: &[(String, Finish)], tools: Option<ToolFormat>) -> Value {
+        let choice = |(index, (text, finish)): (usize, &(String, Finish))| {
+            let (message, reason) = self.message(text, *finish, tools);
+            json!({"index": index, "message": message, "logprobs": null, "finish_reason": reason})
+        };
+        let choices: Vec<Value> = answers.iter().enumerate().map(choice).collect();
+        let finishes = answers.iter().map(|(_, finish)| *finish);
         json!({
             "id": format!("chatcmpl-{}", self.id), "object": "chat.completion", "created": self.created,
             "model": self.model,
-            "choices": [{
-                "index": 0, "message": message, "logprobs": null, "finish_reason": reason,
-            }],
-            "usage": usage(finish),
+            "choices": choices, "usage": usage(finishes),
         })
     }
 
@@ -68,7 +70,7 @@ impl Head {
     /// What an answer took, after its last part.
     pub(super) fn used(&self, finish: Finish) -> Value {
         let mut chunk = self.chunk(&json!([]));
-        chunk["usage"] = usage(finish);
+        chunk["usage"] = usage([finish].into_iter());
         chunk
     }
 
@@ -86,9 +88,12 @@ pub(super) fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-fn usage(finish: Finish) -> Value {
+/// What answers to one question took; the question counts once.
+fn usage(finishes: impl Iterator<Item = Finish>) -> Value {
+    let (prompt, answers) = finishes.fold((0, 0), |(_, sum), finish| {
+        (finish.prompt_tokens, sum + finish.answer_tokens)
+    });
     json!({
-        "prompt_tokens": finish.prompt_tokens, "completion_tokens": finish.answer_tokens,
-        "total_tokens": finish.prompt_tokens + finish.answer_tokens,
+        "prompt_tokens": prompt, "completion_tokens": answers, "total_tokens": prompt + answers,
     })
 }

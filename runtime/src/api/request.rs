@@ -22,7 +22,9 @@ pub(super) struct ChatRequest {
     pub(super) streams: bool,
     /// What it took is sent behind it.
     pub(super) with_usage: bool,
-    /// The most tokens of the answer.
+    /// How many answers.
+    pub(super) count: usize,
+    /// The most tokens of an answer.
     pub(super) limit: Option<usize>,
     /// Words that end it.
     pub(super) stops: Vec<String>,
@@ -33,9 +35,11 @@ pub(super) struct ChatRequest {
 const STOPS: usize = 16;
 const LONGEST_STOP: usize = 1024;
 
+/// Answers to one request.
+const MOST_ANSWERS: i64 = 16;
+
 /// Fields that ask for something that is not done here, unless they hold this.
-const REFUSED: [(&str, &[&str], &str); 10] = [
-    ("n", &["1"], "one answer is made for a request"),
+const REFUSED: [(&str, &[&str], &str); 15] = [
     ("best_of", &["1"], "one answer is made for a request"),
     ("logprobs", &["false"], "likelihoods are not told"),
     ("top_logprobs", &["0"], "likelihoods are not told"),
@@ -49,6 +53,17 @@ const REFUSED: [(&str, &[&str], &str); 10] = [
     ("modalities", &["[\"text\"]"], "answers are text"),
     ("audio", &[], "answers are text"),
     ("prediction", &[], "answers are made by the model alone"),
+    ("web_search_options", &[], "no connection is opened"),
+    // Of other servers.
+    (
+        "chat_template_kwargs",
+        &["{}"],
+        "set `enable_thinking` where the server is started",
+    ),
+    ("guided_json", &[], "answers are free text"),
+    ("guided_choice", &[], "answers are free text"),
+    ("guided_regex", &[], "answers are free text"),
+    ("min_p", &["0", "0.0"], "use `top_p` and `top_k`"),
 ];
 
 impl ChatRequest {
@@ -86,11 +101,20 @@ impl ChatRequest {
             Some(limit) => Some(limit),
             None => most("max_tokens")?,
         };
+        let streams = fields.flag("stream")?.unwrap_or(false);
+        let count = fields.whole("n", 1, MOST_ANSWERS)?.unwrap_or(1);
+        if streams && count > 1 {
+            return Err(Refusal::unsupported(
+                "n",
+                "one answer is streamed at a time",
+            ));
+        }
         Ok(Self {
             model: fields.text("model")?,
             messages: messages(fields.get("messages"))?,
             tools: fields.tools(knows_tools)?,
-            streams: fields.flag("stream")?.unwrap_or(false),
+            streams,
+            count: count as usize,
             with_usage: match fields.get("stream_options") {
                 Some(options) => options["include_usage"] == true,
                 None => false,

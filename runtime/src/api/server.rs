@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
+use torch_backend::Sampling;
 
-use super::engine::{Ask, Order, Reply};
+use super::engine::{Ask, Finish, Order, Reply};
 use super::events::Events;
 use super::refusal::Refusal;
 use super::reply::{Head, now};
@@ -123,7 +124,11 @@ async fn route(app: &Arc<App>, request: Request<Incoming>) -> Result<Answer, Ref
             let list = json!({"object": "list", "data": [app.card()]});
             Ok(json_answer(StatusCode::OK, &list))
         }
-        (_, Some(rest)) if rest.strip_prefix('/') == Some(app.name.as_str()) => {
+        (_, Some(rest))
+            if rest
+                .strip_prefix('/')
+                .is_some_and(|name| app.is_named(name)) =>
+        {
             Ok(json_answer(StatusCode::OK, &app.card()))
         }
         (_, Some(rest)) if rest.starts_with('/') => {
@@ -150,44 +155,46 @@ async fn complete(app: &Arc<App>, request: Request<Incoming>) -> Result<Answer, 
         spawn_blocking(move || app.prepare(&body)).await
     };
     let prepared = prepared.map_err(|_| Refusal::fault("the request could not be prepared"))??;
-    let Prepared {
-        request,
-        ask,
-        mut replies,
-    } = prepared;
-    app.orders
-        .try_send(Order::Answer(ask))
-        .map_err(|error| match error {
-            TrySendError::Full(_) => {
-                let message = "too many requests wait already";
-                Refusal::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
-            }
-            TrySendError::Closed(_) => Refusal::ending(),
-        })?;
+    let Prepared { request, asks } = prepared;
+    let mut answers = Vec::new();
+    for (ask, replies) in asks {
+        app.order(ask)?;
+        answers.push(replies);
+    }
     let head = Head::new(request.model.unwrap_or_else(|| app.name.clone()));
     let tools = app.voice.speech.tool_format();
     let tools = tools.filter(|_| request.tools.is_some());
-    if request.streams && tools.is_none() {
+    if request.streams
+        && tools.is_none()
+        && let Some(replies) = answers.pop()
+    {
         let events = Events::live(head, replies, request.with_usage);
         return Ok(event_answer(events));
     }
+    let mut whole = Vec::new();
+    for replies in answers {
+        whole.push(text_of(replies).await?);
+    }
+    match &whole[..] {
+        [(text, finish)] if request.streams => {
+            let events = Events::whole(head, text, *finish, tools, request.with_usage);
+            Ok(event_answer(events))
+        }
+        whole => Ok(json_answer(StatusCode::OK, &head.whole(whole, tools))),
+    }
+}
+
+/// A whole answer.
+async fn text_of(mut replies: mpsc::UnboundedReceiver<Reply>) -> Result<(String, Finish), Refusal> {
     let mut text = String::new();
-    let finish = loop {
+    loop {
         match replies.recv().await {
             Some(Reply::Piece(piece)) => text.push_str(&piece),
-            Some(Reply::End(finish)) => break finish,
+            Some(Reply::End(finish)) => return Ok((text, finish)),
             Some(Reply::Fault(reason)) => return Err(Refusal::fault(reason)),
             None => return Err(Refusal::ending()),
         }
-    };
-    if request.streams {
-        let events = Events::whole(head, &text, finish, tools, request.with_usage);
-        return Ok(event_answer(events));
     }
-    Ok(json_answer(
-        StatusCode::OK,
-        &head.whole(&text, finish, tools),
-    ))
 }
 
 async fn body(app: &App, request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
@@ -221,11 +228,23 @@ async fn body(app: &App, request: Request<Incoming>) -> Result<Vec<u8>, Refusal>
 /// A question that can be answered.
 struct Prepared {
     request: ChatRequest,
-    ask: Ask,
-    replies: mpsc::UnboundedReceiver<Reply>,
+    /// For each answer that is wanted, and where it comes from.
+    asks: Vec<(Ask, mpsc::UnboundedReceiver<Reply>)>,
 }
 
 impl App {
+    /// Has the engine answer.
+    fn order(&self, ask: Ask) -> Result<(), Refusal> {
+        let ordered = self.orders.try_send(Order::Answer(ask));
+        ordered.map_err(|error| match error {
+            TrySendError::Full(_) => {
+                let message = "too many requests wait already";
+                Refusal::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
+            }
+            TrySendError::Closed(_) => Refusal::ending(),
+        })
+    }
+
     fn prepare(&self, body: &[u8]) -> Result<Prepared, Refusal> {
         let voice = &self.voice;
         let knows_tools = voice.speech.tool_format().is_some();
@@ -256,20 +275,28 @@ impl App {
                 ..Refusal::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message)
             });
         }
-        let (sender, replies) = mpsc::unbounded_channel();
         let usual = voice.generation.limit(prompt.len());
-        let ask = Ask {
-            prompt,
-            limit: request.limit.unwrap_or(usual),
-            sampling: request.sampling,
-            stops: request.stops.clone(),
-            replies: sender,
-        };
-        Ok(Prepared {
-            request,
-            ask,
-            replies,
-        })
+        let asks = (0..request.count).map(|number| {
+            let (sender, replies) = mpsc::unbounded_channel();
+            let ask = Ask {
+                prompt: prompt.clone(),
+                limit: request.limit.unwrap_or(usual),
+                sampling: Sampling {
+                    stream: number as u64,
+                    ..request.sampling.clone()
+                },
+                stops: request.stops.clone(),
+                replies: sender,
+            };
+            (ask, replies)
+        });
+        let asks = asks.collect();
+        Ok(Prepared { request, asks })
+    }
+
+    /// Whether a part of a path names the model. Clients write what is no letter of a path, such as `/`, as `%2F`.
+    fn is_named(&self, part: &str) -> bool {
+        part == self.name || plain(part) == self.name.as_bytes()
     }
 
     fn health(&self) -> Value {
@@ -285,10 +312,50 @@ impl App {
     }
 }
 
+/// A part of a path without its `%` signs.
+fn plain(part: &str) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
+    let bytes = part.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let pair = (digit(bytes.get(at + 1)), digit(bytes.get(at + 2)));
+        match (byte, pair) {
+            (b'%', (Some(high), Some(low))) => {
+                plain.push((high << 4 | low) as u8);
+                at += 3;
+            }
+            _ => {
+                plain.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    plain
+}
+
 fn event_answer(events: Events) -> Answer {
     let mut answer = with_type(StatusCode::OK, "text/event-stream", events.boxed_unsync());
     answer
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_paths_are_read_as_clients_write_them() {
+        for (part, name) in [
+            ("a-b", "a-b"),
+            ("Qwen%2FQwen3%2f8B", "Qwen/Qwen3/8B"),
+            ("%E4%B8%AD", "中"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+        ] {
+            assert_eq!(plain(part), name.as_bytes(), "{part}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::{MODEL, build, registry};
+use super::{MODEL, build, python_with, registry};
 use crate::{libtorch, paths, programs, shell};
 
 /// What the checks are made with. `model-signing` needs `pyOpenSSL` without saying so.
@@ -16,29 +16,9 @@ const CHECKERS: [&str; 3] = [
     "cyclonedx-python-lib[json-validation]==11.12.0",
 ];
 
-/// A Python with the programs that check.
-fn python() -> Result<PathBuf> {
-    let uv = libtorch::uv()?;
-    let place = paths::cache()?.join("oracle-papers");
-    let python = place.join("bin/python");
-    if place.join("complete").exists() {
-        return Ok(python);
-    }
-    let mut venv = shell::command(&uv);
-    shell::run(
-        venv.args(["venv", "--clear", "--python", "3.11"])
-            .arg(&place),
-    )?;
-    let mut install = shell::command(&uv);
-    install.args(["pip", "install", "--python"]).arg(&python);
-    shell::run(install.args(CHECKERS))?;
-    fs::write(place.join("complete"), "")?;
-    Ok(python)
-}
-
 /// `model_signing` must verify the installed model with the bundle's public key, and refuse it once it is changed.
 pub(super) fn signature(place: &Path) -> Result<()> {
-    let python = python()?;
+    let python = python_with("oracle-papers", &CHECKERS)?;
     let release = place.join("prefix/current");
     let keys = fs::read_dir(release.join("meta/keys"))?;
     let key = keys.last().context("a bundle has a key")??.path();
@@ -69,7 +49,7 @@ pub(super) fn signature(place: &Path) -> Result<()> {
 
 /// The bill of materials and the provenance of a bundle with models, data, wheels and an image must follow their schemas.
 pub(super) fn bill(place: &Path) -> Result<()> {
-    let python = python()?;
+    let python = python_with("oracle-papers", &CHECKERS)?;
     let golden = paths::root().join("tests/golden");
     let file = |path: &str| json!({ "file": { "path": golden.join(path) } });
     let plan = json!({
