@@ -45,9 +45,10 @@ impl Log {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             opened => opened?,
         };
-        let inode = file.metadata()?.ino();
-        if inode != self.inode {
-            (self.inode, self.offset) = (inode, 0);
+        let found = file.metadata()?;
+        // A new file may get the number of the one that it replaces, and one may be emptied; both are shorter.
+        if found.ino() != self.inode || found.len() < self.offset {
+            (self.inode, self.offset) = (found.ino(), 0);
         }
         let mut lines = Vec::new();
         loop {

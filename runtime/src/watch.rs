@@ -1,5 +1,6 @@
 //! `watch` and `stop`: a run seen, and ended, from anywhere that sees its folder.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread::sleep;
@@ -100,6 +101,17 @@ fn show(line: &Value, view: &View) {
     view.result(line, &human);
 }
 
+/// Whether there is anything to go on from.
+fn has_checkpoint(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| {
+        let name = name.to_string_lossy();
+        let step = name.strip_prefix("checkpoint-");
+        step.is_some_and(|step| step.parse::<u64>().is_ok())
+    })
+}
+
 /// Says how a run stands.
 fn tell(folder: &Path, record: &Record, step: u64, view: &View) -> Outcome {
     let (code, outcome) = match record.state {
@@ -107,7 +119,8 @@ fn tell(folder: &Path, record: &Record, step: u64, view: &View) -> Outcome {
         State::Done => ("runtime.run-done", Outcome::Done),
         State::Stopped => ("runtime.run-stopped", Outcome::Done),
         State::NoProgress => ("runtime.run-no-progress", Outcome::Done),
-        State::CutOff => ("runtime.run-cut-off", Outcome::Failed),
+        State::CutOff if has_checkpoint(folder) => ("runtime.run-cut-off", Outcome::Failed),
+        State::CutOff => ("runtime.run-cut-off-bare", Outcome::Failed),
         State::Failed => ("runtime.run-failed", Outcome::Failed),
     };
     let failure = record.failure.as_ref();

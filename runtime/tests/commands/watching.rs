@@ -131,6 +131,9 @@ fn what_a_watcher_sees() {
     screens.push_str(&bench.screens(&["watch", "out"]));
     let mut record: Value =
         serde_json::from_slice(&fs::read(bench.path("out/run.json")).unwrap()).unwrap();
+    record["state"] = "running".into();
+    bench.write("out/run.json", record.to_string());
+    screens.push_str(&bench.screens(&["watch", "--once", "out"]));
     record["state"] = "failed".into();
     record["failure"] = serde_json::json!({"code": "train.diverged", "args": [["step", "3"], ["loss", "NaN"], ["grad_norm", "1"]]});
     bench.write("out/run.json", record.to_string());

@@ -287,7 +287,12 @@ fn stays_narrow(method: &Method, holding: Holding) -> bool {
 }
 
 fn saving(folder: &Path) -> impl FnOnce(BackendError) -> TrainError {
-    failed(format!("save to `{}`", folder.display()))
+    let failed = failed(format!("save to `{}`", folder.display()));
+    |error| match error {
+        // A full disk is no matter of memory.
+        BackendError::Unwritable { path, source } => TrainError::Write { path, source },
+        error => failed(error),
+    }
 }
 
 /// The loop's error for one of this crate. Memory that ran out is told apart: there is something to do about it.
