@@ -33,8 +33,13 @@ pub(crate) struct Line {
 }
 
 impl Progress {
+    /// Bars, or lines where the terminal can draw none (`TERM` is `dumb` or not set): there a bar would swallow every line
+    /// that is to stand above it, errors too.
     pub(crate) fn bars() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        if all.is_hidden() {
+            return Self::lines();
+        }
         Self::Bars {
             all,
             running: HashMap::new(),

@@ -79,7 +79,7 @@ fn a_question_that_is_too_long_ends_a_programs_talk() {
     assert_eq!(answers(&output)[0]["error"]["code"], "torch.too-long");
 }
 
-/// A terminal, in which `lines` are typed; returns all that it shows.
+/// A terminal that can draw no bars (`TERM` is not set), in which `lines` are typed; returns all that it shows.
 fn typed(bench: &Bench, lines: &str) -> String {
     let program = env!("CARGO_BIN_EXE_ferry-runtime");
     let command = format!("{program} --lang en {}", words("qwen").join(" "));

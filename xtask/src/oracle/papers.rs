@@ -1,13 +1,13 @@
 //! What a bundle says of itself, read by the programs that define how it is said.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::{MODEL, build, python_with, registry};
-use crate::{libtorch, paths, programs, shell};
+use crate::{paths, programs, shell};
 
 /// What the checks are made with. `model-signing` needs `pyOpenSSL` without saying so.
 const CHECKERS: [&str; 3] = [

@@ -403,7 +403,8 @@ fn what_only_the_data_show_is_handed_over_too() {
         assert!(said.contains("engine.takes-over"), "{command}: {said}");
     }
     // What neither can do is this engine's answer.
-    release.bench.write("data/capitals.json", "");
+    let info = r#"{"capitals": {"file_name": "none.json"}}"#;
+    release.bench.write("data/dataset_info.json", info);
     let auto = release.run(&[
         "--json",
         "check",
@@ -412,5 +413,5 @@ fn what_only_the_data_show_is_handed_over_too() {
         "auto",
         "overwrite_output_dir=true",
     ]);
-    assert!(last(&auto)["error"].is_object());
+    assert_eq!(last(&auto)["error"]["code"], "data.read", "{auto:?}");
 }

@@ -88,6 +88,7 @@ fn names(error: &JobError, key: &str) -> bool {
             key: named, other, ..
         } => named == key || other.starts_with(key),
         JobError::Missing { key: named, .. } => named == key,
+        JobError::OtherCommand { .. } => key == "export_dir",
         _ => false,
     }
 }

@@ -125,23 +125,12 @@ pub(super) fn key_faults(fields: &Fields) -> Vec<JobError> {
     if let Some(fault) = other_file::told(fields) {
         return vec![fault];
     }
-    let fault = |(key, place, value): (&String, &String, &Value)| {
-        let place = place.clone();
-        match (usage(key), nearest(key)) {
-            (Some(Usage::Read | Usage::Idle), _) => None,
-            (Some(Usage::Refused(reason)), _) => {
-                (!is_off(key, value)).then(|| fields.unsupported(key, reason))
-            }
-            (None, Some(nearest)) => Some(JobError::Unknown {
-                place,
-                key: key.clone(),
-                nearest: nearest.to_owned(),
-            }),
-            (None, None) => Some(JobError::Foreign {
-                place,
-                key: key.clone(),
-            }),
+    let fault = |(key, place, value): (&String, &String, &Value)| match usage(key) {
+        Some(Usage::Read | Usage::Idle) => None,
+        Some(Usage::Refused(reason)) => {
+            (!is_off(key, value)).then(|| fields.unsupported(key, reason))
         }
+        None => Some(unknown(place.clone(), key)),
     };
     let mut faults: Vec<JobError> = fields.iter().filter_map(fault).collect();
     // As they stand in the file; what nobody knows comes last, since then no other engine helps.
@@ -150,6 +139,20 @@ pub(super) fn key_faults(fields: &Fields) -> Vec<JobError> {
         (!known, line(fault))
     });
     faults
+}
+
+/// A key that nobody knows, with the nearest that is known.
+fn unknown(place: String, key: &str) -> JobError {
+    let nearest = nearest(key);
+    let key = key.to_owned();
+    match nearest {
+        Some(nearest) => JobError::Unknown {
+            place,
+            key,
+            nearest: nearest.to_owned(),
+        },
+        None => JobError::Foreign { place, key },
+    }
 }
 
 /// The line that an error names; what the command line says stands behind all.
