@@ -283,7 +283,7 @@ impl App {
                 limit: request.limit.unwrap_or(usual),
                 sampling: Sampling {
                     stream: number as u64,
-                    ..request.sampling.clone()
+                    ..request.sampling
                 },
                 stops: request.stops.clone(),
                 replies: sender,
@@ -320,15 +320,12 @@ fn plain(part: &str) -> Vec<u8> {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         let pair = (digit(bytes.get(at + 1)), digit(bytes.get(at + 2)));
-        match (byte, pair) {
-            (b'%', (Some(high), Some(low))) => {
-                plain.push((high << 4 | low) as u8);
-                at += 3;
-            }
-            _ => {
-                plain.push(*byte);
-                at += 1;
-            }
+        if let (b'%', (Some(high), Some(low))) = (byte, pair) {
+            plain.push((high << 4 | low) as u8);
+            at += 3;
+        } else {
+            plain.push(*byte);
+            at += 1;
         }
     }
     plain
