@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use console::View;
 use report::Trouble;
-use torch_backend::{ExportOptions, Threads, use_threads};
+use serde_json::{Value, json};
+use torch_backend::{Calibration, ExportOptions, ModelFiles, Threads, use_threads};
 use train::ExportJob;
+use train_data::{Tokenizer, calibration};
 
 use crate::JobArguments;
 use crate::error::RuntimeError;
@@ -28,11 +30,13 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
     check_folder(&job)?;
     use_threads(Threads::Idle);
     let files = model::open(&path, job.stretch, &home, view)?;
+    let texts = Texts::of(&job, &files)?;
     let options = ExportOptions {
         base: &job.model,
         adapters: &job.adapters,
         numbers: job.numbers,
         quantization: packing(job.four_bit),
+        calibration: texts.as_ref().map(Texts::calibration),
         shard_size: job.shard_size,
     };
     let exported = files.export(&options, &job.folder, view)?;
@@ -44,6 +48,41 @@ pub(crate) fn run(arguments: &JobArguments, view: &View) -> Result<(), Trouble> 
     });
     view.result(&value, &folder);
     Ok(())
+}
+
+/// What matrices are rounded by.
+struct Texts {
+    bits: u32,
+    windows: Vec<Vec<i64>>,
+    origin: Value,
+}
+
+impl Texts {
+    /// Draws them, where the job asks for that.
+    fn of(job: &ExportJob, files: &ModelFiles) -> Result<Option<Self>, Trouble> {
+        let Some(asked) = &job.calibration else {
+            return Ok(None);
+        };
+        let tokenizer = Tokenizer::from_folder(files.folder())?;
+        let size = (asked.windows, asked.length);
+        let windows = calibration(&asked.dataset, &tokenizer, size, asked.seed)?;
+        let wide = |window: Vec<u32>| window.into_iter().map(i64::from).collect();
+        Ok(Some(Self {
+            bits: asked.bits,
+            windows: windows.into_iter().map(wide).collect(),
+            origin: json!({
+                "dataset": asked.dataset, "texts": asked.windows, "tokens": asked.length, "seed": asked.seed,
+            }),
+        }))
+    }
+
+    fn calibration(&self) -> Calibration<'_> {
+        Calibration {
+            bits: self.bits,
+            texts: &self.windows,
+            origin: &self.origin,
+        }
+    }
 }
 
 /// Only an earlier export is ever replaced, and only where the job says so: the key that allows it must not cost anyone

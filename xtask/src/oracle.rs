@@ -11,6 +11,7 @@ use crate::{bench, demo, libtorch, paths, programs, shell};
 mod client;
 mod data;
 mod engines;
+mod gptq;
 mod papers;
 mod registry;
 mod ropes;
@@ -46,6 +47,8 @@ enum Check {
     Openai,
     /// transformers loads a model exported in four bits, with bitsandbytes' own bytes.
     Packed,
+    /// gptqmodel reads models rounded by texts as Ferry does, and the original makes nearly the same.
+    Gptq,
     /// transformers finds an installed model by its hub name.
     Hub,
     /// `model_signing` verifies an installed model, and refuses a changed one.
@@ -86,6 +89,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if asked(Check::Packed) {
         packed(&bench::python(args.python.as_deref())?, &place)?;
+    }
+    if asked(Check::Gptq) {
+        gptq::agree(&bench::python(args.python.as_deref())?, &place)?;
     }
     if asked(Check::Hub) || asked(Check::Signature) {
         install(&place)?;

@@ -104,6 +104,22 @@ pub enum DataError {
         /// The file or folder.
         path: PathBuf,
     },
+    /// Texts to calibrate with are too short.
+    #[error("no text in `{path}` was found that has more than {tokens} tokens")]
+    NoLongText {
+        /// The file or folder.
+        path: PathBuf,
+        /// The length that was asked for.
+        tokens: usize,
+    },
+    /// Texts that are held at once are more than a machine holds.
+    #[error("`{path}` holds more than {most} GiB of text")]
+    TooMuchText {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is allowed, in GiB.
+        most: usize,
+    },
     /// A record is longer than any model could read.
     #[error("`{path}`, record {record}: longer than {most} MiB")]
     RecordTooLarge {
@@ -234,6 +250,8 @@ impl Diagnose for DataError {
             Self::NoTemplate { .. } => "data.no-template",
             Self::ChatTemplate { .. } => "data.chat-template",
             Self::Empty { .. } => "data.empty",
+            Self::NoLongText { .. } => "data.no-long-text",
+            Self::TooMuchText { .. } => "data.too-much-text",
             Self::RecordTooLarge { .. } => "data.record-too-large",
             Self::Parquet { .. } => "data.parquet",
             Self::Arrow { .. } => "data.arrow",
@@ -254,6 +272,14 @@ impl Diagnose for DataError {
             Self::Read { path, .. } | Self::Write { path, .. } | Self::Empty { path } => {
                 vec![("path", path.display().to_string())]
             }
+            Self::NoLongText { path, tokens } => vec![
+                ("path", path.display().to_string()),
+                ("tokens", tokens.to_string()),
+            ],
+            Self::TooMuchText { path, most } => vec![
+                ("path", path.display().to_string()),
+                ("most", most.to_string()),
+            ],
             Self::RecordTooLarge { path, record, most } => vec![
                 ("path", path.display().to_string()),
                 ("record", record.to_string()),

@@ -10,6 +10,7 @@
 
 mod batch;
 mod cache;
+mod calibration;
 mod chat_template;
 mod columns;
 mod dataset;
@@ -55,6 +56,7 @@ mod windows;
 
 pub use batch::{Batch, IGNORED};
 pub use cache::Cache;
+pub use calibration::calibration;
 pub use chat_template::{ChatTemplate, Message};
 pub use dropped::{Dropped, Fault, Origin, Tally, tally};
 pub use error::DataError;

@@ -196,6 +196,16 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Returns the ids of `text` with what the tokenizer's own rules put around one, such as the begin token.
+    pub(crate) fn encode_alone(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let encoding = self.inner.encode_fast(text, true);
+        let encoding = encoding.map_err(|source| DataError::Tokenizer {
+            origin: self.origin.clone(),
+            source,
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// Returns the text of `ids`, with or without its special tokens.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
         let text = self.inner.decode(ids, skip_special);

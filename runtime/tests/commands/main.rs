@@ -39,6 +39,8 @@ mod preview;
 mod processes;
 mod refusals;
 #[cfg(feature = "native")]
+mod rounding;
+#[cfg(feature = "native")]
 mod shared_training;
 mod stand_in;
 #[cfg(feature = "native")]

@@ -58,6 +58,14 @@ pub(crate) struct Kept {
     feed: KeptFeed,
 }
 
+/// What attention is given.
+struct Heads {
+    /// Turned queries and keys, and values, `[tokens, heads, width]`.
+    inputs: [Tensor; 3],
+    /// Queries and keys before their norms, where there are such.
+    raw: Option<(Tensor, Tensor)>,
+}
+
 impl Block {
     pub(crate) fn linears(&self) -> Box<dyn Iterator<Item = &Linear> + '_> {
         let attention = [&self.query, &self.key, &self.value, &self.output];
@@ -102,7 +110,39 @@ impl Block {
         slots: Option<&mut [&mut Remembered]>,
         keep: bool,
     ) -> Result<(Tensor, Option<Kept>), BackendError> {
-        let normed = self.attention_norm.forward(&x)?;
+        let Heads { inputs, raw } = self.heads(&x, around)?;
+        let [queries, keys, values] = &inputs;
+        let (mixed, spans) = if let Some(slots) = slots {
+            let mixed = self.remembering([queries, keys, values], around.segments, slots)?;
+            (mixed, Vec::new())
+        } else {
+            attention::forward([queries, keys, values], around.segments, self.window, keep)?
+        };
+        drop(inputs);
+        let middle = x.f_add(&self.output.forward(&mixed, around.mode)?)?;
+        drop(mixed);
+        let normed = self.feed_norm.forward(&middle)?;
+        let (added, feed) = self.feed.forward(normed, around, keep)?;
+        let result = middle.f_add(&added)?;
+        let kept = feed.map(|feed| Kept {
+            x,
+            raw,
+            spans,
+            middle,
+            feed,
+        });
+        Ok((result, kept))
+    }
+
+    /// What attention makes of `x`: the input of the output matrix.
+    pub(crate) fn mixed(&self, x: &Tensor, around: &Around) -> Result<Tensor, BackendError> {
+        let [queries, keys, values] = self.heads(x, around)?.inputs;
+        let inputs = [&queries, &keys, &values];
+        Ok(attention::forward(inputs, around.segments, self.window, false)?.0)
+    }
+
+    fn heads(&self, x: &Tensor, around: &Around) -> Result<Heads, BackendError> {
+        let normed = self.attention_norm.forward(x)?;
         let heads = |layer: &Linear| -> Result<Tensor, BackendError> {
             let rows = layer.forward(&normed, around.mode)?;
             Ok(rows.f_view([rows.size()[0], -1, self.width])?)
@@ -117,27 +157,10 @@ impl Block {
         let norms = self.head_norms.as_ref();
         let queries = turned(&raw_queries, norms.map(|(q, _)| q))?;
         let keys = turned(&raw_keys, norms.map(|(_, k)| k))?;
-        let raw = norms.map(|_| (raw_queries, raw_keys));
-        let inputs = [&queries, &keys, &values];
-        let (mixed, spans) = if let Some(slots) = slots {
-            let mixed = self.remembering(inputs, around.segments, slots)?;
-            (mixed, Vec::new())
-        } else {
-            attention::forward(inputs, around.segments, self.window, keep)?
-        };
-        let middle = x.f_add(&self.output.forward(&mixed, around.mode)?)?;
-        drop(mixed);
-        let normed = self.feed_norm.forward(&middle)?;
-        let (added, feed) = self.feed.forward(normed, around, keep)?;
-        let result = middle.f_add(&added)?;
-        let kept = feed.map(|feed| Kept {
-            x,
-            raw,
-            spans,
-            middle,
-            feed,
-        });
-        Ok((result, kept))
+        Ok(Heads {
+            inputs: [queries, keys, values],
+            raw: norms.map(|_| (raw_queries, raw_keys)),
+        })
     }
 
     fn remembering(

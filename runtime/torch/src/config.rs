@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::BackendError;
+use crate::gptq::Header;
 use crate::mixture::Mixture;
 use crate::rope::Scaling;
 
@@ -61,6 +62,8 @@ pub struct ModelConfig {
     pub output_bias: bool,
     /// Tokens that end a text.
     pub end_tokens: Vec<i64>,
+    /// How matrices on grids are kept, where there are such.
+    pub(crate) grids: Option<Header>,
 }
 
 impl ModelConfig {
@@ -78,7 +81,9 @@ impl ModelConfig {
         fields.must_be("hidden_act", |v| v.is_null() || v == "silu")?;
         fields.must_be("mlp_bias", |v| v != &Value::Bool(true))?;
         fields.must_be("quantization_config", |v| {
-            v.is_null() || (v["quant_method"] == "bitsandbytes" && v["load_in_4bit"] == true)
+            v.is_null()
+                || (v["quant_method"] == "bitsandbytes" && v["load_in_4bit"] == true)
+                || Header::of(v).is_some()
         })?;
         let positions = fields
             .optional_count("max_position_embeddings", 1 << 24)?
@@ -140,6 +145,7 @@ impl ModelConfig {
             qkv_bias: kind == "qwen2" || attention_bias,
             output_bias: matches!(kind.as_str(), "llama" | "qwen3" | "qwen3_moe") && attention_bias,
             end_tokens,
+            grids: Header::of(&value["quantization_config"]),
             kind,
         })
     }

@@ -119,14 +119,34 @@ pub enum BackendError {
         limit: i64,
     },
     /// Something that only unpacked weights allow.
-    #[error("{what} does not work on weights packed into four bits")]
+    #[error("{what} does not work on packed weights")]
     NotOnPacked {
         /// What was asked for.
         what: &'static str,
     },
-    /// Experts that were to be written in four bits.
-    #[error("the experts of this model cannot be exported in four bits")]
+    /// Experts that were to be written in few bits.
+    #[error("the experts of this model cannot be exported in so few bits")]
     NoPackedExperts,
+    /// A matrix whose sides are no multiples of what is packed together.
+    #[error(
+        "`{layer}` is {rows} x {columns}; only sides that are multiples of 32 can be packed so"
+    )]
+    Unpackable {
+        /// The layer.
+        layer: String,
+        /// Its rows.
+        rows: i64,
+        /// Its columns.
+        columns: i64,
+    },
+    /// Texts that do not tell what a matrix is used for.
+    #[error(
+        "the texts do not tell how `{layer}` can be rounded: what it is given is too much alike"
+    )]
+    NoCalibration {
+        /// The layer.
+        layer: String,
+    },
     /// A weight is infinite or no number.
     #[error("`{tensor}` is not finite in {numbers}")]
     NotFinite {
@@ -250,6 +270,8 @@ impl Diagnose for BackendError {
             Self::TooLong { .. } => "torch.too-long",
             Self::NotOnPacked { .. } => "torch.not-on-packed",
             Self::NoPackedExperts => "torch.no-packed-experts",
+            Self::Unpackable { .. } => "torch.unpackable",
+            Self::NoCalibration { .. } => "torch.no-calibration",
             Self::NotFinite { .. } => "torch.not-finite",
             Self::BrokenWeight { .. } => "torch.broken-weight",
             Self::NoNumber => "torch.no-number",
@@ -317,6 +339,16 @@ impl Diagnose for BackendError {
             }
             Self::BrokenWeight { tensor } => vec![("tensor", tensor.clone())],
             Self::NoNumber | Self::NoPackedExperts => Vec::new(),
+            Self::Unpackable {
+                layer,
+                rows,
+                columns,
+            } => vec![
+                ("layer", layer.clone()),
+                ("rows", rows.to_string()),
+                ("columns", columns.to_string()),
+            ],
+            Self::NoCalibration { layer } => vec![("layer", layer.clone())],
             Self::NotFinite { tensor, numbers } => vec![
                 ("tensor", tensor.clone()),
                 ("numbers", (*numbers).to_owned()),
@@ -335,9 +367,10 @@ impl Diagnose for BackendError {
             Self::Unreadable { .. } | Self::Unwritable { .. } | Self::OutOfMemory { .. } => {
                 Outcome::HostFault
             }
-            Self::NoSuchTarget { .. } | Self::NotOnPacked { .. } | Self::NoPackedExperts => {
-                Outcome::Usage
-            }
+            Self::NoSuchTarget { .. }
+            | Self::NotOnPacked { .. }
+            | Self::NoPackedExperts
+            | Self::Unpackable { .. } => Outcome::Usage,
             _ => Outcome::Failed,
         }
     }

@@ -19,12 +19,13 @@ use train::ExportNumbers;
 
 use crate::files::{self, Head, TensorFiles};
 use crate::four_bit::Packed;
+use crate::gptq::Grid;
 use crate::load::is_finite;
 use crate::lora::Linear;
 use crate::model::Model;
 use crate::settings::Quantization;
 use crate::source::ModelFiles;
-use crate::{BackendError, adapter, cache, output, prequantized, value_head};
+use crate::{BackendError, adapter, cache, gptq, output, prequantized, value_head};
 
 /// What an export makes of a model.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +38,21 @@ pub struct ExportOptions<'a> {
     pub numbers: Option<ExportNumbers>,
     /// How the matrices are packed.
     pub quantization: Quantization,
+    /// Texts by which they are rounded instead.
+    pub calibration: Option<Calibration<'a>>,
     /// Bytes of a file, at most, unless a single tensor is larger.
     pub shard_size: u64,
+}
+
+/// Texts by which matrices are rounded to few bits (GPTQ).
+#[derive(Clone, Copy, Debug)]
+pub struct Calibration<'a> {
+    /// Bits of a number: 2, 3, 4 or 8.
+    pub bits: u32,
+    /// Tokens of the texts, all as many.
+    pub texts: &'a [Vec<i64>],
+    /// Where they come from, for the record of the export.
+    pub origin: &'a Value,
 }
 
 /// What an export wrote.
@@ -73,20 +87,35 @@ impl ModelFiles {
         if model.is_packed() {
             return Err(BackendError::NotOnPacked { what: "an export" });
         }
-        let packs = options.quantization != Quantization::None;
-        if packs && model.config.mixture.is_some() {
-            // transformers keeps experts in one tensor, which bitsandbytes does not pack.
+        let bits = match options.calibration {
+            Some(calibration) => Some(calibration.bits),
+            None => (options.quantization != Quantization::None).then_some(4),
+        };
+        if bits.is_some() && model.config.mixture.is_some() {
+            // transformers keeps experts in one tensor, which neither bitsandbytes nor its GPTQ packs.
             return Err(BackendError::NoPackedExperts);
         }
         if let Some((last, first)) = options.adapters.split_last() {
             model.merge_adapters(first)?;
             model.load_adapter(last, 0.0)?;
         }
-        let kind = match options.numbers {
-            Some(numbers) => kind_of(numbers),
-            None => self.named_kind()?,
+        let kind = match (options.numbers, options.calibration) {
+            (Some(numbers), _) => kind_of(numbers),
+            // What computes with such matrices is made for this format; so the original names it whatever the model's was.
+            (None, Some(_)) => Kind::Half,
+            (None, None) => self.named_kind()?,
         };
-        let tensors = tensors(&model, kind, options.quantization)?;
+        let grids = match options.calibration {
+            Some(Calibration { bits, texts, .. }) => {
+                tch::no_grad(|| gptq::calibrate(&mut model, bits, texts, sink))?
+            }
+            None => BTreeMap::new(),
+        };
+        let packing = Packing {
+            plain: options.quantization,
+            grids: &grids,
+        };
+        let tensors = tensors(&model, kind, &packing)?;
         let shards = shards(&tensors, options.shard_size);
         // An adapter that brings an output layer unties the model.
         let unties = model.is_untied();
@@ -95,11 +124,15 @@ impl ModelFiles {
             bytes: 0,
             tensors: tensors.iter().map(|part| part.heads.len()).sum(),
             numbers: name_of(kind),
-            bits: packs.then_some(4),
+            bits,
         };
         output::placed_folder(folder, |fresh| {
             tch::no_grad(|| exported.write_shards(&tensors, &shards, kind, fresh, sink))?;
-            let packed = prequantized::config(options.quantization, name_of(kind));
+            let packed = options.packed(kind);
+            if options.calibration.is_some() {
+                // Programs older than the entry in `config.json` look for it here.
+                output::json(&fresh.join("quantize_config.json"), &json!(packed))?;
+            }
             self.write_config(fresh, name_of(kind), unties, packed)?;
             self.copy_tokenizer(fresh)?;
             self.copy_value_head(options, fresh)?;
@@ -141,8 +174,19 @@ impl ModelFiles {
         Ok(json!({
             "format": 1, "program": concat!("ferry-runtime ", env!("CARGO_PKG_VERSION")),
             "base": options.base, "base_config": config, "adapters": adapters, "dtype": name_of(kind),
-            "quantization": prequantized::config(options.quantization, name_of(kind)),
+            "quantization": options.packed(kind),
+            "calibration": options.calibration.map(|calibration| calibration.origin),
         }))
+    }
+}
+
+impl ExportOptions<'_> {
+    /// What `config.json` says of packed matrices.
+    fn packed(&self, kind: Kind) -> Option<Value> {
+        match self.calibration {
+            Some(calibration) => Some(gptq::config(calibration.bits)),
+            None => prequantized::config(self.quantization, name_of(kind)),
+        }
     }
 }
 
@@ -206,6 +250,15 @@ enum Content<'a> {
     Own(&'a Tensor),
     /// A matrix to which a correction is added.
     Corrected(&'a Linear),
+    /// A matrix that was rounded.
+    Rounded(&'a Grid),
+}
+
+/// What becomes of the matrices.
+struct Packing<'a> {
+    plain: Quantization,
+    /// By the names of their layers.
+    grids: &'a BTreeMap<String, Grid>,
 }
 
 impl Part<'_> {
@@ -217,6 +270,7 @@ impl Part<'_> {
         let value = match self.content {
             Content::Own(tensor) => tensor.f_to_kind(kind)?,
             Content::Corrected(linear) => linear.merged()?.f_to_kind(kind)?,
+            Content::Rounded(grid) => return gptq::values(grid),
         };
         if !is_finite(&value)? {
             return Err(BackendError::NotFinite {
@@ -234,11 +288,11 @@ impl Part<'_> {
 }
 
 /// Every tensor of the model, in the order of its files.
-fn tensors(
-    model: &Model,
+fn tensors<'a>(
+    model: &'a Model,
     kind: Kind,
-    packing: Quantization,
-) -> Result<Vec<Part<'_>>, BackendError> {
+    packing: &Packing<'a>,
+) -> Result<Vec<Part<'a>>, BackendError> {
     let linears: BTreeMap<String, &Linear> = model
         .linears()
         .map(|layer| (format!("{}.weight", layer.name), layer))
@@ -246,10 +300,23 @@ fn tensors(
     let own = model.own_tensors().into_iter();
     own.map(|(name, tensor)| {
         let layer = linears.get(&name).copied();
+        let grid = layer.and_then(|layer| Some((layer, packing.grids.get(&layer.name)?)));
+        if let Some((layer, grid)) = grid {
+            return Ok(Part {
+                numbers: tensor.numel() as u64,
+                content: Content::Rounded(grid),
+                heads: gptq::heads(&layer.name, layer.weight.size()?, grid.bits),
+                packing: Quantization::None,
+                name,
+            });
+        }
         let (packing, heads) =
-            if let (Quantization::FourBit { code, double }, Some(layer)) = (packing, layer) {
+            if let (Quantization::FourBit { code, double }, Some(layer)) = (packing.plain, layer) {
                 let size = layer.weight.size()?;
-                (packing, prequantized::heads(&name, size, code, double))
+                (
+                    packing.plain,
+                    prequantized::heads(&name, size, code, double),
+                )
             } else {
                 let head = Head {
                     name: name.clone(),
@@ -340,6 +407,7 @@ mod tests {
             adapters: &[],
             numbers: Some(numbers),
             quantization: Quantization::None,
+            calibration: None,
             shard_size,
         };
         golden().export(&options, folder, &Silent).unwrap()
@@ -403,6 +471,7 @@ mod tests {
             adapters: &[],
             numbers: Some(ExportNumbers::Float32),
             quantization: Quantization::FourBit { code, double },
+            calibration: None,
             shard_size: 40_000,
         };
         golden().export(&options, folder, &Silent).unwrap()
@@ -455,6 +524,7 @@ mod tests {
                 adapters: &[],
                 numbers: None,
                 quantization: Quantization::None,
+                calibration: None,
                 shard_size: u64::MAX,
             };
             let twice = again.export(&options, &place.path().join("twice"), &Silent);
@@ -527,6 +597,7 @@ mod tests {
                 code: FourBitCode::Nf4,
                 double: true,
             },
+            calibration: None,
             shard_size: u64::MAX,
         };
         let packed = files.export(&options, &folder, &Silent);

@@ -121,6 +121,12 @@ impl Gated {
         Ok((result, KeptGated { gate, up }))
     }
 
+    /// The input of the last matrix.
+    pub(crate) fn product(&self, x: &Tensor, mode: Mode) -> Result<Tensor, BackendError> {
+        let gate = self.gate.forward(x, mode)?;
+        Ok(gate.f_silu()?.f_mul(&self.up.forward(x, mode)?)?)
+    }
+
     /// The gradient of the input from that of the result. Where each row of the result was multiplied by its `share`
     /// (`[rows, 1]`) afterwards, `out` is the gradient of that product, and the shares' gradient comes second.
     pub(crate) fn backward(

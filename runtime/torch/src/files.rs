@@ -141,6 +141,24 @@ impl Shard {
         self.bytes_at(from..to)
     }
 
+    fn read_ints(&mut self, name: &str) -> Result<Vec<i32>, BackendError> {
+        let entry = &self.entries[name];
+        if entry.dtype != "I32" {
+            return Err(BackendError::UnsupportedType {
+                path: self.path.clone(),
+                tensor: name.to_owned(),
+                found: entry.dtype.clone(),
+                known: "I32",
+            });
+        }
+        let (from, to) = entry.data_offsets;
+        let bytes = self.bytes_at(from..to)?;
+        let each = bytes.chunks_exact(4);
+        Ok(each
+            .map(|word| i32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+            .collect())
+    }
+
     fn bytes_at(&mut self, range: Range<u64>) -> Result<Vec<u8>, BackendError> {
         let mut bytes = vec![0; (range.end - range.start) as usize];
         self.file
@@ -363,6 +381,16 @@ impl TensorFiles {
         self.shards[place].read_bytes(name, most)
     }
 
+    /// Reads a tensor of whole numbers of the expected shape.
+    pub(crate) fn read_ints(
+        &mut self,
+        name: &str,
+        expected: &[i64],
+    ) -> Result<Vec<i32>, BackendError> {
+        let place = self.checked(name, expected)?;
+        self.shards[place].read_ints(name)
+    }
+
     /// Reads a tensor of the expected shape as `f32`.
     pub(crate) fn read(&mut self, name: &str, expected: &[i64]) -> Result<Tensor, BackendError> {
         self.read_as(name, expected, Kind::Float)
@@ -457,6 +485,7 @@ fn dtype(kind: Kind) -> &'static str {
         Kind::BFloat16 => "BF16",
         Kind::Half => "F16",
         Kind::Uint8 => "U8",
+        Kind::Int => "I32",
         _ => "F32",
     }
 }

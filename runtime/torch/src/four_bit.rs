@@ -20,6 +20,7 @@ use tch::{Kind, Tensor};
 use crate::BackendError;
 use crate::dynamic_map::DYNAMIC;
 use crate::settings::FourBitCode;
+use crate::weight::Compact;
 
 /// Numbers that share a scale.
 pub(crate) const BLOCK: usize = 64;
@@ -159,14 +160,14 @@ impl Packed {
             scales,
         })
     }
+}
 
-    /// Rows and columns.
-    pub(crate) fn size(&self) -> (i64, i64) {
+impl Compact for Packed {
+    fn size(&self) -> (i64, i64) {
         (self.rows, self.columns)
     }
 
-    /// The matrix as `f32`.
-    pub(crate) fn widen(&self) -> Result<Tensor, BackendError> {
+    fn widen(&self) -> Result<Tensor, BackendError> {
         let count = (self.rows * self.columns) as usize;
         let mut values = vec![0.0_f32; count];
         let codes = self.code.values();

@@ -14,6 +14,7 @@ use torch_device::Place;
 
 use crate::BackendError;
 use crate::four_bit::{BLOCK, Packed, SCALE_VALUES, SCALES, Scales};
+use crate::weight::Compact;
 
 /// A matrix in four bits on a device.
 #[derive(Debug)]
@@ -67,19 +68,18 @@ impl DevicePacked {
             },
         })
     }
+}
 
-    /// Where it lies.
-    pub(crate) fn place(&self) -> Place {
+impl Compact for DevicePacked {
+    fn place(&self) -> Place {
         Place::of(&self.bytes)
     }
 
-    /// Rows and columns.
-    pub(crate) fn size(&self) -> (i64, i64) {
+    fn size(&self) -> (i64, i64) {
         (self.rows, self.columns)
     }
 
-    /// The matrix as `f32`.
-    pub(crate) fn widen(&self) -> Result<Tensor, BackendError> {
+    fn widen(&self) -> Result<Tensor, BackendError> {
         let scales = match &self.scales {
             DeviceScales::Plain(scales) => scales.shallow_clone(),
             DeviceScales::Double {

@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::norm::Norm;
 use crate::settings::{Holding, Precision, Quantization};
 use crate::weight::Weight;
-use crate::{BackendError, prequantized};
+use crate::{BackendError, gptq, prequantized};
 
 /// Names in the files.
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -26,6 +26,8 @@ pub(crate) struct Reader<'a> {
     /// Tensors stay in the number format of the files, so that all of them are mapped.
     stored: bool,
     epsilon: f64,
+    /// How matrices on grids are kept, where the model has such.
+    grids: Option<gptq::Header>,
     linears: u64,
 }
 
@@ -87,8 +89,12 @@ impl Reader<'_> {
         bias: bool,
     ) -> Result<Linear, BackendError> {
         let (weight, shape) = (format!("{name}.weight"), [rows, columns]);
-        let weight = if let Some(packed) = prequantized::read(self.files, &weight, (rows, columns))?
-        {
+        let grid = self
+            .grids
+            .map(|header| gptq::read(self.files, &name, (rows, columns), header));
+        let weight = if let Some(grid) = grid.transpose()?.flatten() {
+            Weight::of_grid(grid, self.holding.place)?
+        } else if let Some(packed) = prequantized::read(self.files, &weight, (rows, columns))? {
             Weight::of_packed(packed, self.holding.place)?
         } else if self.holding.quantization == Quantization::None {
             Weight::Numbers(self.matrix(&weight, &shape)?)
@@ -201,6 +207,7 @@ impl Model {
             holding,
             stored,
             epsilon: config.norm_epsilon,
+            grids: config.grids,
             linears: 0,
         };
         let table = [config.vocabulary, config.hidden];

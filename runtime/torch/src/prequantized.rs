@@ -17,6 +17,7 @@ use crate::BackendError;
 use crate::files::{Head, TensorFiles};
 use crate::four_bit::{BLOCK, Packed, SCALE_VALUES, SCALES, Scales};
 use crate::settings::{FourBitCode, Quantization};
+use crate::weight::Compact as _;
 
 /// Room for the JSON, filled up with spaces: its length is written before its numbers are known.
 const STATE: usize = 256;

@@ -27,10 +27,10 @@ mod trainer;
 
 pub use checkpoint::Point;
 pub use job::{
-    Asked, ChatJob, DataSettings, EvalJob, Evaluation, Every, ExamJob, ExportJob, ExportNumbers,
-    FeedbackSettings, FineTuning, FreezeSettings, Generation, Job, JobError, Length, LoraSettings,
-    LossJob, Numeric, Objective, PredictJob, PreferenceLoss, PreferenceSettings, Quantization,
-    Resume, Saving, UsedModel, When, Wording, asks_for_nothing, number_in, switch,
+    Asked, Calibration, ChatJob, DataSettings, EvalJob, Evaluation, Every, ExamJob, ExportJob,
+    ExportNumbers, FeedbackSettings, FineTuning, FreezeSettings, Generation, Job, JobError, Length,
+    LoraSettings, LossJob, Numeric, Objective, PredictJob, PreferenceLoss, PreferenceSettings,
+    Quantization, Resume, Saving, UsedModel, When, Wording, asks_for_nothing, number_in, switch,
 };
 pub use memory::Memory;
 pub use output::is_taken;

@@ -28,8 +28,25 @@ pub struct ExportJob {
     pub numbers: Option<ExportNumbers>,
     /// The matrices are packed into four bits, as bitsandbytes keeps them.
     pub four_bit: Option<Quantization>,
+    /// The matrices are rounded to few bits by what they do to texts (GPTQ).
+    pub calibration: Option<Calibration>,
     /// How the model's positions are stretched, for good.
     pub stretch: Option<Stretch>,
+}
+
+/// Texts by which matrices are rounded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Calibration {
+    /// Bits of a number: 2, 3, 4 or 8.
+    pub bits: u32,
+    /// The file or folder of the texts.
+    pub dataset: PathBuf,
+    /// Windows that are drawn from them.
+    pub windows: usize,
+    /// Tokens of a window.
+    pub length: usize,
+    /// What the draws follow from.
+    pub seed: u64,
 }
 
 /// Number format of exported weights.
@@ -64,6 +81,11 @@ impl ExportJob {
         };
         let adapters = fields.words("adapter_name_or_path")?;
         let gigabytes = fields.whole("export_size", 1)?.unwrap_or(5);
+        let bits = fields.whole("export_quantization_bit", 0)?.unwrap_or(0);
+        let calibration = match bits {
+            0 => None,
+            bits => calibration(&fields, bits)?,
+        };
         Ok(Self {
             model: fields.required("model_name_or_path")?,
             adapters: adapters.into_iter().map(Into::into).collect(),
@@ -72,10 +94,12 @@ impl ExportJob {
             shard_size: gigabytes.saturating_mul(1_000_000_000),
             numbers,
             stretch: stretch(&fields, cutoff_of_export(&fields)?)?,
-            four_bit: match fields.whole("export_quantization_bit", 0)?.unwrap_or(0) {
-                0 => None,
-                _ => Some(tuning::four_bit(&fields)?),
+            four_bit: if bits == 4 && calibration.is_none() {
+                Some(tuning::four_bit(&fields)?)
+            } else {
+                None
             },
+            calibration,
         })
     }
 
@@ -101,13 +125,6 @@ fn export_faults(fields: &Fields) -> Vec<JobError> {
         let mut given = fields.iter().filter(|(name, _, _)| *name == key);
         given.any(|(_, _, value)| !matches!(value, Value::Null | Value::Bool(false)))
     };
-    let four = fields
-        .iter()
-        .any(|(name, _, value)| name == "export_quantization_bit" && (value == 4 || value == 0));
-    if asked("export_quantization_bit") && !four {
-        let reason = "four bits in the format of bitsandbytes are there, which need no calibration; GPTQ is not";
-        faults.push(fields.unsupported("export_quantization_bit", reason));
-    }
     for (key, reason) in REFUSED {
         if asked(key) {
             faults.push(fields.unsupported(key, reason));
@@ -116,16 +133,35 @@ fn export_faults(fields: &Fields) -> Vec<JobError> {
     faults
 }
 
+/// Without texts four bits are those of bitsandbytes, which need none; the original always asks for texts.
+fn calibration(fields: &Fields, bits: u64) -> Result<Option<Calibration>, JobError> {
+    if !matches!(bits, 2 | 3 | 4 | 8) {
+        return Err(fields.wrong("export_quantization_bit", "2, 3, 4 or 8"));
+    }
+    let Some(dataset) = fields.text("export_quantization_dataset")? else {
+        let reason = "these bits are rounded by what they do to texts: name some in `export_quantization_dataset`";
+        return match bits {
+            4 => Ok(None),
+            _ => Err(fields.unsupported("export_quantization_bit", reason)),
+        };
+    };
+    let count = |key, usual: u64| -> Result<usize, JobError> {
+        Ok(fields.whole(key, 1)?.unwrap_or(usual) as usize)
+    };
+    Ok(Some(Calibration {
+        bits: bits as u32,
+        dataset: dataset.into(),
+        windows: count("export_quantization_nsamples", 128)?,
+        length: count("export_quantization_maxlen", 1024)?,
+        seed: fields.whole("seed", 0)?.unwrap_or(42),
+    }))
+}
+
 /// What an export alone cannot do.
-const REFUSED: [(&str, &str); 3] = [
+const REFUSED: [(&str, &str); 2] = [
     (
         "export_legacy_format",
         "that format runs code when it is loaded; safetensors are written",
-    ),
-    (
-        "export_quantization_dataset",
-        "it asks for GPTQ, which is not there: leave it out to have four bits in the format of bitsandbytes, or export \
-         without quantization and calibrate the result elsewhere",
     ),
     (
         "quantization_bit",
@@ -158,6 +194,7 @@ mod tests {
                 shard_size: 2_000_000_000,
                 numbers: Some(ExportNumbers::Bfloat16),
                 four_bit: None,
+                calibration: None,
                 stretch: None,
             }
         );
@@ -178,6 +215,29 @@ mod tests {
         let other =
             "export_quantization_bit: 4\nquantization_type: fp4\ndouble_quantization: false";
         assert_eq!(parse(other).unwrap().four_bit, Some(fp4));
+        let texts = "export_quantization_bit: 8\nexport_quantization_dataset: data/c4_demo.jsonl";
+        let usual = Calibration {
+            bits: 8,
+            dataset: "data/c4_demo.jsonl".into(),
+            windows: 128,
+            length: 1024,
+            seed: 42,
+        };
+        let job = parse(texts).unwrap();
+        assert_eq!((job.calibration, job.four_bit), (Some(usual), None));
+        let more = "export_quantization_bit: 4\nexport_quantization_dataset: t.txt\nseed: 7\n\
+                    export_quantization_nsamples: 3\nexport_quantization_maxlen: 64";
+        let job = parse(more).unwrap();
+        let own = Calibration {
+            bits: 4,
+            dataset: "t.txt".into(),
+            windows: 3,
+            length: 64,
+            seed: 7,
+        };
+        assert_eq!((job.calibration, job.four_bit), (Some(own), None));
+        let idle = parse("export_quantization_dataset: t.txt").unwrap();
+        assert_eq!((idle.calibration, idle.four_bit), (None, None));
         let plain = ExportJob::parse("x", "model_name_or_path: m\nexport_dir: out", &[]).unwrap();
         assert_eq!((plain.shard_size, plain.numbers), (5_000_000_000, None));
         assert!(plain.adapters.is_empty());
@@ -192,8 +252,12 @@ mod tests {
             ),
             ("export_legacy_format: true", "safetensors are written"),
             (
-                "export_quantization_bit: 4\nexport_quantization_dataset: c4.jsonl",
-                "it asks for GPTQ",
+                "export_quantization_bit: 5\nexport_quantization_dataset: c4.jsonl",
+                "2, 3, 4 or 8",
+            ),
+            (
+                "export_quantization_bit: 4\nexport_quantization_dataset: c4.jsonl\nexport_quantization_nsamples: 0",
+                "a whole number from 1",
             ),
             ("quantization_bit: 4", "the model's own numbers"),
             ("infer_dtype: int8", "auto, float32, bfloat16 or float16"),

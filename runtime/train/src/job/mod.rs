@@ -22,7 +22,7 @@ mod used;
 pub use data::DataSettings;
 pub use error::JobError;
 pub use eval::{EvalJob, ExamJob, LossJob};
-pub use export::{ExportJob, ExportNumbers};
+pub use export::{Calibration, ExportJob, ExportNumbers};
 pub use fields::{number_in, switch};
 pub use generation::{Generation, Length};
 pub use moments::{Evaluation, Every, Resume, Saving, When};
