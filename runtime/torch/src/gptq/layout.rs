@@ -1,4 +1,4 @@
-//! Matrices on grids as AutoGPTQ, gptqmodel and vLLM keep them in safetensors, written and read.
+//! Matrices on grids as `AutoGPTQ`, gptqmodel and vLLM keep them in safetensors, written and read.
 //!
 //! ```text
 //! X.qweight   i32, [columns * bits / 32, rows]: the numbers of a column of words belong to a row, the lowest bits first
