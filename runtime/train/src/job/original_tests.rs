@@ -81,6 +81,10 @@ fn read(more: &str, key: &str, value: &Value) -> Vec<String> {
 /// Whether an error is about this key: named, and by a value or a reason.
 fn names(error: &JobError, key: &str) -> bool {
     match error {
+        // Some shapes of the rate need settings.
+        JobError::Value { key: named, .. } if named == "lr_scheduler_kwargs" => {
+            key == named || key == "lr_scheduler_type"
+        }
         JobError::Unsupported { key: named, .. } | JobError::Value { key: named, .. } => {
             named == key
         }
