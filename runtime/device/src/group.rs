@@ -160,7 +160,7 @@ impl Group {
         };
         let mut shared = [place.put(&times(self.rank + 1)?)?];
         self.share(&mut shared)?;
-        let shares = comes(&shared[0], 1)?;
+        let handed = comes(&shared[0], 1)?;
         let mut summed = [place.put(&times(self.rank + 1)?)?];
         place.finish()?;
         let started = Instant::now();
@@ -168,7 +168,11 @@ impl Group {
         place.finish()?;
         let rate = (BUCKET * size_of::<f32>()) as f64 / started.elapsed().as_secs_f64();
         let sums = comes(&summed[0], self.count * (self.count + 1) / 2)?;
-        Ok(Trial { sums, shares, rate })
+        Ok(Trial {
+            sums,
+            shares: handed,
+            rate,
+        })
     }
 
     /// This process, counted from 0.

@@ -213,22 +213,24 @@ impl Chat {
         }
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::spawn(async move {
-            let _answering = answering;
+            // Held as long as the answer lasts: a model that answers is not ended.
+            let kept = answering;
             let mut piece = first;
             loop {
                 // Who leaves ends the answer: the connection to the model is closed with this task.
                 if !piece.is_empty() && sender.send(Bytes::from(piece)).await.is_err() {
-                    return;
+                    break;
                 }
                 let next = tokio::select! {
                     next = read(&stream) => next,
-                    () = sender.closed() => return,
+                    () = sender.closed() => break,
                 };
                 piece = match next {
                     Ok(next) if !next.is_empty() => next,
-                    _ => return,
+                    _ => break,
                 };
             }
+            drop(kept);
         });
         Ok(live::stream(receiver))
     }

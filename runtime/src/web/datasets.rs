@@ -257,7 +257,8 @@ const ANSWERS: [&str; 9] = [
 /// The columns of the first record.
 fn columns(path: &Path, file: &str) -> Option<Vec<String>> {
     let mut reader = BufReader::new(fs::File::open(path).ok()?.take(LOOKED_AT));
-    if file.ends_with(".csv") {
+    let ending = Path::new(file).extension();
+    if ending.is_some_and(|ending| ending.eq_ignore_ascii_case("csv")) {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
         let line = line.trim_start_matches('\u{feff}').trim_end();

@@ -47,11 +47,11 @@ impl Gate {
         {
             return Err(WebError::NoToken);
         }
-        self.is_own(method, headers)
+        Gate::is_own(method, headers)
     }
 
     /// Whether the request comes from our own page.
-    pub(super) fn is_own(&self, method: &Method, headers: &HeaderMap) -> Result<(), WebError> {
+    pub(super) fn is_own(method: &Method, headers: &HeaderMap) -> Result<(), WebError> {
         let site = header(headers, SITE);
         let own_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
         let marked = *method == Method::GET || headers.contains_key(MARK);

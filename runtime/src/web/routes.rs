@@ -18,13 +18,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::error::{self, WebError};
+use super::gate::Gate;
 use super::{App, chat, command, datasets, exports, job, live, models, runs, site, words};
 use crate::http::{self, Answer, BodyFault, Door, json_answer};
 
 /// Bytes of a request that is no upload.
 const LARGEST: usize = 4 << 20;
 /// How long a check may take: it reads all of the data.
-const CHECK_TIME: Duration = Duration::from_secs(600);
+const CHECK_TIME: Duration = Duration::from_mins(10);
 /// Pages that may follow runs at a time.
 const FOLLOWERS: usize = 48;
 /// Examples that are shown as the model sees them.
@@ -67,7 +68,7 @@ async fn route(
         return Ok(json_answer(StatusCode::OK, &words::table(language)));
     }
     if (rest, &method) == ("enter", &Method::POST) {
-        app.gate.is_own(&method, headers)?;
+        Gate::is_own(&method, headers)?;
         return enter(app, request).await;
     }
     app.gate.check(&method, headers)?;
@@ -199,9 +200,8 @@ fn check(app: &App, text: &str, language: Language) -> Result<Value, Trouble> {
         match words::event(language, &line) {
             Some(told) if told["kind"] == "error" => errors.push(told["error"].clone()),
             Some(told) if told["kind"] == "warned" => warnings.push(told),
-            Some(_) => {}
             None if line.get("event").is_none() => result = line,
-            None => {}
+            Some(_) | None => {}
         }
     }
     // The file is the page's own; where it lay for a moment helps nobody.

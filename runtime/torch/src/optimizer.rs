@@ -51,6 +51,9 @@ const MEAN: &str = ".mean";
 const SQUARE: &str = ".square";
 const SCALER: &str = "scaler";
 
+/// Reads a tensor by its name and shape.
+type Reader<'a> = dyn FnMut(&str, &[i64]) -> Result<Tensor, BackendError> + 'a;
+
 #[derive(Debug)]
 struct Slot {
     name: String,
@@ -214,10 +217,7 @@ impl AdamW {
     }
 
     /// Takes the parameters as `read` finds them by name and shape.
-    pub(crate) fn load_parameters(
-        &mut self,
-        read: &mut dyn FnMut(&str, &[i64]) -> Result<Tensor, BackendError>,
-    ) -> Result<(), BackendError> {
+    pub(crate) fn load_parameters(&mut self, read: &mut Reader<'_>) -> Result<(), BackendError> {
         tch::no_grad(|| {
             for slot in &mut self.slots {
                 let saved = read(&slot.name, &slot.parameter.size())?;

@@ -307,7 +307,7 @@ fn other_versions_are_read_and_files_that_lie_are_refused() {
         assert_eq!(code(model), wanted, "{to}");
     }
     // Columns that are grouped otherwise have other scales.
-    let other = with_changed(&folder, &name("g_idx"), |words| words.reverse()).unwrap();
+    let other = with_changed(&folder, &name("g_idx"), <[i32]>::reverse).unwrap();
     assert_ne!(logits(&other), right);
     assert_eq!(logits(&files(&folder).load().unwrap()), right);
 }
