@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ])
         .arg(&root)
         .arg(paths::root())
-        .args(["--skip", PACKED_HERE])
+        .args(BUNDLER.map(|test| ["--skip", test]).as_flattened())
         .args(&args.words);
     shell::run(&mut enter)
 }
@@ -129,8 +129,8 @@ exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.
 
 /// `/bin` and the like are links into `/usr`, as on every system that the installer knows.
 const MERGED: &str = "--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh";
-/// Tests that pack by the bundler itself, which is no program of the target.
-const PACKED_HERE: &str = "code_on_load::";
+/// Tests that start the bundler itself, which is no program of the target.
+const BUNDLER: [&str; 2] = ["code_on_load::", "mistakes::the_bundler_"];
 
 /// How Debian's qemu wants to be registered.
 const RULE: &str = "/usr/lib/binfmt.d/qemu-aarch64.conf";
